@@ -1,0 +1,1 @@
+"""What a model can do: sentence retrieval, reports and figures."""
