@@ -1,0 +1,124 @@
+"""Installs infoxlm_jax; a wheel carries gin/ and tasks/ along."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+_ROOT = Path(__file__).resolve().parent
+_SHARED = ("gin", "tasks")
+
+
+class BuildWithShare(build_py):
+  """Copies gin/ and tasks/ to infoxlm_jax/_share/ of what is built.
+
+  They stand at the top level of the repository, where people look for them,
+  and as they are no packages of Python (a package named gin would hide
+  gin-config), setuptools does not take them along by itself. An editable
+  install reads them where they are.
+  """
+
+  def run(self):
+    """Builds the package, then the copy."""
+    super().run()
+    if self.editable_mode:
+      return
+    share = self._share()
+    # A build folder that was left over may hold files that are gone since.
+    shutil.rmtree(share, ignore_errors=True)
+    for source, target in self._pairs():
+      target.parent.mkdir(parents=True, exist_ok=True)
+      shutil.copyfile(source, target)
+
+  def get_outputs(self, include_bytecode=1):
+    """Lists what `run` writes."""
+    outputs = super().get_outputs(include_bytecode)
+    if not self.editable_mode:
+      outputs += [str(target) for _, target in self._pairs()]
+    return outputs
+
+  def _share(self) -> Path:
+    return Path(self.build_lib) / "infoxlm_jax" / "_share"
+
+  def _pairs(self) -> list[tuple[Path, Path]]:
+    """(file of the repository, its place in the build) of what is copied."""
+    pairs = []
+    for folder in _SHARED:
+      if not (_ROOT / folder).is_dir():
+        raise SystemExit(f"setup.py: {_ROOT / folder} is missing")
+      for source in sorted((_ROOT / folder).rglob("*")):
+        path = source.relative_to(_ROOT)
+        unwanted = any(p == "__pycache__" or p[0] == "." for p in path.parts)
+        if source.is_file() and not unwanted:
+          pairs.append((source, self._share() / path))
+    return pairs
+
+
+def _version() -> str:
+  text = (_ROOT / "infoxlm_jax" / "__init__.py").read_text(encoding="utf-8")
+  found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+  if not found:
+    raise SystemExit("setup.py: no __version__ in infoxlm_jax/__init__.py")
+  return found.group(1)
+
+
+def _readme() -> str:
+  path = _ROOT / "README.md"
+  return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+_TEST = ["hypothesis>=6.100", "pytest>=8"]
+
+setup(
+  name="infoxlm-jax",
+  version=_version(),
+  description="Cross-lingual encoder pretraining in JAX: InfoXLM, baselines",
+  long_description=_readme(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  license_files=["LICENSE", "NOTICE"],
+  python_requires=">=3.11",
+  packages=find_packages(include=["infoxlm_jax", "infoxlm_jax.*"]),
+  package_data={"infoxlm_jax": ["py.typed"]},
+  cmdclass={"build_py": BuildWithShare},
+  zip_safe=False,
+  # Lower bounds are what the code needs; tools/constraints-*.txt hold sets of
+  # exact versions that the tests have passed with.
+  install_requires=[
+    "array-record>=0.8.1",
+    "flax>=0.12",
+    "gin-config>=0.5",
+    "grain>=0.2.11",
+    "jax>=0.10",
+    "matplotlib>=3.9",
+    "numpy>=2",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.3",
+    "safetensors>=0.5",
+    "sentencepiece>=0.2",
+    "seqio>=0.0.20",
+    "tensorboardX>=2.6.2",
+    "tensorflow>=2.20",
+    "tensorflow-datasets>=4.9.8",
+    "tqdm>=4.66",
+  ],
+  extras_require={
+    "cuda": ["jax[cuda12]>=0.10"],
+    "tpu": ["jax[tpu]>=0.10"],
+    "test": _TEST,
+    "dev": [*_TEST, "mypy>=1.15", "ruff>=0.12"],
+  },
+  classifiers=[
+    "Intended Audience :: Science/Research",
+    "Operating System :: MacOS",
+    "Operating System :: POSIX :: Linux",
+    "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Typing :: Typed",
+  ],
+)
