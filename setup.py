@@ -69,7 +69,8 @@ def _readme() -> str:
   return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-_TEST = ["hypothesis>=6.100", "pytest>=8"]
+# setuptools: a test builds the wheel, without an isolated environment.
+_TEST = ["hypothesis>=6.100", "pytest>=8", "setuptools>=70.1"]
 
 setup(
   name="infoxlm-jax",
