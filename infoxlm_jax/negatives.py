@@ -1,0 +1,105 @@
+"""The queue of negatives: a sharded ring buffer of the newest keys.
+
+Letters: S slots, B keys of one push (this device's part of them), D size.
+
+`keys[slots, batch, D]` is split over the mesh on its batch axis and written
+one slot at a time, so a push moves nothing between devices and needs no
+temporary copy. With slots = ceil(K / batch) the buffer holds K keys or a few
+more; the age rule shows exactly the newest K, whatever K and batch are.
+All functions see one device's part: `first` is the index, within a push, of
+its first key, and `width` the keys of a whole push.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class Queue:
+  keys: jax.Array  # [slots, batch, D] float32
+  pushes: jax.Array  # [] int32, how many slots were ever written
+
+
+def num_slots(size: int, batch: int) -> int:
+  """Slots of a queue of `size` keys that grows by `batch` a push."""
+  return -(-size // batch)
+
+
+def init(size: int, batch: int, dim: int) -> Queue:
+  """An empty queue: no key of it counts as a negative until pushed."""
+  shape = (num_slots(size, batch), batch, dim)
+  return Queue(jnp.zeros(shape, jnp.float32), jnp.zeros((), jnp.int32))
+
+
+def fill(keys: jax.Array, batch: int) -> Queue:
+  """A queue that holds given keys [K, D], read oldest first.
+
+  Where batch does not divide K, the oldest slot begins with unused room,
+  which the age rule hides.
+  """
+  size, dim = keys.shape
+  slots = num_slots(size, batch)
+  keys = jnp.pad(keys, [(slots * batch - size, 0), (0, 0)])
+  return Queue(
+    keys.reshape(slots, batch, dim).astype(jnp.float32),
+    jnp.asarray(slots, jnp.int32),
+  )
+
+
+def push(queue: Queue, keys: jax.Array, accept: jax.Array | bool = True):
+  """Writes keys [batch, D] over the oldest slot (where `accept`)."""
+  slots = queue.keys.shape[0]
+  slot = queue.pushes % slots
+  old = jax.lax.dynamic_index_in_dim(queue.keys, slot, keepdims=False)
+  new = jnp.where(accept, keys.astype(queue.keys.dtype), old)
+  return Queue(
+    jax.lax.dynamic_update_index_in_dim(queue.keys, new, slot, 0),
+    queue.pushes + jnp.asarray(accept, jnp.int32),
+  )
+
+
+def slot_age(queue: Queue) -> jax.Array:
+  """Pushes since each slot was written: int32 [slots], 0 for the newest."""
+  slots = queue.keys.shape[0]
+  return (queue.pushes - 1 - jnp.arange(slots)) % slots
+
+
+def is_newest(
+  queue: Queue, size: int, first: jax.Array | int = 0, width: int | None = None
+) -> jax.Array:
+  """Which keys are among the newest `size` ever pushed: bool [slots, batch]."""
+  batch = queue.keys.shape[1]
+  width = width or batch
+  position = first + jnp.arange(batch)
+  age_S = slot_age(queue)
+  age_SB = age_S[:, None] * width + (width - 1 - position)
+  return (age_SB < size) & (age_S < queue.pushes)[:, None]
+
+
+def in_order(queue: Queue, size: int) -> jax.Array:
+  """The newest `size` keys, oldest first [size, D], of a whole queue.
+
+  Fewer than `size` pushes leave zeros at the front.
+  """
+  slots, batch, dim = queue.keys.shape
+  order = jnp.argsort(-slot_age(queue))
+  keys = jnp.where(
+    is_newest(queue, size)[..., None], queue.keys, jnp.zeros((), jnp.float32)
+  )
+  return keys[order].reshape(slots * batch, dim)[-size:]
+
+
+def reslot(queue: Queue, size: int, batch: int) -> Queue:
+  """The same newest keys in slots of another batch size (after a restore).
+
+  Of a queue that was not full yet, up to batch - 1 of the oldest keys that
+  fill no whole slot are let go.
+  """
+  known = jnp.minimum(queue.pushes * queue.keys.shape[1], size)
+  filled = fill(in_order(queue, size), batch)
+  # Slots that hold no real key yet stay "never written".
+  slots = filled.keys.shape[0]
+  empty = jnp.where(known == size, 0, slots - known // batch)
+  rolled = jnp.roll(filled.keys, -empty, axis=0)
+  return Queue(rolled, filled.pushes - empty)

@@ -1,0 +1,113 @@
+"""Token masking on the device, drawn for every item of packed rows.
+
+The rule is the released code's (spec 2.3): of an item of L tokens,
+m = floor(p L + u) positions, u ~ U[0, 1), drawn without replacement; each
+becomes <mask> (80 %), a random ordinary token (10 %) or stays (10 %).
+
+Letters: G groups, R rows of a group, T tokens of a row, P mask slots of a row.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+NUM_SPECIAL = 4  # <s> <pad> </s> <unk>: never drawn as a random replacement
+
+
+class Slots(NamedTuple):
+  """Masked positions of every row in a fixed number of slots."""
+
+  index: jax.Array  # [..., P] position in the row; 0 where not valid
+  valid: jax.Array  # [..., P] bool
+  overflow: jax.Array  # [] how many targets found no slot
+
+
+def select(
+  keys_G: jax.Array,
+  rows: dict[str, jax.Array],
+  prob: float,
+  specials: bool = True,
+) -> jax.Array:
+  """Draws the positions to mask: bool [G, R, T].
+
+  Args:
+    keys_G: a PRNG key for every group, so that the draw does not depend on
+      how groups are spread over devices.
+    rows: tokens, segments, positions [G, R, T].
+    prob: share of each item's tokens.
+    specials: whether <s> and </s> may be masked (the released code: yes).
+  """
+  return jax.vmap(lambda key, tokens, segments, positions: _select_group(
+    key, tokens, segments, positions, prob, specials
+  ))(keys_G, rows["tokens"], rows["segments"], rows["positions"])
+
+
+def _select_group(key, tokens_RT, segments_RT, positions_RT, prob, specials):
+  score_key, count_key = jax.random.split(key)
+  score_RT = jax.random.uniform(score_key, tokens_RT.shape)
+  eligible_RT = segments_RT > 0
+  if not specials:
+    eligible_RT &= tokens_RT >= NUM_SPECIAL
+  # Rank of each token's score among the eligible tokens of its own item, by
+  # comparing all pairs of the row: no sort, no scatter, any packing.
+  same_RTT = segments_RT[:, :, None] == segments_RT[:, None, :]
+  same_RTT &= eligible_RT[:, None, :]
+  mine, other = score_RT[:, :, None], score_RT[:, None, :]
+  t = jnp.arange(tokens_RT.shape[-1])
+  earlier = (other < mine) | ((other == mine) & (t[None, :] < t[:, None]))
+  rank_RT = jnp.sum(same_RTT & earlier, axis=-1)
+  length_RT = jnp.sum(same_RTT, axis=-1)
+  # One uniform number an item: the one drawn at its first token.
+  u_RT = jax.random.uniform(count_key, tokens_RT.shape)
+  u_RT = jnp.take_along_axis(u_RT, t - positions_RT, axis=-1)
+  count_RT = jnp.floor(prob * length_RT + u_RT)
+  return eligible_RT & (rank_RT < count_RT)
+
+
+def corrupt(
+  keys_G: jax.Array, tokens: jax.Array, selected: jax.Array, vocab_size: int
+) -> jax.Array:
+  """Replaces the selected tokens [G, R, T]: 80 % <mask>, 10 % random, 10 % kept.
+
+  Random tokens are uniform over the ordinary ids (not the first four, not
+  <mask>, which is the last id).
+  """
+
+  def draw(key):
+    how_key, what_key = jax.random.split(key)
+    how = jax.random.uniform(how_key, tokens.shape[1:])
+    what = jax.random.randint(
+      what_key, tokens.shape[1:], NUM_SPECIAL, vocab_size - 1
+    )
+    return how, what
+
+  how, random_tokens = jax.vmap(draw)(keys_G)
+  replaced = jnp.where(
+    how < 0.8, vocab_size - 1, jnp.where(how < 0.9, random_tokens, tokens)
+  )
+  return jnp.where(selected, replaced, tokens)
+
+
+def slots(selected: jax.Array, num_slots: int) -> Slots:
+  """Lists the selected positions of each row [..., T] in `num_slots` slots."""
+  width = selected.shape[-1]
+  index = jnp.where(selected, jnp.arange(width), width)
+  index = jnp.sort(index, axis=-1)[..., :num_slots]
+  valid = index < width
+  overflow = jnp.sum(selected) - jnp.sum(valid)
+  return Slots(jnp.where(valid, index, 0), valid, overflow)
+
+
+def within_budget(selected: jax.Array, num_slots: int) -> jax.Array:
+  """The first `num_slots` selected positions of each row [..., T]."""
+  return selected & (jnp.cumsum(selected, axis=-1) <= num_slots)
+
+
+def default_slots(prob: float, row_length: int) -> int:
+  """Slots of a row: the expected number and eight, to a multiple of eight.
+
+  A row's count is p T within one for every item in it, up or down; more than
+  eight over is rare, and counted where it happens.
+  """
+  return min(row_length, -(-(int(prob * row_length) + 8) // 8) * 8)

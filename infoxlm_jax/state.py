@@ -1,0 +1,107 @@
+"""The training state: one dataclass of arrays for every system of the table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh
+
+from infoxlm_jax import encoder, negatives, partitioning
+from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.negatives import Queue
+from infoxlm_jax.objectives.objective import Objective
+
+
+@struct.dataclass
+class TrainState:
+  """All that an update reads and writes.
+
+  Where nothing contrasts, `key_params` and `queue` are None, so baselines
+  share the step, the sharding table and the checkpoint format.
+  """
+
+  step: jax.Array  # [] int32, updates attempted
+  params: Any  # {"embed", "layers", "heads"}, float32
+  key_params: Any | None  # what a key depends on, float32
+  opt_state: Any
+  queue: Queue | None
+  rng: jax.Array  # [2] uint32; update n draws from fold_in(rng, n)
+
+
+def contrastive(objectives: Mapping[str, Objective]) -> Any | None:
+  """The one objective with keys and a queue, or None."""
+  found = [o for o in objectives.values() if o.contrastive]
+  return found[0] if found else None
+
+
+def init_params(
+  key: jax.Array, model: EncoderConfig, objectives: Mapping[str, Objective]
+) -> dict[str, Any]:
+  """Random parameters of the encoder and of every objective's heads."""
+  encoder_key, head_key = jax.random.split(key)
+  heads: dict[str, Any] = {}
+  for objective in objectives.values():
+    # Objectives that name the same head share it, as MLM and TLM do.
+    heads = objective.init(head_key, model) | heads
+  return encoder.init(encoder_key, model) | {"heads": heads}
+
+
+def create(
+  params: Any,
+  rng: jax.Array,
+  objectives: Mapping[str, Objective],
+  optimizer: optax.GradientTransformation,
+  keys_per_push: int,
+) -> TrainState:
+  """A state before the first update; the key encoder starts as a copy."""
+  contrast = contrastive(objectives)
+  key_params, queue = None, None
+  if contrast is not None:
+    key_params = jax.tree.map(jnp.copy, contrast.key_params(params))
+    dim = params["embed"]["token"].shape[1]
+    queue = negatives.init(contrast.queue_size, keys_per_push, dim)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    key_params=key_params,
+    opt_state=optimizer.init(params),
+    queue=queue,
+    rng=rng,
+  )
+
+
+def init_sharded(
+  seed: int,
+  model: EncoderConfig,
+  objectives: Mapping[str, Objective],
+  optimizer: optax.GradientTransformation,
+  keys_per_push: int,
+  mesh: Mesh,
+) -> TrainState:
+  """A random state, every array made where it will live."""
+
+  def make(rng):
+    params = init_params(jax.random.wrap_key_data(rng), model, objectives)
+    return create(params, rng, objectives, optimizer, keys_per_push)
+
+  rng = jax.random.key_data(jax.random.key(seed))
+  shardings = partitioning.shardings(jax.eval_shape(make, rng), mesh)
+  return jax.jit(make, out_shardings=shardings)(rng)
+
+
+def abstract(
+  model: EncoderConfig,
+  objectives: Mapping[str, Objective],
+  optimizer: optax.GradientTransformation,
+  keys_per_push: int,
+) -> TrainState:
+  """Shapes and dtypes of the state; allocates nothing."""
+
+  def make(rng):
+    params = init_params(jax.random.wrap_key_data(rng), model, objectives)
+    return create(params, rng, objectives, optimizer, keys_per_push)
+
+  return jax.eval_shape(make, jax.ShapeDtypeStruct((2,), jnp.uint32))
