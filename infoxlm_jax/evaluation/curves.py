@@ -1,0 +1,131 @@
+"""Pictures of metrics over steps: the losses, and the health of the contrast.
+
+Each function returns the path of its PNG file, or None where there is nothing
+to draw: a run without contrast has no contrast health.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infoxlm_jax.evaluation.figures import (
+  BLUE,
+  GREEN,
+  GREY,
+  ORANGE,
+  PURPLE,
+  Folder,
+  canvas,
+)
+from infoxlm_jax.evaluation.health import SPREAD_FLOOR
+from infoxlm_jax.metrics import Row, series
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+  """Running mean over a twentieth of the points, shorter at both ends."""
+  half = len(values) // 40
+  total = np.concatenate([[0.0], np.cumsum(values)])
+  place = np.arange(len(values))
+  first = np.maximum(place - half, 0)
+  last = np.minimum(place + half + 1, len(values))
+  return (total[last] - total[first]) / (last - first)
+
+
+def _draw(axes: Any, rows: Sequence[Row], name: str, **look: Any) -> bool:
+  """One metric: its values pale, its running mean in full colour."""
+  steps, values = series(rows, name)
+  if not len(steps):
+    return False
+  if len(steps) >= 80:
+    axes.plot(steps, values, color=look["color"], alpha=0.22, linewidth=0.7)
+    values = _smooth(values)
+  marker = "o" if len(steps) < 20 else ""
+  axes.plot(steps, values, marker=marker, markersize=3.5, **look)
+  return True
+
+
+def _names(rows: Sequence[Row], prefix: str) -> list[str]:
+  found = dict.fromkeys(name for row in rows for name in row)
+  return [name for name in found if name.startswith(prefix)]
+
+
+def plot_losses(rows: Sequence[Row], folder: Folder) -> Path | None:
+  """losses.png: the loss and each of its parts over steps, train and dev.
+
+  Args:
+    rows: of `metrics.read_metrics`; names "train/loss", "train/mlm/loss", ...
+      and the same under "dev/".
+    folder: where the picture goes.
+  """
+  parts = dict.fromkeys(
+    name.split("/", 1)[1]
+    for prefix in ("train/", "dev/")
+    for name in _names(rows, prefix)
+    if name.endswith("/loss") and len(series(rows, name)[0])
+  )
+  if not parts:
+    return None
+  path = Path(folder) / "losses.png"
+  order = sorted(parts, key=lambda part: part.count("/"))
+  columns = min(len(order), 4)
+  lines = -(-len(order) // columns)
+  title = "Loss and its parts over training"
+  width = max(3.1 * columns, 5.0)
+  with canvas(path, title, width, 3.0 * lines + 0.4) as figure:
+    grid = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, part in zip(grid, order, strict=False):
+      train = _draw(axes, rows, f"train/{part}", color=BLUE, label="train")
+      dev = _draw(
+        axes, rows, f"dev/{part}", color=ORANGE, label="dev", linestyle="--"
+      )
+      axes.set_title("total" if part == "loss" else part.removesuffix("/loss"))
+      axes.set_xlabel("step")
+      if train or dev:
+        axes.legend(loc="upper right")
+    for axes in list(figure.axes)[len(order) :]:
+      axes.set_visible(False)
+    figure.axes[0].set_ylabel("loss (nats)")
+  return path
+
+
+def plot_contrast_health(
+  rows: Sequence[Row], folder: Folder, prefix: str = "train/xlco/"
+) -> Path | None:
+  """contrast_health.png: what shows a collapse, over steps."""
+  if not any(len(series(rows, name)[0]) for name in _names(rows, prefix)):
+    return None
+  path = Path(folder) / "contrast_health.png"
+  title = "Contrast health: collapsed vectors cannot pass these"
+  with canvas(path, title, 11.0, 3.5) as figure:
+    left, middle, right = figure.subplots(1, 3)
+    left.set_title("Own key found in the batch")
+    _draw(left, rows, prefix + "accuracy", color=BLUE, label="accuracy")
+    _draw(
+      left, rows, prefix + "chance", color=GREY, label="chance", linestyle=":"
+    )
+    left.set_ylabel("fraction of queries")
+    middle.set_title("Spread of the queries")
+    _draw(middle, rows, prefix + "spread", color=GREEN, label="spread")
+    middle.axhline(
+      SPREAD_FLOOR, color=GREY, linestyle=":", label="collapse below this"
+    )
+    middle.set_ylabel("1 - mean cosine")
+    right.set_title("Cosine of queries to ...")
+    for name, label, color, dash in (
+      ("positive_similarity", "own key", BLUE, "-"),
+      ("queue_similarity_new", "newest queue keys", ORANGE, "--"),
+      ("queue_similarity_old", "oldest queue keys", PURPLE, "-."),
+    ):
+      _draw(
+        right, rows, prefix + name, color=color, label=label, linestyle=dash
+      )
+    right.set_ylabel("mean cosine")
+    for axes in (left, middle, right):
+      axes.set_xlabel("step")
+      if axes.lines:
+        axes.legend(loc="best")
+    left.set_ylim(-0.03, 1.03)
+    middle.set_ylim(bottom=-0.03)
+  return path

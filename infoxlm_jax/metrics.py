@@ -1,0 +1,258 @@
+"""What a run writes down while it goes: metrics.jsonl and TensorBoard.
+
+A metric has a name with slashes ("train/xlco/accuracy") and one number a step.
+metrics.jsonl is the record that everything else (figures, report) is made
+from: one JSON object a line, {"step": 20, "time": 31.5, "train/loss": 4.2},
+where time is seconds of the run, restarts included.
+"""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infoxlm_jax.errors import InputError, StorageError
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+_RESERVED = ("step", "time", "non_finite")
+_FLUSH_SECONDS = 30.0
+
+Row = dict[str, Any]
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+  """Writes a text file so that readers see the old or the new, never half.
+
+  Raises:
+    StorageError: the file could not be written.
+  """
+  path = Path(path)
+  part = path.with_name(f".{path.name}.{os.getpid()}.part")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(part, "w", encoding="utf-8") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(part, path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      part.unlink(missing_ok=True)
+    raise StorageError(f"{path}: could not be written: {error}.") from error
+
+
+def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
+  """Reads metrics.jsonl of a run folder.
+
+  A number that was not finite is None in its row, and the row's "non_finite"
+  says what it was. A broken last line (the process died while it wrote) is
+  left out.
+
+  Returns:
+    One dict a line, in the order of the file; [] where there is no file.
+
+  Raises:
+    InputError: a line before the last one is broken.
+    StorageError: the file could not be read.
+  """
+  path = Path(folder) / METRICS_FILE
+  try:
+    lines = path.read_bytes().split(b"\n")
+  except FileNotFoundError:
+    return []
+  except OSError as error:
+    raise StorageError(f"{path}: could not be read: {error}.") from error
+  while lines and not lines[-1].strip():
+    lines.pop()
+  rows = []
+  for number, line in enumerate(lines, start=1):
+    try:
+      row = json.loads(line)
+      if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        raise ValueError("no object with a whole number as step")
+    except ValueError as error:
+      if number == len(lines):
+        break
+      raise InputError(
+        f"{path}, line {number}: not a line of metrics ({error}). Remove "
+        "that line, or move the file away, and start again."
+      ) from error
+    rows.append(row)
+  return rows
+
+
+def series(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (steps int64 [n], values float64 [n]) of one metric.
+
+  Rows without the name, or with a number that was not finite, are left out;
+  where a step has the name twice, the later line counts. Steps rise.
+  """
+  points = {r["step"]: r[name] for r in rows if r.get(name) is not None}
+  steps = sorted(points)
+  values = [float(points[step]) for step in steps]
+  return np.array(steps, np.int64), np.array(values, np.float64)
+
+
+def _number(value: Any) -> int | float:
+  """A Python number from a Python, numpy or jax scalar."""
+  array = np.asarray(value)
+  if array.size != 1:
+    raise ValueError(f"a metric is one number, got shape {array.shape}")
+  item = array.reshape(()).item()
+  if isinstance(item, bool | int):
+    return int(item)
+  return float(item)
+
+
+class MetricWriter:
+  """Writes metrics.jsonl and tensorboard/ in a run's folder.
+
+  Args:
+    folder: the run's folder; it is made where it is missing.
+    enabled: False for processes other than 0: then nothing is ever touched.
+    resume_step: the step of the checkpoint that the run continues from. Lines
+      of an earlier attempt with a later step are removed, and time continues
+      at the last line kept. None: a start from the beginning; a metrics.jsonl
+      that lies there already is moved to metrics.previous.jsonl.
+
+  Raises:
+    StorageError: here or in `write`, where the files cannot be written.
+    InputError: the metrics.jsonl to continue is broken before its last line.
+  """
+
+  def __init__(
+    self,
+    folder: str | os.PathLike[str],
+    enabled: bool = True,
+    resume_step: int | None = None,
+  ):
+    self.enabled = enabled
+    self._start = time.monotonic()
+    if not enabled:
+      return
+    self._path = Path(folder) / METRICS_FILE
+    try:
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      if resume_step is None:
+        self._set_aside()
+      else:
+        self._start -= self._cut(resume_step)
+      self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+      self._board = _Board(self._path.parent / TENSORBOARD_FOLDER, resume_step)
+    except OSError as error:
+      raise self._failure(error) from error
+
+  def elapsed(self) -> float:
+    """Seconds of this run so far, over restarts."""
+    return time.monotonic() - self._start
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    """Adds one line. Values are numbers, or arrays that hold one number."""
+    if not self.enabled:
+      return
+    row: Row = {"step": int(step), "time": round(self.elapsed(), 3)}
+    numbers = {}
+    not_finite = {}
+    for name, value in values.items():
+      if name in _RESERVED:
+        raise ValueError(f"{name!r} is not free as the name of a metric")
+      number = numbers[name] = _number(value)
+      if math.isfinite(number):
+        row[name] = number
+      else:  # JSON has no NaN: null, and beside it what it was.
+        row[name] = None
+        not_finite[name] = str(number)
+    if not_finite:
+      row["non_finite"] = not_finite
+    try:
+      self._file.write(json.dumps(row, allow_nan=False) + "\n")
+      self._file.flush()
+      self._board.write(step, numbers)
+    except OSError as error:
+      raise self._failure(error) from error
+
+  def close(self) -> None:
+    """Brings everything to the disk. A second call does nothing."""
+    if not self.enabled or self._file.closed:
+      return
+    try:
+      os.fsync(self._file.fileno())
+      self._file.close()
+      self._board.close()
+    except OSError as error:
+      raise self._failure(error) from error
+
+  def __enter__(self) -> "MetricWriter":
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    self.close()
+
+  def _failure(self, error: OSError) -> StorageError:
+    return StorageError(f"{self._path.parent}: metrics not written: {error}.")
+
+  def _set_aside(self) -> None:
+    if self._path.exists():
+      os.replace(self._path, self._path.with_name("metrics.previous.jsonl"))
+
+  def _cut(self, step: int) -> float:
+    """Removes lines later than `step`; returns the last kept line's time."""
+    if not self._path.exists():
+      return 0.0
+    rows = [r for r in read_metrics(self._path.parent) if r["step"] <= step]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if text.encode() != self._path.read_bytes():
+      write_atomically(self._path, text)
+    return max((float(row.get("time", 0.0)) for row in rows), default=0.0)
+
+
+class _Board:
+  """TensorBoard event file, written in the caller's thread.
+
+  tensorboardX's SummaryWriter writes from a thread of its own; when the disk
+  is full that thread dies unseen and the next calls wait for ever. Its event
+  writer alone raises where it fails.
+  """
+
+  def __init__(self, folder: Path, resume_step: int | None):
+    from tensorboardX import event_file_writer, summary
+    from tensorboardX.proto import event_pb2
+
+    self._summary = summary
+    self._events = event_pb2
+    folder.mkdir(parents=True, exist_ok=True)
+    # Its file name has the second and the host: the process id keeps a quick
+    # restart from writing over the file before it.
+    self._writer = event_file_writer.EventsWriter(
+      str(folder / "events"), f".{os.getpid()}"
+    )
+    self._flushed = time.monotonic()
+    # TensorBoard drops what earlier files hold from this step on.
+    first = 0 if resume_step is None else resume_step + 1
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    version = "brain.Event:2"
+    self._write(event_pb2.Event(step=first, file_version=version))
+    self._write(event_pb2.Event(step=first, session_log=start))
+    self._writer.flush()
+
+  def _write(self, event: Any) -> None:
+    event.wall_time = time.time()
+    self._writer.write_event(event)
+
+  def write(self, step: int, numbers: Mapping[str, float]) -> None:
+    for name, number in numbers.items():
+      summary = self._summary.scalar(name, number)
+      self._write(self._events.Event(step=int(step), summary=summary))
+    if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+      self._writer.flush()
+      self._flushed = time.monotonic()
+
+  def close(self) -> None:
+    self._writer.close()
