@@ -33,17 +33,16 @@ def _smooth(values: np.ndarray) -> np.ndarray:
   return (total[last] - total[first]) / (last - first)
 
 
-def _draw(axes: Any, rows: Sequence[Row], name: str, **look: Any) -> bool:
+def _draw(axes: Any, rows: Sequence[Row], name: str, **look: Any) -> None:
   """One metric: its values pale, its running mean in full colour."""
   steps, values = series(rows, name)
   if not len(steps):
-    return False
+    return
   if len(steps) >= 80:
     axes.plot(steps, values, color=look["color"], alpha=0.22, linewidth=0.7)
     values = _smooth(values)
-  marker = "o" if len(steps) < 20 else ""
-  axes.plot(steps, values, marker=marker, markersize=3.5, **look)
-  return True
+  look.setdefault("marker", "o" if len(steps) < 20 else "")
+  axes.plot(steps, values, markersize=3.5, **look)
 
 
 def _names(rows: Sequence[Row], prefix: str) -> list[str]:
@@ -73,20 +72,26 @@ def plot_losses(rows: Sequence[Row], folder: Folder) -> Path | None:
   lines = -(-len(order) // columns)
   title = "Loss and its parts over training"
   width = max(3.1 * columns, 5.0)
-  with canvas(path, title, width, 3.0 * lines + 0.4) as figure:
+  with canvas(path, title, width, 2.8 * lines + 0.8) as figure:
     grid = figure.subplots(lines, columns, squeeze=False).flat
     for axes, part in zip(grid, order, strict=False):
-      train = _draw(axes, rows, f"train/{part}", color=BLUE, label="train")
-      dev = _draw(
+      _draw(axes, rows, f"train/{part}", color=BLUE, label="train")
+      _draw(
         axes, rows, f"dev/{part}", color=ORANGE, label="dev", linestyle="--"
       )
       axes.set_title("total" if part == "loss" else part.removesuffix("/loss"))
       axes.set_xlabel("step")
-      if train or dev:
-        axes.legend(loc="upper right")
     for axes in list(figure.axes)[len(order) :]:
       axes.set_visible(False)
     figure.axes[0].set_ylabel("loss (nats)")
+    entries = {
+      label: handle
+      for axes in figure.axes
+      for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+      entries.values(), entries.keys(), loc="outside lower center", ncols=2
+    )
   return path
 
 
@@ -98,25 +103,31 @@ def plot_contrast_health(
     return None
   path = Path(folder) / "contrast_health.png"
   title = "Contrast health: collapsed vectors cannot pass these"
-  with canvas(path, title, 11.0, 3.5) as figure:
+  with canvas(path, title, 11.0, 3.8) as figure:
     left, middle, right = figure.subplots(1, 3)
     left.set_title("Own key found in the batch")
     _draw(left, rows, prefix + "accuracy", color=BLUE, label="accuracy")
     _draw(
-      left, rows, prefix + "chance", color=GREY, label="chance", linestyle=":"
+      left,
+      rows,
+      prefix + "chance",
+      color=GREY,
+      label="chance",
+      linestyle=":",
+      marker="",
     )
     left.set_ylabel("fraction of queries")
     middle.set_title("Spread of the queries")
     _draw(middle, rows, prefix + "spread", color=GREEN, label="spread")
     middle.axhline(
-      SPREAD_FLOOR, color=GREY, linestyle=":", label="collapse below this"
+      SPREAD_FLOOR, color=GREY, linestyle=":", label="collapse below"
     )
     middle.set_ylabel("1 - mean cosine")
     right.set_title("Cosine of queries to ...")
     for name, label, color, dash in (
       ("positive_similarity", "own key", BLUE, "-"),
-      ("queue_similarity_new", "newest queue keys", ORANGE, "--"),
-      ("queue_similarity_old", "oldest queue keys", PURPLE, "-."),
+      ("queue_similarity_new", "newest in queue", ORANGE, "--"),
+      ("queue_similarity_old", "oldest in queue", PURPLE, "-."),
     ):
       _draw(
         right, rows, prefix + name, color=color, label=label, linestyle=dash
@@ -124,8 +135,16 @@ def plot_contrast_health(
     right.set_ylabel("mean cosine")
     for axes in (left, middle, right):
       axes.set_xlabel("step")
-      if axes.lines:
-        axes.legend(loc="best")
+      # Below the picture, where no line can run through it.
+      axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=3,
+        fontsize=9,
+        columnspacing=1.0,
+        handlelength=1.8,
+      )
     left.set_ylim(-0.03, 1.03)
-    middle.set_ylim(bottom=-0.03)
+    top = max(1.08 * middle.dataLim.y1, 0.1)
+    middle.set_ylim(-0.02 * top, top)
   return path

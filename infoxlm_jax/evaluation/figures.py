@@ -11,6 +11,7 @@ with any of the common colour vision deficiencies.
 
 import contextlib
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def canvas(
   with matplotlib.rc_context(_STYLE):
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
+    # A bold letter of 13 points is about .12 inch wide.
+    title = textwrap.fill(title, int(width / 0.12))
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
     yield figure
     try:
@@ -94,24 +97,30 @@ def plot_retrieval(
   if start is not None:
     models.insert(0, ("step 0", start))
   layers, _, languages, _ = end.accuracy.shape
-  width = 2 * max(0.5 * (languages + 1), 2.0) + 2.2
-  height = len(models) * (0.34 * layers + 1.0) + 0.6
+  tables = [
+    (f"{direction.replace('_to_', ' → ')}, {name}", model, place)
+    for name, model in models
+    for place, direction in enumerate(model.directions)
+  ]
+  # Side by side while two tables fit on a page, else one above the other.
+  columns = 2 if languages <= 12 else 1
+  lines = len(tables) // columns
+  width = columns * (0.5 * (languages + 1) + 0.6) + 1.2
+  height = lines * (0.34 * layers + 0.8) + 0.6
   title = f"Retrieval accuracy in per cent ({pooling} pooling)"
-  with canvas(path, title, width, height) as figure:
-    grid = figure.subplots(len(models), 2, squeeze=False)
-    for (name, model), line in zip(models, grid, strict=True):
-      table = model.accuracy[:, model.poolings.index(pooling)]
+  with canvas(path, title, max(width, 6.0), height) as figure:
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for (name, model, place), axes in zip(tables, grid.flat, strict=True):
+      table = model.accuracy[:, model.poolings.index(pooling), :, place]
       table = np.concatenate([table, table.mean(1, keepdims=True)], axis=1)
-      for place, direction in enumerate(model.directions):
-        axes = line[place]
-        image = _cells(axes, 100 * table[..., place])
-        axes.set_xticks(
-          range(languages + 1), [*model.languages, "mean"], fontsize=9
-        )
-        axes.set_yticks(range(layers), ["emb.", *map(str, range(1, layers))])
-        axes.set_title(f"{direction.replace('_to_', ' → ')}, {name}")
-        if place == 0:
-          axes.set_ylabel("layer")
+      image = _cells(axes, 100 * table)
+      axes.set_xticks(
+        range(languages + 1), [*model.languages, "mean"], fontsize=9
+      )
+      axes.set_yticks(range(layers), ["emb.", *map(str, range(1, layers))])
+      axes.set_title(name)
+    for axes in grid[:, 0]:
+      axes.set_ylabel("layer")
     bar = figure.colorbar(image, ax=grid, shrink=0.9, aspect=30, pad=0.02)
     bar.set_label("accuracy, %")
     bar.outline.set_visible(False)
@@ -129,7 +138,7 @@ def _cells(axes: Any, percent: np.ndarray) -> Any:
       ha="center",
       va="center",
       fontsize=8,
-      color="black" if value > 55 else "white",
+      color="black" if value > 48 else "white",
       fontweight="bold" if column == percent.shape[1] - 1 else "normal",
     )
   for row in range(1, percent.shape[0]):
@@ -200,6 +209,7 @@ def plot_sentences(
   sentences: int = 150,
   joined: int = 5,
   seed: int = 0,
+  pivot: str = "en",
 ) -> Path | None:
   """sentences.png: PCA of unit sentence vectors, coloured by language.
 
@@ -214,6 +224,7 @@ def plot_sentences(
     sentences: how many, among those that every language has.
     joined: how many of them are joined, the first ones drawn.
     seed: of the draw.
+    pivot: the language drawn in black.
   """
   models = [("end of training", end)]
   if start is not None:
@@ -226,7 +237,7 @@ def plot_sentences(
   random = np.random.default_rng(seed)
   shown = random.permutation(everywhere)[:sentences]
   path = Path(folder) / "sentences.png"
-  languages = list(rows)
+  languages = sorted(rows, key=lambda language: language != pivot)
   title = (
     f"PCA of {len(shown)} sentences in {len(languages)} languages; "
     f"lines join the translations of {min(joined, len(shown))} of them"

@@ -40,6 +40,21 @@ _FACTS = (
   ("version", "version"),
 )
 
+# Captions of the figures that this project draws, by file name.
+_CAPTIONS = {
+  "losses": "The loss and its parts over training.",
+  "contrast_health": "What shows a collapse of the contrast: accuracy among "
+  "the batch's own keys, spread of the queries, and their similarity to queue "
+  "keys by age.",
+  "retrieval": "Retrieval accuracy by layer and language.",
+  "similarity": "Cosines of translations and of other pairs. The number in "
+  "the title: how often a translation is nearer than another pair (50 % is "
+  "no knowledge).",
+  "sentences": "Sentences in two principal components. Islands of one colour: "
+  "the vectors tell languages apart. Mixed colours and short lines: they tell "
+  "meanings apart.",
+}
+
 
 def _finite(value: Any) -> Any:
   """The same tree, for JSON: keys as text, NaN and infinity as None."""
@@ -172,7 +187,7 @@ def _reading(test: Mapping[str, Any]) -> list[str]:
 def write_report(
   folder: str | os.PathLike[str],
   results: Mapping[str, Any],
-  figures: Sequence[tuple[str | os.PathLike[str], str]] = (),
+  figures: Sequence[str | os.PathLike[str] | None] = (),
   notes: Sequence[str] = (),
   title: str = "Report of a run",
 ) -> Path:
@@ -181,8 +196,8 @@ def write_report(
   Args:
     folder: the run's folder.
     results: what `write_results` writes (see the module).
-    figures: (path of the picture, its caption) in the order to show; paths
-      become relative to the folder.
+    figures: pictures in the order to show, None for one that was not drawn;
+      their paths become relative to the folder.
     notes: plain sentences on the run's health, shown first.
     title: the report's heading.
 
@@ -198,11 +213,13 @@ def write_report(
   if facts:
     lines += ["## What was run", "", *facts, ""]
   lines += _retrieval(results.get("retrieval", {}))
-  if figures:
+  shown = [Path(figure) for figure in figures if figure is not None]
+  if shown:
     lines += ["## Figures", ""]
-    for path, caption in figures:
-      link = Path(os.path.relpath(path, folder)).as_posix()
-      lines += [f"![{caption}]({link})", "", caption, ""]
+  for figure in shown:
+    link = Path(os.path.relpath(figure, folder)).as_posix()
+    caption = _CAPTIONS.get(figure.stem, figure.stem.replace("_", " "))
+    lines += [f"![{figure.stem}]({link})", "", caption, ""]
   path = folder / REPORT_FILE
   write_atomically(path, "\n".join(lines).rstrip() + "\n")
   return path

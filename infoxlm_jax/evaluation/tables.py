@@ -85,7 +85,7 @@ def format_table(end: At, start: At | None = None) -> str:
     rows.append(["sentences", *[""] * mean_too, *counts])
     blocks.append(_grid(rows))
   where = "; ".join(f"{name}: {chosen(result)}" for name, result in models)
-  tail = f"Read at {where}. Chance is {percent(chance(end))} %."
+  tail = f"Read at {where}. Chance is {100 * chance(end):.2g} %."
   return "\n\n".join(blocks) + "\n" + tail
 
 
