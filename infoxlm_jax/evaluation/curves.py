@@ -117,12 +117,12 @@ def plot_contrast_health(
       marker="",
     )
     left.set_ylabel("fraction of queries")
-    middle.set_title("Spread of the queries")
+    middle.set_title("Spread of the batch's vectors")
     _draw(middle, rows, prefix + "spread", color=GREEN, label="spread")
     middle.axhline(
       SPREAD_FLOOR, color=GREY, linestyle=":", label="collapse below"
     )
-    middle.set_ylabel("1 - mean cosine")
+    middle.set_ylabel("1 - mean cosine of other pairs")
     right.set_title("Cosine of queries to ...")
     for name, label, color, dash in (
       ("positive_similarity", "own key", BLUE, "-"),

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from infoxlm_jax.metrics import Row, series
 
 # The thresholds are rules of thumb, far from what a run that learns shows.
-# Below this, 1 - mean cosine between different queries: as good as constant.
+# Below this, 1 - mean cosine between the batch's sentences that are no
+# translations of each other: as good as constant.
 SPREAD_FLOOR = 0.02
 # Accuracy at or below this many times chance is as good as guessing.
 CHANCE_FACTOR = 3.0

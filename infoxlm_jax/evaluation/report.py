@@ -44,8 +44,8 @@ _FACTS = (
 _CAPTIONS = {
   "losses": "The loss and its parts over training.",
   "contrast_health": "What shows a collapse of the contrast: accuracy among "
-  "the batch's own keys, spread of the queries, and their similarity to queue "
-  "keys by age.",
+  "the batch's own keys, spread of the vectors (0: all alike), and similarity "
+  "of the queries to queue keys by age.",
   "retrieval": "Retrieval accuracy by layer and language.",
   "similarity": "Cosines of translations and of other pairs. The number in "
   "the title: how often a translation is nearer than another pair (50 % is "

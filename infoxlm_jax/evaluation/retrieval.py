@@ -27,7 +27,7 @@ from infoxlm_jax.errors import InputError
 # Twice the largest rounding error that was seen in cosines of float32 vectors
 # of 64 to 1,024 numbers (9.5e-7, where they are nearly all alike).
 TIE = 2e-6
-# Similarities held at a time, in numbers: 64 MiB.
+# Numbers of a block of similarities: 64 MiB, and two are held at a time.
 _BLOCK = 1 << 24
 
 # vectors[language]: float32 [layers + 1, poolings, N, D]; entry 0 on the first
