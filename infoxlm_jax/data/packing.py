@@ -1,0 +1,159 @@
+"""Items of a group: put together from sentences, placed into rows."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from infoxlm_jax.data.tokenizer import Tokenizer
+from infoxlm_jax.errors import InputError
+
+BOS, PAD, EOS = Tokenizer.bos_id, Tokenizer.pad_id, Tokenizer.eos_id
+
+# The shortest thing an item may become: its first and its last token.
+MIN_LENGTH = 2
+
+
+class Packed(NamedTuple):
+  """Place of each item: row, offset in the row, tokens kept; int64 [items]."""
+
+  row: np.ndarray
+  offset: np.ndarray
+  kept: np.ndarray
+
+
+def join(
+  items: Sequence[tuple[np.ndarray, ...]], max_side: int
+) -> tuple[list[np.ndarray], list[int]]:
+  """`<s> s1 </s> s2 </s>` of each item, and its length before any cut."""
+  bos, eos = np.array([BOS], np.int32), np.array([EOS], np.int32)
+  joined, full = [], []
+  for sentences in items:
+    parts = [bos]
+    for sentence in sentences:
+      parts += [sentence[:max_side], eos]
+    joined.append(np.concatenate(parts))
+    full.append(1 + sum(len(s) + 1 for s in sentences))
+  return joined, full
+
+
+def place(
+  items: Sequence[np.ndarray],
+  full: Sequence[int],
+  rows: int,
+  row_length: int,
+  padded: bool,
+  stats: dict[str, int],
+) -> dict[str, np.ndarray]:
+  """The arrays of a group, as data/streams.py describes them.
+
+  Args:
+    items: token ids of each item; a cut one keeps `</s>` as its last.
+    full: length of each item before any earlier cut.
+    rows: rows of the group.
+    row_length: tokens a row holds.
+    padded: item n goes to row n, instead of packing.
+    stats: what is added to: tokens, slots, truncated_items, cut_tokens.
+
+  Raises:
+    InputError: see `pack`.
+  """
+  lengths = np.array([len(item) for item in items], np.int64)
+  if padded:
+    kept_all = np.minimum(lengths, row_length)
+    packed = Packed(np.arange(len(items)), np.zeros_like(lengths), kept_all)
+  else:
+    packed = pack(lengths, rows, row_length)
+  tokens = np.full((rows, row_length), PAD, np.int32)
+  segments = np.zeros((rows, row_length), np.int32)
+  positions = np.zeros((rows, row_length), np.int32)
+  count_up = np.arange(row_length, dtype=np.int32)
+  places = zip(*(a.tolist() for a in packed), strict=True)
+  for number, (item, (row, start, kept)) in enumerate(
+    zip(items, places, strict=True), 1
+  ):
+    end = start + kept
+    tokens[row, start:end] = item[:kept]
+    if kept < len(item):
+      tokens[row, end - 1] = EOS
+    segments[row, start:end] = number
+    positions[row, start:end] = count_up[:kept]
+  cut = np.asarray(full, np.int64) - packed.kept
+  stats["tokens"] += int(packed.kept.sum())
+  stats["slots"] += rows * row_length
+  stats["truncated_items"] += int((cut > 0).sum())
+  stats["cut_tokens"] += int(cut.sum())
+  return {"tokens": tokens, "segments": segments, "positions": positions}
+
+
+def pack(lengths: np.ndarray, rows: int, row_length: int) -> Packed:
+  """Packs items into rows, first-fit on lengths sorted decreasing.
+
+  Ties go by the items' order. Where they do not fit, all items longer than a
+  common cap are cut to it, the largest cap with which first-fit succeeds.
+  Nothing is dropped.
+
+  Args:
+    lengths: tokens of each item, [items].
+    rows: rows to fill.
+    row_length: tokens a row holds.
+
+  Raises:
+    InputError: the items do not fit even with two tokens each.
+  """
+  lengths = np.asarray(lengths, np.int64)
+  cap = _capacity_cap(lengths, rows, row_length)
+  while cap >= MIN_LENGTH:
+    kept = np.minimum(lengths, cap)
+    by_length = np.argsort(-kept, kind="stable")
+    placed = _first_fit(kept[by_length].tolist(), rows, row_length)
+    if placed is not None:
+      row, offset = np.empty_like(kept), np.empty_like(kept)
+      row[by_length], offset[by_length] = placed
+      return Packed(row, offset, kept)
+    cap -= 1
+  raise InputError(
+    f"{len(lengths)} items do not fit into {rows} rows of {row_length} tokens, "
+    f"even when each is cut to {MIN_LENGTH}: raise rows or row_length, or "
+    "lower batch (all per group)."
+  )
+
+
+def _capacity_cap(lengths: np.ndarray, rows: int, row_length: int) -> int:
+  """The largest cap whose capped lengths sum to no more than there is room.
+
+  First-fit may need a smaller one, never a larger one.
+  """
+  room = rows * row_length
+  low, high = 0, max(row_length, MIN_LENGTH) + 1
+  while high - low > 1:
+    middle = (low + high) // 2
+    if np.minimum(lengths, middle).sum() <= room:
+      low = middle
+    else:
+      high = middle
+  return min(low, row_length)
+
+
+def _first_fit(
+  longest_first: list[int], rows: int, row_length: int
+) -> tuple[list[int], list[int]] | None:
+  """Row and offset of each item, or None where one finds no room."""
+  used = [0] * rows
+  row_of, offset_of = [], []
+  shortest = longest_first[-1] if longest_first else 0
+  first = 0
+  for length in longest_first:
+    # Rows without room for the shortest item have room for none.
+    while first < rows and used[first] + shortest > row_length:
+      first += 1
+    limit = row_length - length
+    for row in range(first, rows):
+      if used[row] <= limit:
+        break
+    else:
+      return None
+    row_of.append(row)
+    offset_of.append(used[row])
+    used[row] += length
+  return row_of, offset_of

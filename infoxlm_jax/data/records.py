@@ -1,0 +1,315 @@
+"""Prepared records: what is on disk, and random access to it.
+
+A folder ("store") holds ArrayRecord files, one set a language and one a pair
+of languages, and `manifest.json`, which says what stands in them.
+
+    text record   one block, ready: <s> s1 </s> s2 </s> ..., int32 ids
+    pair record   length of side a, then both sides without special tokens
+
+All numbers are little-endian int32.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+
+from infoxlm_jax.errors import InputError, StorageError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+# One record a group: a read of one record unpacks nothing else.
+_WRITER_OPTIONS = "group_size:1,zstd:3"
+# Records are read in random order: reading ahead would be thrown away.
+_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+
+_VERSIONED = ("infoxlm_jax", "array_record", "sentencepiece", "numpy")
+
+Pair = tuple[str, str]
+
+
+def encode_text(tokens: np.ndarray) -> bytes:
+  """The bytes of a text record."""
+  return np.asarray(tokens, "<i4").tobytes()
+
+
+def decode_text(record: bytes) -> np.ndarray:
+  """The block of a text record, int32 [length]."""
+  return np.frombuffer(record, "<i4").astype(np.int32)
+
+
+def encode_pair(a: np.ndarray, b: np.ndarray) -> bytes:
+  """The bytes of a pair record."""
+  return np.concatenate([[len(a)], a, b]).astype("<i4").tobytes()
+
+
+def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
+  """Both sides of a pair record, int32 [length a], int32 [length b]."""
+  numbers = decode_text(record)
+  end = 1 + int(numbers[0])
+  return numbers[1:end], numbers[end:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """One ArrayRecord file; its name is relative to the store's folder."""
+
+  name: str
+  records: int
+  size: int
+  sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """All records of one language or of one pair of languages.
+
+  sentences counts what was read and kept (a pair has two), tokens what stands
+  in the records (special ones included where they are stored). dropped and
+  truncated count sentences by reason.
+  """
+
+  languages: tuple[str, ...]
+  records: int
+  sentences: int
+  tokens: int
+  dropped: dict[str, int]
+  truncated: dict[str, int]
+  shards: tuple[Shard, ...]
+
+  @property
+  def name(self) -> str:
+    return "-".join(self.languages)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """What `manifest.json` holds; request: the options it was prepared with."""
+
+  tokenizer_sha256: str
+  vocab_size: int
+  row_length: int
+  max_side: int
+  corpora: tuple[Corpus, ...]
+  request: dict[str, Any]
+  versions: dict[str, str]
+  format: int = FORMAT
+
+  def to_json(self) -> str:
+    return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+
+  @classmethod
+  def from_json(cls, text: str) -> "Manifest":
+    fields = json.loads(text)
+    corpora = []
+    for entry in fields.pop("corpora"):
+      shards = tuple(Shard(**shard) for shard in entry.pop("shards"))
+      languages = tuple(entry.pop("languages"))
+      corpora.append(Corpus(languages=languages, shards=shards, **entry))
+    return cls(corpora=tuple(corpora), **fields)
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
+  """Reads a store's manifest.
+
+  Raises:
+    InputError: missing, damaged, or of another format version.
+  """
+  path = Path(folder) / MANIFEST
+  try:
+    text = path.read_text("utf-8")
+  except OSError as error:
+    raise InputError(
+      f"{folder} holds no prepared data: cannot read {path} "
+      f"({error.strerror}). Prepare the corpus into it first, or set DATA to "
+      "the folder that prepare wrote."
+    ) from error
+  try:
+    found = json.loads(text)["format"]
+  except (ValueError, KeyError, TypeError) as error:
+    raise InputError(
+      f"{path} is damaged: it is not the JSON that prepare wrote ({error!r}). "
+      "Prepare the data again."
+    ) from error
+  if found != FORMAT:
+    raise InputError(
+      f"{path} has format {found}, this version reads format {FORMAT}: "
+      "prepare the data again with it."
+    )
+  try:
+    return Manifest.from_json(text)
+  except (TypeError, KeyError, AttributeError) as error:
+    raise InputError(
+      f"{path} is damaged: {error!r}. Prepare the data again."
+    ) from error
+
+
+def write_shard(folder: Path, name: str, records: Iterable[bytes]) -> Shard:
+  """Writes one ArrayRecord file and returns its entry of the manifest."""
+  path = folder / name
+  count = 0
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+    for record in records:
+      writer.write(record)
+      count += 1
+    writer.close()
+    return Shard(name, count, path.stat().st_size, _sha256(path))
+  except (OSError, RuntimeError) as error:
+    raise StorageError(f"cannot write {path}: {error}") from error
+
+
+def versions() -> dict[str, str]:
+  """Versions of the packages that decide what the records hold."""
+  out = {}
+  for package in _VERSIONED:
+    try:
+      out[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      out[package] = "not installed"
+  return out
+
+
+class Store:
+  """Random access to a prepared folder; thread safe and picklable.
+
+  Attributes:
+    folder: where it is.
+    manifest: what `manifest.json` says.
+    text_counts: {language: records}; text_tokens: {language: tokens}.
+    pair_counts: {(a, b): pairs}.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str]):
+    """Opens the folder; readers of its files open on first use.
+
+    Raises:
+      InputError: no manifest, a damaged one, one of another format, or a
+        shard that is missing or has not the size that the manifest says.
+    """
+    self.folder = Path(folder)
+    self.manifest = read_manifest(folder)
+    self._corpora = {c.languages: c for c in self.manifest.corpora}
+    # A corpus of which every sentence was dropped is in the manifest only.
+    held = [c for c in self.manifest.corpora if c.records]
+    text = [c for c in held if len(c.languages) == 1]
+    pairs = [c for c in held if len(c.languages) == 2]
+    self.text_counts = {c.languages[0]: c.records for c in text}
+    self.text_tokens = {c.languages[0]: c.tokens for c in text}
+    self.pair_counts: dict[Pair, int] = {
+      (c.languages[0], c.languages[1]): c.records for c in pairs
+    }
+    for corpus in self.manifest.corpora:
+      for shard in corpus.shards:
+        self._check_size(shard)
+    self._reset()
+
+  @property
+  def languages(self) -> list[str]:
+    """All languages of texts and pairs, sorted."""
+    return sorted({x for c in self.manifest.corpora for x in c.languages})
+
+  def read_text(
+    self, language: str, indices: Sequence[int] | np.ndarray
+  ) -> list[np.ndarray]:
+    """Blocks of a language, int32 [length] each."""
+    return [decode_text(r) for r in self._read((language,), indices)]
+
+  def read_pairs(
+    self, pair: Pair, indices: Sequence[int] | np.ndarray
+  ) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Both sides of pairs, without special tokens, int32 [length] each."""
+    return [decode_pair(r) for r in self._read(pair, indices)]
+
+  def verify(self) -> None:
+    """Compares the hash of every shard with the manifest's.
+
+    Raises:
+      InputError: one differs.
+    """
+    for corpus in self.manifest.corpora:
+      for shard in corpus.shards:
+        self._check_size(shard)
+        if _sha256(self.folder / shard.name) != shard.sha256:
+          raise InputError(
+            f"{self.folder / shard.name} has changed since it was prepared: "
+            "its hash is not the manifest's. Prepare the data again."
+          )
+
+  def __getstate__(self) -> dict[str, Any]:
+    return {
+      k: v for k, v in vars(self).items() if k not in ("_lock", "_readers")
+    }
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    vars(self).update(state)
+    self._reset()
+
+  def _reset(self) -> None:
+    self._lock = threading.Lock()
+    self._readers: dict[str, Any] = {}
+
+  def _read(
+    self, languages: tuple[str, ...], indices: Sequence[int] | np.ndarray
+  ) -> list[bytes]:
+    try:
+      corpus = self._corpora[languages]
+    except KeyError:
+      known = ", ".join(c.name for c in self.manifest.corpora)
+      raise InputError(
+        f"{self.folder} holds no records of {'-'.join(languages)}: it holds "
+        f"{known}."
+      ) from None
+    wanted = np.asarray(indices, np.int64)
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < corpus.records:
+      raise IndexError(f"{corpus.name}: a record outside 0..{corpus.records}")
+    out: list[bytes] = [b""] * len(wanted)
+    start = 0
+    for shard in corpus.shards:
+      places = np.flatnonzero(
+        (wanted >= start) & (wanted < start + shard.records)
+      )
+      if places.size:
+        found = self._reader(shard).read((wanted[places] - start).tolist())
+        for place, record in zip(places.tolist(), found, strict=True):
+          out[place] = record
+      start += shard.records
+    return out
+
+  def _reader(self, shard: Shard) -> Any:
+    with self._lock:
+      if shard.name not in self._readers:
+        self._readers[shard.name] = array_record_module.ArrayRecordReader(
+          str(self.folder / shard.name), _READER_OPTIONS
+        )
+      return self._readers[shard.name]
+
+  def _check_size(self, shard: Shard) -> None:
+    path = self.folder / shard.name
+    try:
+      size = path.stat().st_size
+    except OSError as error:
+      raise InputError(
+        f"{path} is missing, the manifest lists it ({error.strerror}). Copy "
+        "the whole folder, or prepare the data again."
+      ) from error
+    if size != shard.size:
+      raise InputError(
+        f"{path} has {size} bytes, the manifest says {shard.size}: it was "
+        "changed or copied in part. Prepare the data again."
+      )
+
+
+def _sha256(path: Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
