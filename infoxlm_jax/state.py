@@ -97,11 +97,17 @@ def abstract(
   objectives: Mapping[str, Objective],
   optimizer: optax.GradientTransformation,
   keys_per_push: int,
+  mesh: Mesh,
 ) -> TrainState:
-  """Shapes and dtypes of the state; allocates nothing."""
+  """Shapes, dtypes and shardings of the state; allocates nothing."""
 
   def make(rng):
     params = init_params(jax.random.wrap_key_data(rng), model, objectives)
     return create(params, rng, objectives, optimizer, keys_per_push)
 
-  return jax.eval_shape(make, jax.ShapeDtypeStruct((2,), jnp.uint32))
+  shapes = jax.eval_shape(make, jax.ShapeDtypeStruct((2,), jnp.uint32))
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    shapes,
+    partitioning.shardings(shapes, mesh),
+  )

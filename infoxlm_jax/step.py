@@ -433,8 +433,13 @@ def _map(function, inputs):
 
 
 def _varying(x: jax.Array) -> jax.Array:
-  missing = tuple(a for a in BATCH_AXES if a not in jax.typeof(x).vma)
-  return jax.lax.pcast(x, missing, to="varying") if missing else x
+  """x, typed as different on every device, so that AD adds no reduction."""
+  for axis in BATCH_AXES:
+    try:
+      x = jax.lax.pcast(x, axis, to="varying")
+    except ValueError:  # it already differs along this axis
+      pass
+  return x
 
 
 def _segments(batch: Any) -> list[jax.Array]:

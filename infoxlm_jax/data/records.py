@@ -215,6 +215,11 @@ class Store:
     self._reset()
 
   @property
+  def manifest_sha256(self) -> str:
+    """Hash of manifest.json, which holds every shard's: names the data."""
+    return _sha256(self.folder / MANIFEST)
+
+  @property
   def languages(self) -> list[str]:
     """All languages of texts and pairs, sorted."""
     return sorted({x for c in self.manifest.corpora for x in c.languages})

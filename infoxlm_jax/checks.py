@@ -1,0 +1,137 @@
+"""Configuration that cannot work, found before anything is written."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from infoxlm_jax.data.tokenizer import Tokenizer
+from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.objectives.objective import Objective
+
+_POOLINGS = ("first", "mean", "mean_all")
+_NEGATIVES = ("queue", "queue+batch", "batch")
+
+
+def used_streams(
+  objectives: Mapping[str, Objective], streams: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The streams that some objective reads."""
+  if not objectives:
+    raise InputError("objectives is empty: name at least one, such as mlm")
+  for name, objective in objectives.items():
+    if objective.stream not in streams:
+      near = difflib.get_close_matches(objective.stream, streams, 1, 0.5)
+      hint = f"; did you mean {near[0]!r}?" if near else ""
+      raise InputError(
+        f"objective {name!r} reads the stream {objective.stream!r}, which is"
+        f" not among the streams {sorted(streams)}{hint}"
+      )
+  wanted = {objective.stream for objective in objectives.values()}
+  return {name: s for name, s in streams.items() if name in wanted}
+
+
+def check_training(
+  model: EncoderConfig,
+  objectives: Mapping[str, Objective],
+  streams: Mapping[str, Any],
+  groups: int,
+  parts: int,
+  steps: int,
+) -> None:
+  """Raises InputError naming the parameter that cannot be.
+
+  Args:
+    model, objectives, streams: of the run.
+    groups: pieces of a batch.
+    parts: devices times microbatches, which share the groups.
+    steps: of the run.
+  """
+  if steps < 1:
+    raise InputError(f"steps = {steps}: a run needs at least one update")
+  if groups < 1 or groups % parts:
+    raise InputError(
+      f"groups = {groups} is not a multiple of {parts} (devices x"
+      f" microbatches); set GROUPS to a multiple of {parts}, and every"
+      " stream's batch and rows to a multiple of that"
+    )
+  if model.hidden_size % model.num_heads:
+    raise InputError(
+      f"hidden_size = {model.hidden_size} is not a multiple of num_heads ="
+      f" {model.num_heads}"
+    )
+  for name, stream in streams.items():
+    if stream.row_length > model.max_positions:
+      raise InputError(
+        f"stream {name!r}: row_length = {stream.row_length} is longer than the"
+        f" model's max_positions = {model.max_positions}"
+      )
+    for what in ("batch", "rows"):
+      value = getattr(stream, what)
+      if value < 1 or value % groups:
+        raise InputError(
+          f"stream {name!r}: {what} = {value} is not a multiple of groups ="
+          f" {groups}"
+        )
+  contrasts = [n for n, o in objectives.items() if o.contrastive]
+  if len(contrasts) > 1:
+    raise InputError(f"objectives {contrasts}: only one may have a queue")
+  for name in contrasts:
+    _check_contrast(name, objectives[name], model)
+
+
+def _check_contrast(name: str, contrast: Any, model: EncoderConfig) -> None:
+  if contrast.queue_size < 1:
+    raise InputError(
+      f"objective {name!r}: queue_size = {contrast.queue_size}; the queue needs"
+      " at least one key (negatives = 'batch' leaves it out of the loss)"
+    )
+  if not 1 <= contrast.layer <= model.num_layers:
+    raise InputError(
+      f"objective {name!r}: layer = {contrast.layer}; the model has layers 1 to"
+      f" {model.num_layers}"
+    )
+  if contrast.temperature <= 0:
+    raise InputError(f"objective {name!r}: temperature must be above 0")
+  for what, known in (
+    ("pooling", _POOLINGS),
+    ("negatives", _NEGATIVES),
+    ("directions", ("one", "both")),
+  ):
+    value = getattr(contrast, what)
+    if value not in known:
+      raise InputError(
+        f"objective {name!r}: {what} = {value!r} is not one of"
+        f" {', '.join(known)}"
+      )
+
+
+def check_tokenizer(model: EncoderConfig, tokenizer: Tokenizer) -> None:
+  """The model's vocabulary must be the tokenizer's."""
+  if model.vocab_size != tokenizer.vocab_size:
+    raise InputError(
+      f"the model has vocab_size = {model.vocab_size}, the tokenizer"
+      f" {tokenizer.path} has {tokenizer.vocab_size} ids (its pieces and two);"
+      " set VOCAB_SIZE to that, or prepare the data with the model's tokenizer"
+    )
+
+
+def check_restored(
+  files: Mapping[str, bytes],
+  tokenizer: Tokenizer,
+  streams: Mapping[str, Any],
+) -> None:
+  """A checkpoint must be of this data's tokenizer and of these streams."""
+  stored = json.loads(files["model.json"])["tokenizer_sha256"]
+  if stored != tokenizer.sha256:
+    raise InputError(
+      f"the checkpoint was trained with tokenizer {stored[:12]}, the data is"
+      f" prepared with {tokenizer.sha256[:12]}; use the data of the run"
+    )
+  samples = json.loads(files["position.json"])["samples"]
+  if set(samples) != set(streams):
+    raise InputError(
+      f"the checkpoint has positions of the streams {sorted(samples)}, this"
+      f" configuration reads {sorted(streams)}"
+    )

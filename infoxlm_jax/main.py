@@ -1,0 +1,113 @@
+"""Runs the job of a gin file.
+
+  python -m infoxlm_jax.main --gin_file=gin/quickstart.gin
+  python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --gin.STEPS=100
+  python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --dry_run
+
+The only module that knows flags and gin. A gin file is code: it imports
+modules and calls functions, so run only files that you trust.
+"""
+
+import argparse
+import functools
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from infoxlm_jax import configuration
+from infoxlm_jax.errors import InputError, StorageError
+
+_EXIT_CODES = """
+exit codes:
+  0 done   1 failed (a bug, or the loss stopped being finite)
+  2 bad input or configuration   3 storage failed during the run   4 hang
+  75 SIGTERM: saved, start again   130 Ctrl-C: saved
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Parses flags and gin, runs JOB, and returns the exit code."""
+  parser = argparse.ArgumentParser(
+    prog="python -m infoxlm_jax.main",
+    description=__doc__,
+    epilog=_EXIT_CODES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    "--gin_file",
+    action="append",
+    default=[],
+    metavar="FILE",
+    help="what to run; may be given several times, later files win",
+  )
+  parser.add_argument(
+    "--gin.NAME=VALUE",
+    dest="unused",
+    metavar="",
+    help="sets a macro (--gin.MODEL_DIR=runs/a) or a parameter"
+    " (--gin.pretrain.seed=1); text needs no quotes",
+  )
+  parser.add_argument(
+    "--gin_search_paths",
+    default="",
+    metavar="FOLDERS",
+    help="folders, separated by commas, that gin files are looked for in"
+    " besides the current one and this project's",
+  )
+  parser.add_argument(
+    "--dry_run",
+    action="store_true",
+    help="print the configuration, parameters, bytes per device and FLOPs;"
+    " touch nothing",
+  )
+  flags, rest = parser.parse_known_args(argv)
+  logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  try:
+    return _run(flags, rest)
+  except (InputError, StorageError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2 if isinstance(error, InputError) else 3
+
+
+def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
+  search = [folder for folder in flags.gin_search_paths.split(",") if folder]
+  config = configuration.load(flags.gin_file, rest, search)
+  # Only now what is slow to import: a wrong name is told at once.
+  from infoxlm_jax.signals import Stopped
+  from infoxlm_jax.training_log import Diverged
+
+  _keep_compiled_programs()
+  record = functools.partial(config.write, Path(config.macro("MODEL_DIR")))
+  try:
+    if flags.dry_run:
+      print(config.text)
+      config.job(dry_run=True)
+      return 0
+    config.job(on_start=record)
+    return 0
+  except Stopped as stopped:
+    return stopped.code
+  except Diverged as diverged:
+    print(f"error: {diverged}", file=sys.stderr)
+    return 1
+
+
+def _keep_compiled_programs() -> None:
+  """A second start of the same run compiles nothing again.
+
+  INFOXLM_COMPILATION_CACHE names another folder; empty turns it off.
+  """
+  import jax
+
+  default = Path.home() / ".cache" / "infoxlm_jax" / "compiled"
+  folder = os.environ.get("INFOXLM_COMPILATION_CACHE", str(default))
+  if folder and not jax.config.jax_compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

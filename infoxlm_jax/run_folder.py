@@ -1,0 +1,101 @@
+"""The folder of a run: whose it is, and in what environment it ran."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.metrics import write_atomically
+
+IDENTITY = "identity.json"
+_PACKAGES = (
+  "infoxlm-jax jax jaxlib flax optax orbax-checkpoint grain numpy sentencepiece"
+)
+
+
+def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
+  """Makes the folder this run's, or checks that it already is.
+
+  Args:
+    folder: MODEL_DIR.
+    identity: what must not change between two starts of one run.
+
+  Raises:
+    InputError: the folder cannot be written, belongs to a run with another
+      identity (the message lists what differs), or holds something that is
+      no run. Nothing is written then.
+  """
+  folder = Path(folder)
+  wanted = json.loads(json.dumps(dict(identity), default=str))
+  mark = folder / IDENTITY
+  if mark.exists():
+    try:
+      found = json.loads(mark.read_text())
+    except (OSError, ValueError) as error:
+      raise InputError(
+        f"{mark}: cannot be read ({error}); choose another MODEL_DIR"
+      ) from None
+    differing = [
+      f"{key} was {_short(found.get(key))} and is now {_short(wanted.get(key))}"
+      for key in wanted | found
+      if found.get(key) != wanted.get(key)
+    ]
+    if differing:
+      raise InputError(
+        f"MODEL_DIR={str(folder)!r} holds another run: {'; '.join(differing)}."
+        " Choose another MODEL_DIR, or the settings it was started with."
+      )
+    return
+  if folder.is_dir() and any(folder.iterdir()):
+    some = ", ".join(sorted(p.name for p in folder.iterdir())[:3])
+    raise InputError(
+      f"MODEL_DIR={str(folder)!r} is not empty and holds no run ({some}, ...)."
+      " Choose a folder that is new or empty."
+    )
+  if jax.process_index() == 0:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      mark.write_text(json.dumps(wanted, indent=2) + "\n")
+    except OSError as error:
+      raise InputError(
+        f"MODEL_DIR={str(folder)!r} cannot be written: {error}. Choose another."
+      ) from None
+
+
+def write_environment(folder: str | Path) -> None:
+  """environment.json: versions, devices, command. No environment variables,
+  which may hold secrets, except the few that change the computation."""
+  versions = {}
+  for name in _PACKAGES.split():
+    try:
+      versions[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      versions[name] = None
+  shown = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64")
+  environment = {
+    "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    "python": platform.python_version(),
+    "platform": platform.platform(),
+    "cpus": os.cpu_count(),
+    "packages": versions,
+    "devices": [str(device) for device in jax.devices()],
+    "processes": jax.process_count(),
+    "variables": {k: os.environ[k] for k in shown if k in os.environ},
+  }
+  write_atomically(
+    Path(folder) / "environment.json", json.dumps(environment, indent=2) + "\n"
+  )
+
+
+def _short(value: Any) -> str:
+  text = json.dumps(value)
+  return text if len(text) < 200 else text[:197] + "..."

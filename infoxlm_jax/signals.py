@@ -1,0 +1,89 @@
+"""Leaving on request: Ctrl-C, a scheduler's SIGTERM, and a hang."""
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+
+EXIT_HANG = 4
+EXIT_TERMINATED = 75  # "temporary failure": the launch scripts start it again
+EXIT_INTERRUPTED = 130
+
+
+class Stopped(Exception):
+  """The job was asked to stop, saved, and left."""
+
+  def __init__(self, code: int):
+    super().__init__(f"stopped on request, exit code {code}")
+    self.code = code
+
+
+class StopRequest:
+  """Within it, the first SIGINT or SIGTERM sets `code`; a second leaves."""
+
+  code: int | None = None
+
+  def __enter__(self) -> "StopRequest":
+    self._before: dict[int, object] = {}
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGINT, signal.SIGTERM):
+        self._before[number] = signal.signal(number, self._on_signal)
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)  # type: ignore[arg-type]
+
+  def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    code = EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
+    if self.code is not None:
+      os._exit(code)
+    self.code = code
+    print(
+      f"\n{signal.Signals(number).name}: saving, then leaving; once more to"
+      " leave at once",
+      file=sys.stderr,
+      flush=True,
+    )
+
+
+class Watchdog:
+  """Ends the process (exit code 4) when nothing moved for `seconds`.
+
+  A pod that waits for a lost host waits for ever; this prints every thread's
+  stack instead, so that one sees where.
+  """
+
+  def __init__(self, seconds: float | None):
+    self._seconds = seconds
+    self._last = time.monotonic()
+    self._done = threading.Event()
+
+  def __enter__(self) -> "Watchdog":
+    if self._seconds:
+      threading.Thread(target=self._watch, daemon=True).start()
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    self._done.set()
+
+  def alive(self) -> None:
+    self._last = time.monotonic()
+
+  def _watch(self) -> None:
+    assert self._seconds is not None
+    while not self._done.wait(min(self._seconds / 4, 10)):
+      silent = time.monotonic() - self._last
+      if silent > self._seconds:
+        logging.error(
+          "no step for %.0f s (hang_seconds=%g): stacks follow",
+          silent,
+          self._seconds,
+        )
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(EXIT_HANG)
