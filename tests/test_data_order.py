@@ -90,9 +90,13 @@ def test_shares():
   got = np.bincount(sampler.draw(np.arange(number)).source, minlength=4)
   sigma = np.sqrt(number * share * (1 - share))
   assert (np.abs(got - number * share) < 3 * sigma).all()
-  # A whole cycle has every source's share to a place.
-  got = np.bincount(sampler.draw(np.arange(CYCLE)).source, minlength=4)
-  assert np.abs(got - CYCLE * share).max() <= 1
+  # A whole cycle has every source's share to a place, each in its own order.
+  cycles = sampler.draw(np.arange(2 * CYCLE)).source.reshape(2, CYCLE)
+  for cycle in cycles:
+    got = np.bincount(cycle, minlength=4)
+    assert np.abs(got - CYCLE * share).max() <= 1
+  agree = (share**2).sum()
+  assert abs((cycles[0] == cycles[1]).mean() - agree) < 0.01
 
 
 def test_alpha_one_and_zero():

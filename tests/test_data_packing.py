@@ -57,6 +57,8 @@ def test_worked_example():
   assert packed.offset.tolist() == [0, 0, 3, 5, 6]
   # One row of 10 for 3 items: 2 stays, the others become 4.
   assert pack(np.array([9, 2, 6]), 1, 10).kept.tolist() == [4, 2, 4]
+  # 18 of 20 places would do for 6 each, but no row holds two of them.
+  assert pack(np.array([9, 9, 9]), 2, 10).kept.tolist() == [5, 5, 5]
 
 
 def test_no_room():

@@ -185,6 +185,7 @@ def modes(found, partner_of):
       out["itself"] += 1
       continue
     one, two = records
+    assert partner_of(one) == two or partner_of(two) == one
     first = one if partner_of(one) == two else two
     at = [[x // 10 for x in side].index(first) for side in (query, key)]
     main = query[at[0]] % 10

@@ -52,9 +52,9 @@ def permute(
   """Place of `index` in a pseudo-random permutation of range(size), int64.
 
   A Feistel network on the smallest even number of bits that holds the size (6
-  at least), walked until it lands inside (Black and Rogaway 2002): a bijection for every
-  key, computed for any place alone. Arguments broadcast, so that one call
-  serves places of many permutations.
+  at least), walked until it lands inside (Black and Rogaway 2002): a bijection
+  for every key, computed for any place alone. Arguments broadcast, so that one
+  call serves places of many permutations.
   """
   index, size, key = np.broadcast_arrays(
     _as_u64(index), _as_u64(size), _as_u64(key)

@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from typing import IO, Any
 import numpy as np
 import tqdm
 
+from infoxlm_jax import resources
 from infoxlm_jax.data import records, sources
 from infoxlm_jax.data.gather import (
   Example,
@@ -40,6 +42,9 @@ STORES = {"train": "train", "dev": "validation"}
 RETRIEVAL = {"dev": "validation", "test": "test"}
 
 TOKENIZER = "tokenizer.model"
+
+# Exit status of the other process after Ctrl-C, a shell's own.
+_INTERRUPTED = 130
 
 Reader = Callable[[str, str], Iterator[dict[str, str]]]
 
@@ -67,7 +72,7 @@ def prepare(
 
   Args:
     output: folder to write; may exist when empty.
-    tokenizer: SentencePiece file.
+    tokenizer: SentencePiece file; a relative one is found as gin files are.
     row_length: tokens of a text record at most.
     task_modules: modules to import that register the tasks.
     text_task: features text, language. None for no texts.
@@ -112,7 +117,7 @@ def prepare(
     disable=None if progress else True,
   )
   try:
-    shutil.copyfile(tokenizer, beside / TOKENIZER)
+    shutil.copyfile(model.path, beside / TOKENIZER)
     for name, split in request["stores"].items():
       gathered: dict[tuple[str, ...], Gathered] = {}
       if text_task:
@@ -194,6 +199,8 @@ def prepare_in_subprocess(
     )
     command = [sys.executable, "-c", code, str(exchange)]
     status = subprocess.run(command, env=environment, check=False).returncode
+    if status in (_INTERRUPTED, -signal.SIGINT):
+      raise KeyboardInterrupt
     if status:
       raise InputError(
         f"the process that prepared {output} ended with status {status} and "
@@ -211,6 +218,9 @@ def _child(file: IO[bytes]) -> None:
   result: str | Exception
   try:
     result = str(prepare(output, **options))
+  except KeyboardInterrupt:
+    # The terminal interrupts both processes; the other one speaks.
+    sys.exit(_INTERRUPTED)
   except Exception as error:
     if not isinstance(error, InputError):
       error.add_note(traceback.format_exc())
@@ -240,7 +250,7 @@ def _request(
     raise InputError("prepare: give text_task, pairs_task or both.")
   stores = STORES if stores is None else stores
   retrieval = RETRIEVAL if retrieval is None else retrieval
-  model = load_tokenizer(tokenizer)
+  model = load_tokenizer(resources.find(tokenizer))
   request = {
     "tokenizer_sha256": model.sha256,
     "row_length": row_length,
