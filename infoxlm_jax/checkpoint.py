@@ -2,32 +2,32 @@
 
 orbax writes a folder a step and renames it when it is complete. It does not
 notice a flipped bit in the arrays, so every array's fingerprint is stored
-beside them and compared after a restore. A fingerprint is a sum modulo 2^32
-of the array's bits times a number that depends on the position, so it is the
-same on any mesh and any number of processes, is computed where the array
-lives, and every single flipped bit changes it.
+beside them and compared after a restore.
 """
 
 import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
+from etils import epath  # type: ignore[import-untyped]
+from jax.experimental import multihost_utils
 
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.fingerprints import describe
 from infoxlm_jax.partitioning import path_of
 
 FORMAT = 1
 _CHECKSUMS = "checksums.json"
+_COMMITTED = "commit_success.txt"  # orbax puts it into every finished folder
+_METRIC = "best"
 _policy = ocp.checkpoint_managers
 
 
@@ -43,21 +43,29 @@ class FilesHandler(ocp.CheckpointHandler):
       for name, content in args.files.items():
         (directory / name).write_bytes(content)
 
-  def restore(self, directory: epath.Path, args: Any = None) -> dict[str, bytes]:
+  def restore(
+    self, directory: epath.Path, args: Any = None
+  ) -> dict[str, bytes]:
     del args
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {
+      path.name: path.read_bytes()
+      for path in directory.iterdir()
+      if path.name != _COMMITTED
+    }
 
 
 @ocp.args.register_with_handler(FilesHandler, for_save=True)
 @dataclasses.dataclass
 class SaveFiles(ocp.args.CheckpointArgs):
+  """What FilesHandler saves: contents by name."""
+
   files: Mapping[str, bytes]
 
 
 @ocp.args.register_with_handler(FilesHandler, for_restore=True)
 @dataclasses.dataclass
 class RestoreFiles(ocp.args.CheckpointArgs):
-  pass
+  """Asks FilesHandler for all files."""
 
 
 class Checkpoints:
@@ -67,27 +75,40 @@ class Checkpoints:
     folder: made if missing.
     keep_latest: how many newest ones to keep.
     keep_best: how many best ones (by the metric given to save) to keep
-      besides. Two rules, because one rule evicts the newest.
+      besides. Two rules, because one rule evicts the newest. Of equal ones
+      the later counts as better.
+
+  Raises:
+    InputError: the folder cannot be used, or keep_latest is below 1.
   """
 
   def __init__(
     self, folder: str | Path, keep_latest: int = 3, keep_best: int = 1
   ):
     self.folder = Path(folder)
+    if keep_latest < 1 or keep_best < 0:
+      raise InputError(
+        f"keep_latest = {keep_latest}, keep_best = {keep_best}: keep at least"
+        " the newest checkpoint"
+      )
     policies = [_policy.LatestN(keep_latest)]
     if keep_best:
       policies.append(
         _policy.BestN(
-          get_metric_fn=lambda metrics: metrics["best"],
+          get_metric_fn=_metric_of,
           n=keep_best,
           keep_checkpoints_without_metrics=False,
         )
       )
     try:
+      # orbax only logs what it meets in a thread, so first by hand.
+      self.folder.mkdir(parents=True, exist_ok=True)
       self._manager = ocp.CheckpointManager(
         epath.Path(os.path.abspath(self.folder)),
         options=ocp.CheckpointManagerOptions(
           preservation_policy=_policy.AnyPreservationPolicy(policies),
+          # Without it metrics are not stored, and a restart forgets the best.
+          best_fn=_metric_of,
           cleanup_tmp_directories=True,
         ),
         item_handlers={
@@ -96,9 +117,12 @@ class Checkpoints:
         },
       )
     except OSError as error:
-      raise InputError(f"{folder}: cannot be used for checkpoints: {error}") from None
+      raise InputError(
+        f"{folder}: cannot be used for checkpoints: {error}"
+      ) from None
 
   def steps(self) -> list[int]:
+    """Steps of the checkpoints that are there, the oldest first."""
     return sorted(self._manager.all_steps())
 
   def save(
@@ -114,7 +138,8 @@ class Checkpoints:
     Args:
       state: a TrainState of arrays.
       files: small files by name, stored with their hashes.
-      metric: higher is better; never NaN (then give None).
+      metric: higher is better. None, NaN and infinity take no part in
+        the choice of the best.
       wait: return only when it is on disk.
 
     Raises:
@@ -127,19 +152,21 @@ class Checkpoints:
       "files": {k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
     }
     files = dict(files) | {_CHECKSUMS: json.dumps(sums, indent=1).encode()}
-    finite = metric is not None and np.isfinite(metric)
+    finite = metric is not None and math.isfinite(metric)
     try:
-      self._manager.save(
+      saved = self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(state), files=SaveFiles(files)
         ),
-        metrics={"best": float(metric)} if finite else None,
+        metrics={_METRIC: metric} if finite else None,
         force=True,
       )
       if wait:
         self._manager.wait_until_finished()
       self._manager.check_for_errors()
+      if not saved:
+        raise RuntimeError("orbax declined it")
     except Exception as error:  # orbax wraps storage failures in its own
       raise StorageError(
         f"{self.folder}: checkpoint {step} could not be written: {error}"
@@ -147,6 +174,9 @@ class Checkpoints:
 
   def restore(self, abstract: Any) -> tuple[Any, dict[str, bytes]] | None:
     """The newest checkpoint that is what was saved, or None if there is none.
+
+    Damaged newer ones are renamed to damaged-<step>, out of the way of the
+    updates that are now done again.
 
     Args:
       abstract: the state's shapes, dtypes and shardings. A queue may be
@@ -156,18 +186,42 @@ class Checkpoints:
     Raises:
       InputError: the arrays are of another model, or all are damaged.
     """
-    steps = self.steps()
+    steps, messages = self.steps(), []
     for step in reversed(steps):
       try:
-        return self._restore_step(step, abstract)
+        found = self._restore_step(step, abstract)
       except Damaged as damage:
         logging.warning("%s; trying the one before it", damage)
+        messages.append(str(damage))
+      else:
+        self._set_aside([other for other in steps if other > step])
+        return found
     if steps:
       raise InputError(
-        f"{self.folder}: none of the checkpoints {steps} is intact; the"
-        " messages above name what is damaged"
+        f"{self.folder}: none of the checkpoints {steps} is intact:"
+        f" {'; '.join(messages)}"
       )
     return None
+
+  def _set_aside(self, steps: Sequence[int]) -> None:
+    if not steps:
+      return
+    if jax.process_index() == 0:
+      for step in steps:
+        number, target = 1, self.folder / f"damaged-{step}"
+        while target.exists():
+          number += 1
+          target = self.folder / f"damaged-{step}-{number}"
+        try:
+          (self.folder / str(step)).rename(target)
+        except OSError as error:
+          raise StorageError(
+            f"{self.folder / str(step)}: is damaged and cannot be renamed:"
+            f" {error}"
+          ) from error
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("damaged checkpoints set aside")
+    self._manager.reload()
 
   def read_files(self, step: int) -> dict[str, bytes]:
     """The small files of one checkpoint, verified."""
@@ -189,7 +243,9 @@ class Checkpoints:
         raise Damaged(f"{where}: {name} is not what was saved")
     return files | {_CHECKSUMS: json.dumps(sums).encode()}
 
-  def _restore_step(self, step: int, abstract: Any):
+  def _restore_step(
+    self, step: int, abstract: Any
+  ) -> tuple[Any, dict[str, bytes]]:
     where = f"{self.folder / str(step)}"
     files = self.read_files(step)
     stored = json.loads(files.pop(_CHECKSUMS))["arrays"]
@@ -199,13 +255,13 @@ class Checkpoints:
       for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
     }
     for name in wanted | stored:
-      have = stored.get(name, {})
-      found = [have.get("shape"), have.get("dtype")]
+      have = stored.get(name)
+      found = have and [have["shape"], have["dtype"]]
       if wanted.get(name) != found:
         raise InputError(
-          f"{where}: {name} is {found} in the checkpoint and"
-          f" {wanted.get(name)} in this run's configuration; it belongs to"
-          " another model or optimiser"
+          f"{where}: {name} is {_in_words(found)} in the checkpoint and"
+          f" {_in_words(wanted.get(name))} in this run's configuration; it"
+          " belongs to another model or optimiser"
         )
     try:
       state = self._manager.restore(
@@ -236,44 +292,33 @@ class Checkpoints:
       ) from error
 
   def close(self) -> None:
-    self._manager.close()
+    """Waits as `wait` does, then lets the folder go."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    try:
+      self.close()
+    except StorageError as failure:
+      if error is None:
+        raise
+      logging.warning("%s", failure)  # it must not hide what went wrong first
 
 
-def describe(tree: Any) -> dict[str, dict[str, Any]]:
-  """Shape, dtype and fingerprint of every array, by path."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  sums = jax.device_get(_fingerprints([leaf for _, leaf in leaves]))
-  return {
-    path_of(path): {
-      "shape": list(leaf.shape),
-      "dtype": str(leaf.dtype),
-      "sum": [int(x) for x in found],
-    }
-    for (path, leaf), found in zip(leaves, sums, strict=True)
-  }
+def _metric_of(metrics: Mapping[str, float]) -> float:
+  return metrics[_METRIC]
 
 
-@jax.jit
-def _fingerprints(leaves: list[jax.Array]) -> list[jax.Array]:
-  return [_fingerprint(leaf) for leaf in leaves]
-
-
-def _fingerprint(x: jax.Array) -> jax.Array:
-  """Two sums [2] uint32 of bits times odd numbers made of the position."""
-  unsigned = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
-  bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
-  position = jnp.zeros((), jnp.uint32)
-  for dim, size in enumerate(x.shape):
-    # Not a reshape to one dimension, which would move sharded arrays.
-    index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, dim)
-    position = position * jnp.uint32(size) + index
-  factors = (jnp.uint32(0x9E3779B1), jnp.uint32(0x85EBCA77))
-  return jnp.stack(
-    [
-      jnp.sum(bits * ((position * f) | jnp.uint32(1)), dtype=jnp.uint32)
-      for f in factors
-    ]
-  )
+def _in_words(shape_and_dtype: Sequence[Any] | None) -> str:
+  if shape_and_dtype is None:
+    return "absent"
+  shape, dtype = shape_and_dtype
+  return f"{dtype}{shape}"
 
 
 def _with_stored_queue(abstract: Any, stored: Mapping[str, Any]) -> Any:
