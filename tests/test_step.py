@@ -1,0 +1,298 @@
+"""The update: the authors' own trainer, and every mesh alike.
+
+`test_six_updates_of_the_released_trainer` is the tie to the original: losses,
+parameters, key parameters, projections and queue of six updates computed by
+the released code, through the very function that training uses.
+"""
+
+import collections
+import dataclasses
+
+import hlo
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import oracle
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from infoxlm_jax import negatives, optimizer, partitioning, schedules, step
+from infoxlm_jax import state as train_state
+from infoxlm_jax.objectives.contrast import Contrast
+from infoxlm_jax.objectives.masked_lm import MaskedLM
+
+
+def _mesh(data, fsdp=1):
+  return jax.make_mesh(
+    (data, fsdp),
+    partitioning.BATCH_AXES,
+    axis_types=(AxisType.Auto,) * 2,
+    devices=jax.devices()[: data * fsdp],
+  )
+
+
+def _objectives(**contrast):
+  return {
+    "mlm": MaskedLM("mlm"),
+    "tlm": MaskedLM("tlm"),
+    "xlco": Contrast(layer=1, **contrast),
+  }
+
+
+def _start(objectives, transformation, batch, mesh, filled=False):
+  """The oracle's start; placed arrays, so that a run may donate them."""
+  config, params = oracle.train_init()
+  numbers = oracle.load("train_official")
+  params["heads"]["contrast"] = {"projection": numbers["proj_0"]}
+  state = train_state.create(
+    jax.tree.map(jnp.asarray, params),
+    jax.random.key_data(jax.random.key(0)),
+    objectives,
+    transformation,
+    batch,
+  )
+  if filled:
+    queue = negatives.fill(jnp.asarray(numbers["queue_0"]), batch)
+    state = state.replace(queue=queue)
+  state = jax.device_put(state, partitioning.shardings(state, mesh))
+  return config, state, numbers
+
+
+def test_six_updates_of_the_released_trainer():
+  """K = 10 and batches of 4: the queue wraps inside a batch."""
+  objectives = _objectives(queue_size=10, mask_prob=0.0)
+  numbers = oracle.load("train_official")
+  rate = schedules.linear_warmup_decay(
+    float(numbers["lr"]), int(numbers["warmup"]), int(numbers["total"])
+  )
+  adam = optimizer.adamw(
+    rate,
+    eps=float(numbers["eps"]),
+    weight_decay=float(numbers["weight_decay"]),
+    clip_norm=float(numbers["clip"]),
+    fairseq_eps=True,
+  )
+  mesh = _mesh(1)
+  config, state, numbers = _start(objectives, adam, 4, mesh, filled=True)
+  update = step.make_train_step(
+    state,
+    mesh,
+    config,
+    objectives,
+    adam,
+    learning_rate=rate,
+    momentum=schedules.constant(float(numbers["momentum"])),
+  )
+  for i in range(1, 7):
+    state, metrics = update(state, oracle.batch(numbers, i))
+    assert metrics["xlco/loss"] == pytest.approx(
+      float(numbers[f"xlco_loss_mean_{i}"]), rel=1e-5, abs=1e-6
+    )
+    terms = [float(metrics[f"{name}/terms"]) for name in ("mlm", "tlm")]
+    lm = np.average(
+      [float(metrics[f"{name}/loss"]) for name in ("mlm", "tlm")],
+      weights=terms,
+    )
+    assert lm == pytest.approx(float(numbers[f"lm_loss_mean_{i}"]), rel=1e-5)
+    assert sum(terms) + 4 == float(numbers[f"sample_size_{i}"])
+    assert metrics["grad_norm"] == pytest.approx(
+      float(numbers[f"grad_norm_{i}"]), rel=1e-5
+    )
+    if i in (1, 2, 6):
+      _compare_with_official(state, numbers, config, i)
+
+
+def _compare_with_official(state, numbers, config, update):
+  def close(ours, theirs, name):
+    np.testing.assert_allclose(
+      ours, theirs, atol=2e-6, rtol=0, err_msg=f"{name}, update {update}"
+    )
+
+  for which, ours in (("fast", state.params), ("slow", state.key_params)):
+    named = oracle.hugging_face_names(ours, config)
+    assert len(named) > 15
+    for name, value in named.items():
+      close(value, numbers[f"{which}_{update}.{name}"], f"{which} {name}")
+    close(
+      ours["heads"]["contrast"]["projection"],
+      numbers[f"proj_{which}_{update}"],
+      f"projection {which}",
+    )
+  pointer = int(numbers[f"ptr_{update}"])
+  close(
+    negatives.in_order(jax.device_get(state.queue), 10),
+    np.roll(numbers[f"queue_{update}"], -pointer, axis=0),
+    "queue",
+  )
+
+
+# The same update on several meshes: 16 groups of one row and one item.
+GROUPS, WIDTH, SIZE = 16, 16, 76
+MESHES = {"1x1": (1, 1, 1), "8x1": (8, 1, 2), "4x2": (4, 2, 2)}
+
+
+def _batch(number):
+  random = np.random.default_rng(number)
+
+  def rows():
+    length = random.integers(6, WIDTH + 1, GROUPS)
+    ids = random.integers(4, 100, (GROUPS, WIDTH))
+    ids[:, 0] = 0
+    ids[np.arange(GROUPS), length - 1] = 2
+    ids[np.arange(WIDTH) >= length[:, None]] = oracle.PAD
+    return oracle.rows(ids)
+
+  return {
+    "mlm": rows(),
+    "tlm": rows(),
+    "xlco": {
+      "query": rows(),
+      "key": rows(),
+      "items": np.zeros((GROUPS, 1), np.int32),
+    },
+  }
+
+
+@dataclasses.dataclass
+class Run:
+  program: str
+  losses: list
+  gradients: list  # one tree an update
+  queue: np.ndarray  # newest keys, oldest first
+  pushed: collections.deque
+
+
+def _descent(rate):
+  """Gradient descent whose state is the last gradient, exactly."""
+
+  def update(grads, state, params=None):
+    del state, params
+    return jax.tree.map(lambda g: -rate * g, grads), grads
+
+  return optax.GradientTransformation(
+    lambda params: jax.tree.map(jnp.zeros_like, params), update
+  )
+
+
+def _run(data, fsdp, microbatches, updates=6):
+  objectives = _objectives(queue_size=SIZE, negatives="queue+batch")
+  descent = _descent(0.01)
+  mesh = _mesh(data, fsdp)
+  config, state, _ = _start(objectives, descent, GROUPS, mesh)
+  update = step.make_train_step(
+    state,
+    mesh,
+    config,
+    objectives,
+    descent,
+    learning_rate=schedules.constant(0.01),
+    momentum=schedules.constant(0.9),
+    microbatches=microbatches,
+  )
+  place = NamedSharding(mesh, partitioning.BATCH)
+  first = jax.device_put(_batch(0), place)
+  compiled = update.lower(state, first).compile()
+  twin = collections.deque(maxlen=SIZE)
+  run = Run(compiled.as_text(), [], [], np.zeros(0), twin)
+  for number in range(updates):
+    state, metrics = compiled(state, jax.device_put(_batch(number), place))
+    run.losses.append(float(metrics["loss"]))
+    run.gradients.append(jax.device_get(state.opt_state))
+    newest = np.asarray(state.queue.keys)[number % state.queue.keys.shape[0]]
+    twin.extend(newest)
+  run.queue = np.asarray(negatives.in_order(jax.device_get(state.queue), SIZE))
+  return run
+
+
+@pytest.fixture(scope="module")
+def runs():
+  return {name: _run(*shape) for name, shape in MESHES.items()}
+
+
+@pytest.mark.parametrize("name", ["8x1", "4x2"])
+def test_loss_and_gradient_on_every_mesh(runs, name):
+  one, other = runs["1x1"], runs[name]
+  np.testing.assert_allclose(other.losses, one.losses, rtol=3e-6)
+  for mine, theirs in zip(one.gradients, other.gradients, strict=True):
+    apart = optax.global_norm(jax.tree.map(np.subtract, mine, theirs))
+    assert apart < 1e-5 * optax.global_norm(mine)
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_queue_is_the_newest_keys_on_every_mesh(runs, name):
+  run = runs[name]
+  assert len(run.pushed) == SIZE  # 96 keys went in: it has wrapped
+  np.testing.assert_array_equal(run.queue, np.array(run.pushed))
+  np.testing.assert_allclose(run.queue, runs["1x1"].queue, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["8x1", "4x2"])
+def test_nothing_of_the_queue_moves(runs, name):
+  """Its size in bytes is unlike any other array's that may move."""
+  found = hlo.collectives(runs[name].program)
+  assert found
+  queue = _queue_bytes()
+  assert not [c for c in found if c.bytes in queue], found
+
+
+def _queue_bytes():
+  """Bytes of the whole queue's slots, as any device count could gather."""
+  dim = 32
+  slots = negatives.num_slots(SIZE, GROUPS)
+  return {4 * slots * GROUPS * dim, 4 * SIZE * dim}
+
+
+def test_control_a_flat_queue_moves():
+  """The layout that this one replaces: XLA gathers all of it at a push."""
+  mesh = _mesh(8)
+  flat = NamedSharding(mesh, P(("data", "fsdp"), None))
+  whole = jax.ShapeDtypeStruct((48, 32), jnp.float32, sharding=flat)
+  keys = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=flat)
+
+  def push(queue, keys, at):
+    return jax.lax.dynamic_update_slice_in_dim(queue, keys, at, 0)
+
+  program = jax.jit(push, out_shardings=flat).lower(whole, keys, 0).compile()
+  moved = hlo.collectives(program.as_text())
+  assert any(c.bytes >= 4 * 48 * 32 for c in moved), moved
+
+
+def test_gradients_are_reduced_once_after_the_loop(runs):
+  """Replicated (8x1), two microbatches: loops move batch-sized things only."""
+  found = hlo.collectives(runs["8x1"].program)
+  in_loop = [c for c in found if c.in_loop]
+  small = 4 * GROUPS * 32  # a vector for every item
+  assert in_loop  # the contrast's
+  assert max(c.bytes for c in in_loop) <= small
+  assert any(c.bytes > small and not c.in_loop for c in found)
+
+
+def test_fsdp_moves_a_layer_at_a_time(runs):
+  """4x2: in loops nothing above a layer's largest matrix."""
+  config, params = oracle.train_init()
+  layer = max(x.nbytes // 2 for x in jax.tree.leaves(params["layers"]))
+  in_loop = [c for c in hlo.collectives(runs["4x2"].program) if c.in_loop]
+  assert in_loop
+  assert max(c.bytes for c in in_loop) <= layer
+  assert params["embed"]["token"].nbytes > layer
+  del config
+
+
+def test_control_a_reduction_in_the_loop_is_found():
+  mesh = _mesh(8)
+
+  def body(total, x):
+    return total + jax.lax.psum(x, "data"), None
+
+  def summed(xs):
+    return jax.lax.scan(body, jnp.zeros((64, 64)), xs)[0]
+
+  program = jax.jit(
+    jax.shard_map(
+      summed, mesh=mesh, in_specs=P(None, None, "data"), out_specs=P()
+    )
+  ).lower(jnp.zeros((3, 64, 512)))
+  found = hlo.collectives(program.compile().as_text())
+  assert any(c.in_loop and c.bytes == 4 * 64 * 64 for c in found), found
