@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   except (InputError, StorageError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2 if isinstance(error, InputError) else 3
+  except KeyboardInterrupt:  # before the first update: nothing to save
+    return 130
 
 
 def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -105,7 +107,7 @@ def _keep_compiled_programs() -> None:
 
   default = Path.home() / ".cache" / "infoxlm_jax" / "compiled"
   folder = os.environ.get("INFOXLM_COMPILATION_CACHE", str(default))
-  if folder and not jax.config.jax_compilation_cache_dir:
+  if folder and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     jax.config.update("jax_compilation_cache_dir", folder)
 
 

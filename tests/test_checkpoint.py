@@ -81,7 +81,7 @@ def restore(folder: Path, like: TrainState):
 
 def array_files(folder: Path, step: int) -> list[Path]:
   """The files that hold the arrays' bytes, without their index."""
-  found = [p for p in (folder / str(step) / "state").rglob("d/*")]
+  found = list((folder / str(step) / "state").rglob("d/*"))
   largest = max(p.stat().st_size for p in found)
   return sorted(p for p in found if p.stat().st_size == largest)
 
