@@ -244,7 +244,7 @@ def test_an_error_inside_the_job_stays_what_it_is(write):
   text = "from __gin__ import dynamic_registration\n"
   text += "from infoxlm_jax import resources\nJOB = @resources.find\n"
   config = configuration.load([write(text)], [])
-  with pytest.raises(TypeError, match="path"):
+  with pytest.raises(TypeError, match="PathLike"):
     config.job(name=5)
 
 
