@@ -13,6 +13,7 @@ from infoxlm_jax.state import TrainState
 
 
 def count_parameters(params: Any) -> int:
+  """Numbers in a tree of arrays, the padding of the vocabulary included."""
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
 
 
@@ -20,7 +21,7 @@ def bytes_per_device(state: TrainState, mesh: Mesh) -> dict[str, int]:
   """Bytes of each part of the state on one device."""
   specs = partitioning.specs(state, mesh)
 
-  def size(leaf, spec):
+  def size(leaf: Any, spec: Any) -> int:
     parts = [
       mesh.shape[axis]
       for entry in spec

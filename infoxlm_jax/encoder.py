@@ -85,7 +85,13 @@ class Embeddings(nn.Module):
   config: EncoderConfig
 
   @nn.compact
-  def __call__(self, tokens_BT, positions_BT, types_BT, dropout_B):
+  def __call__(
+    self,
+    tokens_BT: jax.Array,
+    positions_BT: jax.Array,
+    types_BT: jax.Array,
+    dropout_B: jax.Array | None,
+  ) -> jax.Array:
     c = self.config
     # One parameter table also serves as the LM head's output matrix.
     token_VD = self.param(
@@ -108,7 +114,9 @@ class Layer(nn.Module):
   config: EncoderConfig
 
   @nn.compact
-  def __call__(self, x_BTD, mask_BTT, dropout_B):
+  def __call__(
+    self, x_BTD: jax.Array, mask_BTT: jax.Array, dropout_B: jax.Array | None
+  ) -> jax.Array:
     c = self.config
     head_size = c.hidden_size // c.num_heads
     # q, k and v in one product: three times fewer, larger matrix products.
@@ -143,7 +151,7 @@ class LMHead(nn.Module):
   config: EncoderConfig
 
   @nn.compact
-  def __call__(self, x_BD, token_VD):
+  def __call__(self, x_BD: jax.Array, token_VD: jax.Array) -> jax.Array:
     c = self.config
     x_BD = _gelu(_dense(c, c.hidden_size, "dense")(x_BD.astype(c.dtype)))
     x_BD = _layer_norm(c, "norm")(x_BD).astype(c.dtype)
@@ -163,7 +171,7 @@ def init(key: jax.Array, config: EncoderConfig) -> dict[str, Any]:
   x_BTD = jnp.zeros((1, 1, config.hidden_size), config.dtype)
   mask_BTT = jnp.ones((1, 1, 1), bool)
 
-  def init_layer(key):
+  def init_layer(key: jax.Array) -> Any:
     return Layer(config).init(key, x_BTD, mask_BTT, None)["params"]
 
   return {
@@ -185,7 +193,8 @@ def lm_logits(
   head: Params, token_VD: jax.Array, x_BD: jax.Array, config: EncoderConfig
 ) -> jax.Array:
   """Float32 logits [B, padded_vocab] of hidden vectors [B, D]."""
-  return LMHead(config).apply({"params": head}, x_BD, token_VD)
+  logits: Any = LMHead(config).apply({"params": head}, x_BD, token_VD)
+  return logits
 
 
 def encode(
@@ -226,10 +235,10 @@ def encode(
     layers = jax.tree.map(lambda leaf: leaf[:num_layers], layers)
   depth = jax.tree.leaves(layers)[0].shape[0]
 
-  def unflatten(x_BTD):
+  def unflatten(x_BTD: jax.Array) -> jax.Array:
     return x_BTD.reshape(*shape, x_BTD.shape[-1])
 
-  def body(x_BTD, layer_and_index):
+  def body(x_BTD: Any, layer_and_index: Any) -> tuple[Any, Any]:
     layer, index = layer_and_index
     layer_keys_B = _fold(keys_B, index + 1)
     x_BTD = Layer(config).apply(
@@ -239,7 +248,7 @@ def encode(
 
   if config.remat != "none":
     body = jax.checkpoint(body, policy=_REMAT[config.remat])
-  x_BTD = Embeddings(config).apply(
+  x_BTD: Any = Embeddings(config).apply(
     {"params": params["embed"]},
     flat["tokens"],
     flat["positions"],
@@ -247,7 +256,12 @@ def encode(
     _fold(keys_B, 0),
   )
   first = x_BTD
-  x_BTD, collected = jax.lax.scan(body, x_BTD, (layers, jnp.arange(depth)), unroll=min(config.unroll, depth))
+  x_BTD, collected = jax.lax.scan(
+    body,
+    x_BTD,
+    (layers, jnp.arange(depth)),
+    unroll=min(config.unroll, depth),
+  )
   if collect is None:
     return unflatten(x_BTD)
   return jax.tree.map(
@@ -263,8 +277,8 @@ def _id_rows(rows: Rows) -> dict[str, jax.Array]:
   return ids
 
 
-def _token_init(config: EncoderConfig):
-  def init_table(key, shape):
+def _token_init(config: EncoderConfig) -> Callable[..., jax.Array]:
+  def init_table(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     ids = jnp.arange(shape[0])[:, None]
     real = (ids < config.vocab_size) & (ids != config.pad_id)
     return jnp.where(real, _INIT(key, shape), 0.0)
@@ -280,20 +294,22 @@ def _layer_norm(config: EncoderConfig, name: str) -> nn.LayerNorm:
   return nn.LayerNorm(config.layer_norm_eps, dtype=jnp.float32, name=name)
 
 
-def _gelu(x):
+def _gelu(x: jax.Array) -> jax.Array:
   # The exact form in float32, as fairseq computes it. By erf: jax.nn.gelu's
   # erfc costs twice the time on a CPU and is the same to rounding.
   y = x.astype(jnp.float32)
   return (0.5 * y * (1 + jax.lax.erf(y * 0.5**0.5))).astype(x.dtype)
 
 
-def _fold(keys_B: jax.Array | None, data) -> jax.Array | None:
+def _fold(keys_B: jax.Array | None, data: Any) -> jax.Array | None:
   if keys_B is None:
     return None
   return jax.vmap(jax.random.fold_in, (0, None))(keys_B, data)
 
 
-def _dropout(x, rate: float, keys_B: jax.Array | None, site: int):
+def _dropout(
+  x: jax.Array, rate: float, keys_B: jax.Array | None, site: int
+) -> jax.Array:
   # A key for every row: the mask is the same whatever mesh holds the row.
   if keys_B is None or rate == 0.0:
     return x

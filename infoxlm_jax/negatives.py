@@ -17,6 +17,8 @@ from flax import struct
 
 @struct.dataclass
 class Queue:
+  """See the module."""
+
   keys: jax.Array  # [slots, batch, D] float32
   pushes: jax.Array  # [] int32, how many slots were ever written
 
@@ -47,7 +49,9 @@ def fill(keys: jax.Array, batch: int) -> Queue:
   )
 
 
-def push(queue: Queue, keys: jax.Array, accept: jax.Array | bool = True):
+def push(
+  queue: Queue, keys: jax.Array, accept: jax.Array | bool = True
+) -> Queue:
   """Writes keys [batch, D] over the oldest slot (where `accept`)."""
   slots = queue.keys.shape[0]
   slot = queue.pushes % slots

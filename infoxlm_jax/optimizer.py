@@ -34,8 +34,8 @@ def adamw(
       The released code decays every parameter, biases and norms too.
   """
 
-  def decayed(params):
-    def keep(path, _):
+  def decayed(params: Any) -> Any:
+    def keep(path: Any, _: Any) -> bool:
       name = jax.tree_util.keystr(path, simple=True, separator="/")
       return not any(re.search(pattern, name) for pattern in no_decay)
 
@@ -54,7 +54,7 @@ def adamw(
 def clip_as_torch(max_norm: float) -> optax.GradientTransformation:
   """torch.nn.utils.clip_grad_norm_: times min(1, max / (norm + 1e-6))."""
 
-  def update(updates, state, params=None):
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
     del params
     scale = jnp.minimum(1.0, max_norm / (optax.global_norm(updates) + 1e-6))
     return jax.tree.map(lambda g: g * scale, updates), state
@@ -67,13 +67,13 @@ def scale_by_fairseq_adam(
 ) -> optax.GradientTransformation:
   """sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps), t from 1."""
 
-  def init(params):
-    def zeros():
+  def init(params: Any) -> optax.ScaleByAdamState:
+    def zeros() -> Any:
       return jax.tree.map(jnp.zeros_like, params)
 
     return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
 
-  def update(updates, state, params=None):
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
     del params
     count = state.count + 1
     t = count.astype(jnp.float32)
@@ -84,9 +84,7 @@ def scale_by_fairseq_adam(
       lambda v, g: beta2 * v + (1 - beta2) * g * g, state.nu, updates
     )
     size = jnp.sqrt(1 - beta2**t) / (1 - beta1**t)
-    updates = jax.tree.map(
-      lambda m, v: size * m / (jnp.sqrt(v) + eps), mu, nu
-    )
+    updates = jax.tree.map(lambda m, v: size * m / (jnp.sqrt(v) + eps), mu, nu)
     return updates, optax.ScaleByAdamState(count, mu, nu)
 
   return optax.GradientTransformation(init, update)

@@ -52,13 +52,14 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
 
 
 def path_of(path: tuple[Any, ...]) -> str:
+  """The name that rules, checkpoints and messages use for an array."""
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def specs(tree: Any, mesh: Mesh) -> Any:
   """A PartitionSpec for every array (or abstract array) of a state."""
 
-  def spec_of(path, leaf):
+  def spec_of(path: tuple[Any, ...], leaf: Any) -> P:
     name = path_of(path)
     for pattern, spec in RULES:
       if re.search(pattern, name) and len(spec) <= len(leaf.shape):
@@ -78,6 +79,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Of every array of a batch: groups over all batch axes."""
   return NamedSharding(mesh, BATCH)
 
 
@@ -93,12 +95,12 @@ def global_batch(batch: Any, mesh: Mesh) -> Any:
 def local_groups(mesh: Mesh, groups: int) -> range:
   """The groups of a batch that this process must build."""
   parts = batch_sharding(mesh).addressable_devices_indices_map((groups,))
-  bounds = [part[0].indices(groups)[:2] for part in parts.values()]
+  bounds = [part[0].indices(groups)[:2] for part in parts.values() if part]
   return range(min(b[0] for b in bounds), max(b[1] for b in bounds))
 
 
 def _fit(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
-  def keeps(axis, size):
+  def keeps(axis: Any, size: int) -> Any:
     names = axis if isinstance(axis, tuple) else (axis,)
     parts = int(np.prod([mesh.shape[name] for name in names if name]))
     return axis if parts > 1 and size % parts == 0 else None

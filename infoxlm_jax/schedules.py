@@ -20,7 +20,7 @@ def linear_warmup_decay(
   there is a warm-up, the peak comes after `warmup_steps`, 0 from `total_steps`.
   """
 
-  def schedule(step):
+  def schedule(step: jax.Array | int) -> jax.Array:
     step = jnp.asarray(step, jnp.float32)
     up = step / max(warmup_steps, 1)
     down = (total_steps - step) / max(total_steps - warmup_steps, 1)
@@ -35,7 +35,7 @@ def cosine_decay(
 ) -> Schedule:
   """Linear warm-up, then half a cosine from `peak` to `floor`."""
 
-  def schedule(step):
+  def schedule(step: jax.Array | int) -> jax.Array:
     step = jnp.asarray(step, jnp.float32)
     up = step / max(warmup_steps, 1)
     done = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
@@ -52,6 +52,7 @@ def cosine_decay(
 
 
 def constant(value: float) -> Schedule:
+  """`value` always."""
   return lambda step: jnp.asarray(value, jnp.float32)
 
 
@@ -65,7 +66,7 @@ def linear(
 ) -> Schedule:
   """From `first` at `first_step` in a straight line to `last`, then flat."""
 
-  def schedule(step):
+  def schedule(step: jax.Array | int) -> jax.Array:
     done = (jnp.asarray(step, jnp.float32) - first_step) / (
       last_step - first_step
     )
@@ -77,7 +78,7 @@ def linear(
 def exponential(power: float, lowest: float, highest: float) -> Schedule:
   """1 - step^-power, kept within [lowest, highest]; `lowest` at step 0."""
 
-  def schedule(step):
+  def schedule(step: jax.Array | int) -> jax.Array:
     step = jnp.maximum(jnp.asarray(step, jnp.float32), 1.0)
     return jnp.clip(1 - step**-power, lowest, highest)
 

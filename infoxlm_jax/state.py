@@ -37,6 +37,11 @@ def contrastive(objectives: Mapping[str, Objective]) -> Any | None:
   return found[0] if found else None
 
 
+def name_of(objective: Any, objectives: Mapping[str, Objective]) -> str:
+  """The name that an objective goes by."""
+  return next(name for name, o in objectives.items() if o is objective)
+
+
 def init_params(
   key: jax.Array, model: EncoderConfig, objectives: Mapping[str, Objective]
 ) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def init_sharded(
 ) -> TrainState:
   """A random state, every array made where it will live."""
 
-  def make(rng):
+  def make(rng: jax.Array) -> TrainState:
     params = init_params(jax.random.wrap_key_data(rng), model, objectives)
     return create(params, rng, objectives, optimizer, keys_per_push)
 
@@ -101,7 +106,7 @@ def abstract(
 ) -> TrainState:
   """Shapes, dtypes and shardings of the state; allocates nothing."""
 
-  def make(rng):
+  def make(rng: jax.Array) -> TrainState:
     params = init_params(jax.random.wrap_key_data(rng), model, objectives)
     return create(params, rng, objectives, optimizer, keys_per_push)
 

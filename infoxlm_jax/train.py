@@ -17,6 +17,7 @@ from infoxlm_jax import (
   negatives,
   partitioning,
   run_folder,
+  side_steps,
   step,
 )
 from infoxlm_jax import state as train_state
@@ -117,6 +118,7 @@ def pretrain(
   checks.check_training(
     model, objectives, streams, groups, devices.size * microbatches, steps
   )
+  checks.check_weighting(objectives, loss_norm, weights, start_steps)
   contrast = train_state.contrastive(objectives)
   keys_per_push = 0
   if contrast is not None:
@@ -187,7 +189,7 @@ def pretrain(
     tokenizer,
     model,
     devices,
-    step.make_eval_step(abstract, devices, model, objectives),
+    side_steps.make_eval_step(abstract, devices, model, objectives),
     lambda held_out: batches(
       held_out, nothing_drawn, eval_batches, seed + _EVAL
     ),
@@ -209,11 +211,13 @@ def pretrain(
     position = Position.read(stored)
     state = _reslotted(state, abstract, contrast)
   done = int(state.step)
+  checks.check_steps(steps, done)
   files = {
     "model.json": _model_json(model, tokenizer, contrast),
     "tokenizer.model": Path(tokenizer.path).read_bytes(),
   }
   with (
+    checkpoints,
     MetricWriter(folder, is_main, done if restored else None) as writer,
     Progress(steps, done, enabled=is_main) as progress,
     StopRequest() as stop,
@@ -241,7 +245,7 @@ def pretrain(
       if contrast is not None:
         state = _fill_queue(
           state,
-          step.make_fill_step(abstract, devices, model, objectives),
+          side_steps.make_fill_step(abstract, devices, model, objectives),
           lambda updates: batches(store, nothing_drawn, updates, seed + _FILL),
           contrast.queue_size,
           streams[contrast.stream].batch,
@@ -274,13 +278,12 @@ def pretrain(
         with log.paused():
           log.flush()
           save(metric, wait=leaving)
+      watchdog.alive()
       if leaving:
-        checkpoints.close()
         raise Stopped(stop.code or 0)
     end = evaluate(state, ("dev", "test"))
     writer.write(steps, evaluate.metrics)
     checkpoints.wait()
-  checkpoints.close()
   if start is None:
     start = evaluate(first_state(), ("dev", "test"))
   if is_main:

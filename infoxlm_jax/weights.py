@@ -43,7 +43,9 @@ def load_hugging_face(
   try:
     tensors = load_file(path)
   except (OSError, SafetensorError) as error:
-    raise InputError(f"{path}: cannot be read as safetensors: {error}") from None
+    raise InputError(
+      f"{path}: cannot be read as safetensors: {error}"
+    ) from None
   return config, _Reader(path, tensors, config).params()
 
 

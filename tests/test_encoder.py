@@ -17,9 +17,9 @@ from infoxlm_jax.weights import load_hugging_face
 
 def _encode(params, rows, config, **options):
   """encoder.encode, compiled: op by op costs a second a call."""
-  return jax.jit(
-    lambda p, r: encoder.encode(p, r, config, **options)
-  )(params, rows)
+  return jax.jit(lambda p, r: encoder.encode(p, r, config, **options))(
+    params, rows
+  )
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +189,7 @@ def test_dropout_depends_on_the_row_alone(xlmr):
 def test_bfloat16_computes_near_float32(xlmr):
   config, params, _, rows = xlmr
   exact = np.asarray(_encode(params, rows, config))
-  half = _encode(
-    params, rows, dataclasses.replace(config, dtype="bfloat16")
-  )
+  half = _encode(params, rows, dataclasses.replace(config, dtype="bfloat16"))
   assert half.dtype == jnp.bfloat16
   real = rows["segments"] > 0
   assert np.abs(np.asarray(half, np.float32) - exact)[real].mean() < 0.02

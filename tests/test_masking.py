@@ -122,7 +122,7 @@ def test_unselected_tokens_stay():
 def test_slots_list_positions_and_count_what_has_no_room():
   selected = jnp.array([[0, 1, 0, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]) > 0
   slots = masking.slots(selected, 3)
-  assert slots.index.tolist() == [[1, 3, 4], [0, 0, 0], [0, 1, 2]]
+  assert slots.place.tolist() == [[1, 3, 4], [0, 0, 0], [0, 1, 2]]
   assert slots.valid.tolist() == [[True] * 3, [False] * 3, [True] * 3]
   assert int(slots.overflow) == 2
   within = masking.within_budget(selected, 3)

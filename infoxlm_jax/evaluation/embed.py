@@ -16,6 +16,7 @@ from infoxlm_jax.objectives.contrast import pool
 from infoxlm_jax.objectives.masking import NUM_SPECIAL
 
 Embed = Callable[[Any, Sequence[np.ndarray]], np.ndarray]
+_Group = list[tuple[int, np.ndarray, int, int]]  # number, ids, row, offset
 
 
 def make_embed(
@@ -48,10 +49,10 @@ def make_embed(
     in_shardings=(None, partitioning.batch_sharding(mesh)),
     out_shardings=replicated,
   )
-  def vectors(params, rows):
+  def vectors(params: Any, rows: Any) -> jax.Array:
     rows = dict(rows, special=rows["tokens"] < NUM_SPECIAL)
 
-    def pooled(hidden):
+    def pooled(hidden: jax.Array) -> jax.Array:
       return jnp.stack([pool(hidden, rows, items, p) for p in poolings])
 
     # [layers + 1, poolings, groups, items, D]
@@ -93,9 +94,11 @@ def embed_languages(
   return dict(zip(sentences, np.split(vectors, ends, axis=2), strict=True))
 
 
-def _place(sentences, rows: int, row_length: int, items: int):
+def _place(
+  sentences: Sequence[np.ndarray], rows: int, row_length: int, items: int
+) -> list[_Group]:
   """Next-fit: groups of (sentence number, ids, row, offset)."""
-  groups: list[list[tuple[int, np.ndarray, int, int]]] = []
+  groups: list[_Group] = []
   row, used = rows, 0
   for number, ids in enumerate(sentences):
     if groups and used + len(ids) > row_length:
@@ -108,7 +111,9 @@ def _place(sentences, rows: int, row_length: int, items: int):
   return groups
 
 
-def _rows_of(chunk, groups: int, rows: int, row_length: int, pad_id: int):
+def _rows_of(
+  chunk: Sequence[_Group], groups: int, rows: int, row_length: int, pad_id: int
+) -> dict[str, np.ndarray]:
   shape = (groups, rows, row_length)
   tokens = np.full(shape, pad_id, np.int32)
   segments, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)

@@ -51,6 +51,7 @@ def load(
 
 
 def score(embed: Embed, params: Any, data: Multiway) -> Scored:
+  """Vectors of all sentences and retrieval at every layer and pooling."""
   vectors = embed_languages(embed, params, data.sentences)
   return Scored(vectors, data.rows, sweep(vectors, data.rows, POOLINGS))
 

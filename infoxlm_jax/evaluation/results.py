@@ -91,9 +91,7 @@ def _print_tables(results: Mapping[str, Any]) -> None:
     return
   shown = "test" if "test" in retrieval else "dev"
   print(f"\nRetrieval on {shown}\n")
-  print(
-    tables.format_table(retrieval[shown], retrieval.get(f"{shown}_step_0"))
-  )
+  print(tables.format_table(retrieval[shown], retrieval.get(f"{shown}_step_0")))
   print("\nBy layer\n")
   print(
     tables.format_by_layer(
@@ -117,8 +115,12 @@ def _retrieval_figures(start: Scores, end: Scores, folder: Path) -> Figures:
 
   return [
     figures.plot_retrieval(
-      now.retrieval, folder, pooling, before and before.retrieval
+      now.retrieval, folder, pooling, before.retrieval if before else None
     ),
-    figures.plot_similarity(close(now), folder, before and close(before)),
-    figures.plot_sentences(points(now), folder, before and points(before)),
+    figures.plot_similarity(
+      close(now), folder, close(before) if before else None
+    ),
+    figures.plot_sentences(
+      points(now), folder, points(before) if before else None
+    ),
   ]

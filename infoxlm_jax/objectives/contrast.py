@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from infoxlm_jax import negatives
 from infoxlm_jax.encoder import EncoderConfig
 from infoxlm_jax.objectives import masking
-from infoxlm_jax.objectives.objective import Context, LossSum
+from infoxlm_jax.objectives.objective import Context, LossSum, Rows, Sums
 
 _NEVER = -1e30  # the logit of something that is not a negative
 
@@ -78,7 +78,9 @@ class Contrast:
       part["heads"] = {"contrast": params["heads"]["contrast"]}
     return part
 
-  def corrupt(self, keys_G, rows, model: EncoderConfig):
+  def corrupt(
+    self, keys_G: jax.Array, rows: Rows, model: EncoderConfig
+  ) -> tuple[Rows, dict[str, jax.Array]]:
     """Masks both sides independently; adds what pooling needs.
 
     rows: {"query": rows, "key": rows, "items": [G, n]}; the n-th item of a
@@ -92,9 +94,9 @@ class Contrast:
       # Pooling goes by what a token is, not by what masking made of it.
       side_rows["special"] = tokens < masking.NUM_SPECIAL
       if self.mask_prob:
-        keys = jax.vmap(lambda key, i=i: jax.random.split(
-          jax.random.fold_in(key, i)
-        ))(keys_G)
+        keys = jax.vmap(
+          lambda key, i=i: jax.random.split(jax.random.fold_in(key, i))
+        )(keys_G)
         drawn = masking.select(
           keys[:, 0], side_rows, self.mask_prob, self.mask_specials
         )
@@ -111,7 +113,7 @@ class Contrast:
     return 2 if self.directions == "both" else 1
 
   def keys(
-    self, key_params: Any, encode: Callable[..., Any], rows: Any
+    self, key_params: Any, encode: Callable[..., Any], rows: Rows
   ) -> jax.Array:
     """Keys of all items [directions, N, D], without gradient."""
     sides = ("key", "query")[: self._num_directions]
@@ -122,13 +124,14 @@ class Contrast:
     self,
     params: Any,
     encode: Callable[..., Any],
-    rows: Any,
+    rows: Rows,
     model: EncoderConfig,
     context: Context,
   ) -> LossSum:
     """Sum over items of -log p(own key | own key and the negatives)."""
     del model
     sides = ("query", "key")[: self._num_directions]
+    assert context.keys is not None and context.batch_keys is not None
     total = LossSum(jnp.zeros(()), {})
     for direction, side in enumerate(sides):
       q_ND = self._vectors(params, encode, rows, side)
@@ -145,7 +148,9 @@ class Contrast:
       total = LossSum(total.sum + part.sum, _add(total.metrics, part.metrics))
     return total
 
-  def _vectors(self, params, encode, rows, side: str) -> jax.Array:
+  def _vectors(
+    self, params: Any, encode: Callable[..., Any], rows: Rows, side: str
+  ) -> jax.Array:
     hidden_GRTD = encode(params, rows[side], num_layers=self.layer)
     num_items = rows["items"].shape[-1]
     z = pool(hidden_GRTD, rows[side], num_items, self.pooling)
@@ -201,6 +206,7 @@ def info_nce(
   the batch, never of the queue.
   """
   k_ND, batch_keys_BD = context.keys, context.batch_keys
+  assert k_ND is not None and batch_keys_BD is not None
   own_N = context.first + jnp.arange(q_ND.shape[0])
   is_own_NB = own_N[:, None] == jnp.arange(batch_keys_BD.shape[0])
   own_logit_N = jnp.sum(q_ND * k_ND, axis=-1) / temperature
@@ -219,14 +225,16 @@ def info_nce(
   return LossSum(loss, {"loss": (loss, count), **metrics})
 
 
-def _queue_logsumexp(q_ND, context: Context, temperature, queue_size):
+def _queue_logsumexp(
+  q_ND: jax.Array, context: Context, temperature: float, queue_size: int
+) -> jax.Array:
   """log sum exp over the whole queue, of this device's queries [N]."""
   axes, queue = context.axes, context.queue
+  assert queue is not None
+  q_all, device, devices = q_ND, jnp.zeros((), jnp.int32), 1
   if axes:
     q_all = jax.lax.all_gather(q_ND, axes, tiled=True)
     device, devices = jax.lax.axis_index(axes), jax.lax.axis_size(axes)
-  else:
-    q_all, device, devices = q_ND, 0, 1
   slots, local, dim = queue.keys.shape
   newest = negatives.is_newest(
     queue, queue_size, device * local, devices * local
@@ -248,7 +256,12 @@ def _queue_logsumexp(q_ND, context: Context, temperature, queue_size):
   return jnp.where(known, jnp.log(jnp.where(known, mass, 1.0)) + top, _NEVER)
 
 
-def _health(q_ND, context: Context, own_logit_N, others_NB):
+def _health(
+  q_ND: jax.Array,
+  context: Context,
+  own_logit_N: jax.Array,
+  others_NB: jax.Array,
+) -> Sums:
   """Measures that a collapsed encoder cannot pass.
 
   accuracy: own key above every other key of the batch. A tie counts as
@@ -257,9 +270,11 @@ def _health(q_ND, context: Context, own_logit_N, others_NB):
   spread: 1 - mean cosine of a query and the others' keys; 0 is collapse.
   queue_similarity_new / _old: mean cosine to the newest and oldest slot.
   """
-  q_ND, k_ND, others, own_logit_N, others_NB = jax.lax.stop_gradient(
-    (q_ND, context.keys, context.batch_keys, own_logit_N, others_NB)
+  assert context.keys is not None and context.batch_keys is not None
+  q_ND, own_logit_N, others_NB = jax.lax.stop_gradient(
+    (q_ND, own_logit_N, others_NB)
   )
+  k_ND, others = context.keys, context.batch_keys
   count = jnp.asarray(q_ND.shape[0], jnp.float32)
   batch = others.shape[0]
   q, k = _unit(q_ND), _unit(k_ND)
@@ -293,5 +308,5 @@ def _unit(x: jax.Array) -> jax.Array:
   return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
 
 
-def _add(a: dict, b: dict) -> dict:
+def _add(a: Sums, b: Sums) -> Sums:
   return jax.tree.map(jnp.add, a, b) if a else b

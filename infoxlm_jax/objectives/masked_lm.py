@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from infoxlm_jax import encoder
 from infoxlm_jax.encoder import EncoderConfig
 from infoxlm_jax.objectives import masking
-from infoxlm_jax.objectives.objective import Context, LossSum
+from infoxlm_jax.objectives.objective import Context, LossSum, Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +41,12 @@ class MaskedLM:
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     return {"masked_lm": encoder.init_lm_head(key, model)}
 
-  def corrupt(self, keys_G, rows, model: EncoderConfig):
+  def corrupt(
+    self, keys_G: jax.Array, rows: Rows, model: EncoderConfig
+  ) -> tuple[Rows, dict[str, jax.Array]]:
     """Draws targets; rows that carry "targets" (-1: none) keep them.
 
-    Returns rows with "tokens" corrupted and "slots" (index, valid, target),
+    Returns rows with "tokens" corrupted and "slots" (place, valid, target),
     and counts: "terms" (targets) and "overflow" (drawn, but had no slot).
     """
     if "targets" in rows:
@@ -67,11 +69,11 @@ class MaskedLM:
         masking.within_budget(drawn, num_slots),
         model.vocab_size,
       )
-    target = jnp.take_along_axis(targets, slots.index, axis=-1)
+    target = jnp.take_along_axis(targets, slots.place, axis=-1)
     rows = {k: v for k, v in rows.items() if k != "targets"}
     rows |= {
       "tokens": tokens,
-      "slots": {"index": slots.index, "valid": slots.valid, "target": target},
+      "slots": {"place": slots.place, "valid": slots.valid, "target": target},
     }
     terms = jnp.sum(slots.valid)
     return rows, {"terms": terms, "overflow": slots.overflow}
@@ -80,9 +82,9 @@ class MaskedLM:
     self,
     params: Any,
     encode: Callable[..., Any],
-    rows: Any,
+    rows: Rows,
     model: EncoderConfig,
-    context: Context = Context(),
+    context: Context | None = None,
   ) -> LossSum:
     """Sum of -log p(target) in nats over the valid slots."""
     del context
@@ -90,7 +92,7 @@ class MaskedLM:
     slots = rows["slots"]
     # The head and the 250k-way softmax see masked positions only.
     hidden = jnp.take_along_axis(
-      hidden_GRTD, slots["index"][..., None], axis=-2
+      hidden_GRTD, slots["place"][..., None], axis=-2
     )
     flat = (
       hidden.reshape(-1, hidden.shape[-1]),
@@ -98,7 +100,9 @@ class MaskedLM:
       slots["valid"].reshape(-1),
     )
 
-    def nll(x_BD, target_B, valid_B):
+    def nll(
+      x_BD: jax.Array, target_B: jax.Array, valid_B: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
       logits_BV = encoder.lm_logits(
         params["heads"]["masked_lm"], params["embed"]["token"], x_BD, model
       )
@@ -115,18 +119,20 @@ class MaskedLM:
     return LossSum(total, {"loss": (total, count), "accuracy": (hits, count)})
 
 
-def _in_chunks(function, arrays, chunk: int):
+def _in_chunks(
+  function: Callable[..., Any], arrays: tuple[jax.Array, ...], chunk: int
+) -> Any:
   """Sums function(*arrays) over chunks of the first axis, with remat."""
   size = arrays[0].shape[0]
   if size <= chunk:
     return function(*arrays)
   pad = -size % chunk
 
-  def chunked(x):
+  def chunked(x: jax.Array) -> jax.Array:
     x = jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1))  # False: not valid
     return x.reshape(-1, chunk, *x.shape[1:])
 
-  def body(total, piece):
+  def body(total: Any, piece: Any) -> tuple[Any, None]:
     part = jax.checkpoint(function)(*piece)
     return jax.tree.map(jnp.add, total, part), None
 

@@ -18,7 +18,7 @@ NUM_SPECIAL = 4  # <s> <pad> </s> <unk>: never drawn as a random replacement
 class Slots(NamedTuple):
   """Masked positions of every row in a fixed number of slots."""
 
-  index: jax.Array  # [..., P] position in the row; 0 where not valid
+  place: jax.Array  # [..., P] position in the row; 0 where not valid
   valid: jax.Array  # [..., P] bool
   overflow: jax.Array  # [] how many targets found no slot
 
@@ -38,12 +38,21 @@ def select(
     prob: share of each item's tokens.
     specials: whether <s> and </s> may be masked (the released code: yes).
   """
-  return jax.vmap(lambda key, tokens, segments, positions: _select_group(
-    key, tokens, segments, positions, prob, specials
-  ))(keys_G, rows["tokens"], rows["segments"], rows["positions"])
+  return jax.vmap(
+    lambda key, tokens, segments, positions: _select_group(
+      key, tokens, segments, positions, prob, specials
+    )
+  )(keys_G, rows["tokens"], rows["segments"], rows["positions"])
 
 
-def _select_group(key, tokens_RT, segments_RT, positions_RT, prob, specials):
+def _select_group(
+  key: jax.Array,
+  tokens_RT: jax.Array,
+  segments_RT: jax.Array,
+  positions_RT: jax.Array,
+  prob: float,
+  specials: bool,
+) -> jax.Array:
   score_key, count_key = jax.random.split(key)
   score_RT = jax.random.uniform(score_key, tokens_RT.shape)
   eligible_RT = segments_RT > 0
@@ -68,13 +77,13 @@ def _select_group(key, tokens_RT, segments_RT, positions_RT, prob, specials):
 def corrupt(
   keys_G: jax.Array, tokens: jax.Array, selected: jax.Array, vocab_size: int
 ) -> jax.Array:
-  """Replaces the selected tokens [G, R, T]: 80 % <mask>, 10 % random, 10 % kept.
+  """Replaces selected tokens [G, R, T]: 80 % <mask>, 10 % random, 10 % kept.
 
   Random tokens are uniform over the ordinary ids (not the first four, not
   <mask>, which is the last id).
   """
 
-  def draw(key):
+  def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     how_key, what_key = jax.random.split(key)
     how = jax.random.uniform(how_key, tokens.shape[1:])
     what = jax.random.randint(

@@ -23,6 +23,7 @@ from infoxlm_jax.encoder import EncoderConfig
 from infoxlm_jax.negatives import Queue
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, weight)
+Rows = Any  # the arrays of a stream: nested dicts
 
 
 class LossSum(NamedTuple):
@@ -54,6 +55,8 @@ class Context(NamedTuple):
 
 
 class Objective(Protocol):
+  """See the module."""
+
   contrastive: ClassVar[bool]
 
   @property
@@ -62,8 +65,8 @@ class Objective(Protocol):
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]: ...
 
   def corrupt(
-    self, keys_G: jax.Array, rows: Any, model: EncoderConfig
-  ) -> tuple[Any, dict[str, jax.Array]]: ...
+    self, keys_G: jax.Array, rows: Rows, model: EncoderConfig
+  ) -> tuple[Rows, dict[str, jax.Array]]: ...
 
   def loss(
     self,
