@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from infoxlm_jax.data.tokenizer import Tokenizer
@@ -11,6 +11,7 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.objectives.objective import Objective
 
 _POOLINGS = ("first", "mean", "mean_all")
+_LOSS_NORMS = ("joint_sum", "per_task_mean")
 _NEGATIVES = ("queue", "queue+batch", "batch")
 
 
@@ -22,11 +23,10 @@ def used_streams(
     raise InputError("objectives is empty: name at least one, such as mlm")
   for name, objective in objectives.items():
     if objective.stream not in streams:
-      near = difflib.get_close_matches(objective.stream, streams, 1, 0.5)
-      hint = f"; did you mean {near[0]!r}?" if near else ""
       raise InputError(
         f"objective {name!r} reads the stream {objective.stream!r}, which is"
-        f" not among the streams {sorted(streams)}{hint}"
+        f" not among the streams {sorted(streams)}"
+        f"{_near(objective.stream, streams)}"
       )
   wanted = {objective.stream for objective in objectives.values()}
   return {name: s for name, s in streams.items() if name in wanted}
@@ -74,11 +74,47 @@ def check_training(
           f"stream {name!r}: {what} = {value} is not a multiple of groups ="
           f" {groups}"
         )
+    stream.shapes(groups)  # raises what is wrong with its own options
   contrasts = [n for n, o in objectives.items() if o.contrastive]
   if len(contrasts) > 1:
     raise InputError(f"objectives {contrasts}: only one may have a queue")
   for name in contrasts:
     _check_contrast(name, objectives[name], model)
+
+
+def check_weighting(
+  objectives: Mapping[str, Objective],
+  loss_norm: str,
+  weights: Mapping[str, float] | None,
+  start_steps: Mapping[str, int] | None,
+) -> None:
+  """Options that would otherwise be ignored, or found when compiling."""
+  if loss_norm not in _LOSS_NORMS:
+    raise InputError(
+      f"loss_norm = {loss_norm!r} is not one of {', '.join(_LOSS_NORMS)}"
+      f"{_near(loss_norm, _LOSS_NORMS)}"
+    )
+  for what, given in (("weights", weights), ("start_steps", start_steps)):
+    for name in given or {}:
+      if name not in objectives:
+        raise InputError(
+          f"{what} names {name!r}, which is not among the objectives"
+          f" {sorted(objectives)}{_near(name, objectives)}"
+        )
+
+
+def check_steps(steps: int, done: int) -> None:
+  """A run cannot be shortened below what it has done."""
+  if steps < done:
+    raise InputError(
+      f"steps = {steps}, but the run's checkpoint has done {done} updates"
+      f" already; set STEPS to {done} or more"
+    )
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+  near = difflib.get_close_matches(str(word), list(known), 1, 0.5)
+  return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _check_contrast(name: str, contrast: Any, model: EncoderConfig) -> None:
@@ -103,7 +139,7 @@ def _check_contrast(name: str, contrast: Any, model: EncoderConfig) -> None:
     if value not in known:
       raise InputError(
         f"objective {name!r}: {what} = {value!r} is not one of"
-        f" {', '.join(known)}"
+        f" {', '.join(known)}{_near(value, known)}"
       )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
-from infoxlm_jax.errors import InputError
-from infoxlm_jax.metrics import write_atomically
+from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.metrics import METRICS_FILE, write_atomically
 
 IDENTITY = "identity.json"
 _PACKAGES = (
@@ -33,6 +33,11 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
       identity (the message lists what differs), or holds something that is
       no run. Nothing is written then.
   """
+  if "://" in str(folder):
+    raise InputError(
+      f"MODEL_DIR={str(folder)!r} is an address; a run needs a folder. Mount"
+      " the bucket, or choose a folder of this machine."
+    )
   folder = Path(folder)
   wanted = json.loads(json.dumps(dict(identity), default=str))
   mark = folder / IDENTITY
@@ -48,14 +53,17 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
       for key in wanted | found
       if found.get(key) != wanted.get(key)
     ]
-    if differing:
+    if differing and (folder / METRICS_FILE).exists():
       raise InputError(
         f"MODEL_DIR={str(folder)!r} holds another run: {'; '.join(differing)}."
         " Choose another MODEL_DIR, or the settings it was started with."
       )
-    return
-  if folder.is_dir() and any(folder.iterdir()):
-    some = ", ".join(sorted(p.name for p in folder.iterdir())[:3])
+    if not differing:
+      return
+    # No update was ever logged: the start before stopped at bad input, and
+    # this one puts it right.
+  elif found := _entries(folder):
+    some = ", ".join(found[:3])
     raise InputError(
       f"MODEL_DIR={str(folder)!r} is not empty and holds no run ({some}, ...)."
       " Choose a folder that is new or empty."
@@ -63,17 +71,20 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
   if jax.process_index() == 0:
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      mark.write_text(json.dumps(wanted, indent=2) + "\n")
-    except OSError as error:
+      write_atomically(mark, json.dumps(wanted, indent=2) + "\n")
+    except (OSError, StorageError) as error:
       raise InputError(
         f"MODEL_DIR={str(folder)!r} cannot be written: {error}. Choose another."
       ) from None
 
 
 def write_environment(folder: str | Path) -> None:
-  """environment.json: versions, devices, command. No environment variables,
-  which may hold secrets, except the few that change the computation."""
-  versions = {}
+  """Writes environment.json: versions, devices, command.
+
+  No environment variables, which may hold secrets, except the few that change
+  the computation.
+  """
+  versions: dict[str, str | None] = {}
   for name in _PACKAGES.split():
     try:
       versions[name] = metadata.version(name)
@@ -94,6 +105,19 @@ def write_environment(folder: str | Path) -> None:
   write_atomically(
     Path(folder) / "environment.json", json.dumps(environment, indent=2) + "\n"
   )
+
+
+def _entries(folder: Path) -> list[str]:
+  """What stands in a folder, without what a killed start may leave."""
+  try:
+    names = sorted(path.name for path in folder.iterdir())
+  except FileNotFoundError:
+    return []
+  except OSError as error:
+    raise InputError(
+      f"MODEL_DIR={str(folder)!r} cannot be used: {error}. Choose another."
+    ) from None
+  return [name for name in names if not name.startswith(f".{IDENTITY}.")]
 
 
 def _short(value: Any) -> str:

@@ -117,7 +117,7 @@ class TrainingLog:
       objective, _, what = name.partition("/")
       if what == "loss":
         shown[objective] = value
-    for name, value in row.items():
+    for name in row:
       if name.endswith("/spread"):  # a contrast: its accuracy is the health
         objective = name.partition("/")[0]
         shown[f"{objective} accuracy"] = row[f"{objective}/accuracy"]
