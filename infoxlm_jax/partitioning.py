@@ -35,19 +35,34 @@ REPLICATED = P()
 BATCH = P(BATCH_AXES)  # first axis of every array of a batch: groups
 
 
-def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
-  """A mesh over all devices of all processes; -1 takes what is left."""
-  devices = jax.device_count()
+def make_mesh(
+  data: int = -1, fsdp: int = 1, devices: int | None = None
+) -> Mesh:
+  """A mesh over the devices of all processes.
+
+  Args:
+    data: size of the axis that copies parameters; -1 takes what is left.
+    fsdp: size of the axis that splits them.
+    devices: use the first so many only; None for all.
+
+  Raises:
+    InputError: the sizes do not use the devices up.
+  """
+  found = jax.devices()
+  count = devices or len(found)
   if data == -1:
-    data = devices // fsdp
-  if data * fsdp != devices or data < 1 or fsdp < 1:
+    data = count // fsdp
+  if data * fsdp != count or data < 1 or count > len(found):
     raise InputError(
-      f"mesh data={data} x fsdp={fsdp} does not use the {devices} device(s) of"
-      " this run; set make_mesh.data = -1 to take what fsdp leaves, or numbers"
-      f" whose product is {devices}"
+      f"mesh of data={data} x fsdp={fsdp} on {count} device(s), where this run"
+      f" has {len(found)}: set make_mesh.data = -1 to take what fsdp leaves, or"
+      f" numbers whose product is {count}"
     )
   return jax.make_mesh(
-    (data, fsdp), BATCH_AXES, axis_types=(AxisType.Auto,) * 2
+    (data, fsdp),
+    BATCH_AXES,
+    axis_types=(AxisType.Auto,) * 2,
+    devices=found[:count],
   )
 
 
