@@ -26,6 +26,7 @@ from infoxlm_jax.data import loader
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import Tokenizer, load_tokenizer
 from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import health, results
 from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
 from infoxlm_jax.metrics import MetricWriter
@@ -39,6 +40,7 @@ from infoxlm_jax.training_log import TrainingLog
 # Pre-fill and evaluation draw data and masks of their own, so that neither
 # shifts the batches or the random numbers of training.
 _FILL, _EVAL = 1, 2
+_MOMENTUM = constant(0.9999)
 
 
 def pretrain(
@@ -51,7 +53,7 @@ def pretrain(
   learning_rate: Schedule,
   steps: int,
   groups: int,
-  momentum: Schedule = constant(0.9999),
+  momentum: Schedule = _MOMENTUM,
   loss_norm: str = "joint_sum",
   weights: Mapping[str, float] | None = None,
   start_steps: Mapping[str, int] | None = None,
@@ -133,7 +135,7 @@ def pretrain(
 
   folder = Path(model_dir)
   run_folder.claim(
-    folder,
+    model_dir,
     {
       "model": dataclasses.asdict(model),
       "objectives": {name: repr(o) for name, o in objectives.items()},
@@ -342,7 +344,7 @@ def _prepared(
   if data is not None:
     return Path(data)
   if prepare is None:
-    raise checks.InputError(
+    raise InputError(
       "neither DATA (a prepared folder) nor a way to prepare one is given;"
       " set --gin.DATA=FOLDER"
     )
@@ -369,16 +371,20 @@ def _fill_queue(
   return state
 
 
-def _reslotted(state: TrainState, abstract: TrainState, contrast: Any) -> Any:
+def _reslotted(
+  state: TrainState, abstract: TrainState, contrast: Any
+) -> TrainState:
   """The state with its queue in this run's batch size."""
-  if contrast is None or state.queue.keys.shape == abstract.queue.keys.shape:
+  if state.queue is None or abstract.queue is None:
     return state
   batch = abstract.queue.keys.shape[1]
+  if batch == state.queue.keys.shape[1]:
+    return state
   reslot = jax.jit(
     lambda queue: negatives.reslot(queue, contrast.queue_size, batch),
     out_shardings=jax.tree.map(lambda x: x.sharding, abstract.queue),
   )
-  return state.replace(queue=reslot(state.queue))
+  return dataclasses.replace(state, queue=reslot(state.queue))
 
 
 def _model_json(
