@@ -116,6 +116,11 @@ def load(
 _searched: set[str] = set()
 
 
+def plain(error: BaseException) -> str:
+  """An error's message without the calls that gin adds on lines below it."""
+  return str(error).partition("\n  In call to configurable")[0]
+
+
 def _find(name: str, search: Sequence[str]) -> Path:
   for folder in [".", *search]:
     if (Path(folder) / name).is_file():

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     return _run(flags, rest)
   except (InputError, StorageError) as error:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {configuration.plain(error)}", file=sys.stderr)
     return 2 if isinstance(error, InputError) else 3
   except KeyboardInterrupt:  # before the first update: nothing to save
     return 130
@@ -94,7 +94,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   except Stopped as stopped:
     return stopped.code
   except Diverged as diverged:
-    print(f"error: {diverged}", file=sys.stderr)
+    print(f"error: {configuration.plain(diverged)}", file=sys.stderr)
     return 1
 
 
