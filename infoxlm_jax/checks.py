@@ -32,13 +32,22 @@ def used_streams(
   return {name: s for name, s in streams.items() if name in wanted}
 
 
+def check_counts(**counts: Any) -> None:
+  """Every one of these must be a whole number, at least 1."""
+  for name, value in counts.items():
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+      raise InputError(
+        f"{name} = {value!r} is not a whole number above 0; set it with"
+        f" --gin.pretrain.{name}=NUMBER (or its macro {name.upper()})"
+      )
+
+
 def check_training(
   model: EncoderConfig,
   objectives: Mapping[str, Objective],
   streams: Mapping[str, Any],
   groups: int,
   parts: int,
-  steps: int,
 ) -> None:
   """Raises InputError naming the parameter that cannot be.
 
@@ -46,11 +55,8 @@ def check_training(
     model, objectives, streams: of the run.
     groups: pieces of a batch.
     parts: devices times microbatches, which share the groups.
-    steps: of the run.
   """
-  if steps < 1:
-    raise InputError(f"steps = {steps}: a run needs at least one update")
-  if groups < 1 or groups % parts:
+  if groups % parts:
     raise InputError(
       f"groups = {groups} is not a multiple of {parts} (devices x"
       f" microbatches); set GROUPS to a multiple of {parts}, and every"

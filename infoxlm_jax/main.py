@@ -9,7 +9,6 @@ modules and calls functions, so run only files that you trust.
 """
 
 import argparse
-import functools
 import logging
 import os
 import sys
@@ -83,13 +82,22 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   from infoxlm_jax.training_log import Diverged
 
   _keep_compiled_programs()
-  record = functools.partial(config.write, Path(config.macro("MODEL_DIR")))
+  if flags.dry_run:
+    print(config.text)
+    config.job(dry_run=True)
+    return 0
+  folder = Path(config.macro("MODEL_DIR"))
+  accepted = False
+
+  def on_start() -> None:
+    nonlocal accepted
+    accepted = True
+    config.write(folder)
+
   try:
-    if flags.dry_run:
-      print(config.text)
-      config.job(dry_run=True)
-      return 0
-    config.job(on_start=record)
+    config.job(on_start=on_start)
+    if accepted:  # once more: now all that was used is known
+      config.write(folder)
     return 0
   except Stopped as stopped:
     return stopped.code

@@ -1,5 +1,6 @@
 """The training state: one dataclass of arrays for every system of the table."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,3 +117,19 @@ def abstract(
     shapes,
     partitioning.shardings(shapes, mesh),
   )
+
+
+def reslotted(
+  state: TrainState, abstract: TrainState, contrast: Any
+) -> TrainState:
+  """The state with its queue in the batch size of `abstract`."""
+  if state.queue is None or abstract.queue is None:
+    return state
+  batch = abstract.queue.keys.shape[1]
+  if batch == state.queue.keys.shape[1]:
+    return state
+  reslot = jax.jit(
+    lambda queue: negatives.reslot(queue, contrast.queue_size, batch),
+    out_shardings=jax.tree.map(lambda x: x.sharding, abstract.queue),
+  )
+  return dataclasses.replace(state, queue=reslot(state.queue))

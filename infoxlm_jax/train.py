@@ -1,9 +1,8 @@
 """The pretraining job: build everything once, then a short loop."""
 
 import dataclasses
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import optax
 from jax.sharding import Mesh
 
 from infoxlm_jax import (
+  checkpoint_files,
   checks,
   costs,
-  negatives,
   partitioning,
   run_folder,
   side_steps,
@@ -22,13 +21,15 @@ from infoxlm_jax import (
 )
 from infoxlm_jax import state as train_state
 from infoxlm_jax.checkpoint import Checkpoints
-from infoxlm_jax.data import loader
+from infoxlm_jax.checkpoint_files import Position, describe_model
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.tokenizer import Tokenizer, load_tokenizer
+from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.encoder import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import health, results
 from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
+from infoxlm_jax.evaluation.results import Scores
+from infoxlm_jax.feed import Feed
 from infoxlm_jax.metrics import MetricWriter
 from infoxlm_jax.objectives.objective import Objective
 from infoxlm_jax.progress import Progress
@@ -117,8 +118,18 @@ def pretrain(
   """
   devices = mesh()
   streams = checks.used_streams(objectives, streams)
+  checks.check_counts(
+    steps=steps,
+    groups=groups,
+    microbatches=microbatches,
+    eval_every=eval_every,
+    eval_batches=eval_batches,
+    save_every=save_every,
+    log_every=log_every,
+    keep_latest=keep_latest,
+  )
   checks.check_training(
-    model, objectives, streams, groups, devices.size * microbatches, steps
+    model, objectives, streams, groups, devices.size * microbatches
   )
   checks.check_weighting(objectives, loss_norm, weights, start_steps)
   contrast = train_state.contrastive(objectives)
@@ -129,47 +140,50 @@ def pretrain(
   abstract = train_state.abstract(
     model, objectives, optimizer, keys_per_push, devices
   )
+
+  def first_state() -> TrainState:
+    return train_state.init_sharded(
+      seed, model, objectives, optimizer, keys_per_push, devices
+    )
+
   if dry_run:
     print(costs.describe(model, abstract, objectives, streams, devices))
     return
 
   folder = Path(model_dir)
-  run_folder.claim(
-    model_dir,
-    {
-      "model": dataclasses.asdict(model),
-      "objectives": {name: repr(o) for name, o in objectives.items()},
-      "seed": seed,
-      "data": data or "prepared into this folder",
-    },
-  )
+  identity = {
+    "model": dataclasses.asdict(model),
+    "objectives": {name: repr(o) for name, o in objectives.items()},
+    "seed": seed,
+    "data": data or "prepared into this folder",
+  }
+  run_folder.claim(model_dir, identity)
   if results.say_if_finished(folder, steps):
     return
+  started = time.monotonic()
   is_main = jax.process_index() == 0
   if is_main:
     run_folder.write_environment(folder)
     on_start()
 
   data_folder = _prepared(folder, data, prepare)
-  tokenizer = load_tokenizer(data_folder / "tokenizer.model")
+  tokenizer = load_tokenizer(data_folder / checkpoint_files.TOKENIZER)
   checks.check_tokenizer(model, tokenizer)
   store = Store(data_folder / "train")
-  mine = partitioning.local_groups(devices, groups)
+  feed = Feed(streams, devices, groups, seed)
 
-  def batches(
-    source: Store, samples: Mapping[str, int], updates: int, data_seed: int
-  ) -> Iterator[tuple[Any, Any]]:
-    drawn = loader.batches(
-      streams,
-      source,
-      seed=data_seed,
-      positions=samples,
-      groups=groups,
-      local_groups=mine,
-      steps=updates,
-    )
-    for arrays, counts in drawn:
-      yield partitioning.global_batch(arrays, devices), counts
+  checkpoints = Checkpoints(folder / "checkpoints", keep_latest, keep_best)
+  restored = checkpoints.restore(abstract)
+  if restored is None:
+    state, position = first_state(), Position(feed.start())
+  else:
+    state, stored = restored
+    checks.check_restored(stored, tokenizer, streams)
+    position = Position.read(stored)
+    state = train_state.reslotted(state, abstract, contrast)
+  done = int(state.step)
+  checks.check_steps(steps, done)
+  started -= position.seconds
 
   train_step = step.make_train_step(
     abstract,
@@ -185,38 +199,19 @@ def pretrain(
     microbatches=microbatches,
     push_per_microbatch=push_per_microbatch,
   )
-  nothing_drawn = dict.fromkeys(streams, 0)
+  held_out_feed = feed.apart(_EVAL)
   evaluate = Evaluation(
     data_folder,
     tokenizer,
     model,
     devices,
     side_steps.make_eval_step(abstract, devices, model, objectives),
-    lambda held_out: batches(
-      held_out, nothing_drawn, eval_batches, seed + _EVAL
-    ),
+    lambda held_out: held_out_feed.draw(held_out, feed.start(), eval_batches),
     row_length=min(128, model.max_positions),
   )
-
-  def first_state() -> TrainState:
-    return train_state.init_sharded(
-      seed, model, objectives, optimizer, keys_per_push, devices
-    )
-
-  checkpoints = Checkpoints(folder / "checkpoints", keep_latest, keep_best)
-  restored = checkpoints.restore(abstract)
-  if restored is None:
-    state, position = first_state(), Position(nothing_drawn)
-  else:
-    state, stored = restored
-    checks.check_restored(stored, tokenizer, streams)
-    position = Position.read(stored)
-    state = _reslotted(state, abstract, contrast)
-  done = int(state.step)
-  checks.check_steps(steps, done)
   files = {
-    "model.json": _model_json(model, tokenizer, contrast),
-    "tokenizer.model": Path(tokenizer.path).read_bytes(),
+    checkpoint_files.MODEL: describe_model(model, tokenizer, contrast),
+    checkpoint_files.TOKENIZER: Path(tokenizer.path).read_bytes(),
   }
   with (
     checkpoints,
@@ -232,59 +227,54 @@ def pretrain(
       bad_updates_allowed=bad_updates_allowed,
       tokens=position.tokens,
     )
-    clock = _Clock(position.seconds)
 
-    def save(metric: float | None, wait: bool) -> None:
-      position.tokens, position.seconds = log.tokens, clock()
-      checkpoints.save(
-        state, files | position.files(), metric=metric, wait=wait
-      )
+    def scores(number: int, splits: Sequence[str]) -> Scores:
+      found = evaluate(state, splits)
+      writer.write(number, evaluate.metrics)
+      progress.say(f"update {number}: {in_words(evaluate.metrics)}")
+      return found
 
+    start: Scores | None = None
     if restored is None:
-      start = evaluate(state, ("dev", "test"))
-      writer.write(0, evaluate.metrics)
-      progress.say(f"update 0: {in_words(evaluate.metrics)}")
+      start = scores(0, ("dev", "test"))
       if contrast is not None:
-        state = _fill_queue(
-          state,
-          side_steps.make_fill_step(abstract, devices, model, objectives),
-          lambda updates: batches(store, nothing_drawn, updates, seed + _FILL),
-          contrast.queue_size,
-          streams[contrast.stream].batch,
-        )
+        fill = side_steps.make_fill_step(abstract, devices, model, objectives)
+        pushes = -(-contrast.queue_size // streams[contrast.stream].batch)
+        drawn = feed.apart(_FILL).draw(store, feed.start(), pushes)
+        for number, (batch, _) in enumerate(drawn):
+          state = fill(state, batch, number)
     else:
-      start = None
       progress.say(f"going on after update {done}")
 
-    stream = batches(store, position.samples, steps - done, seed)
+    batches = feed.draw(store, position.samples, steps - done)
     for number in range(done + 1, steps + 1):
       with log.waiting():
-        batch, counts = next(stream)
+        batch, counts = next(batches)
       state, metrics = train_step(state, batch)
       position.advance(streams)
       log.add(number, metrics, counts)
-      watchdog.alive()
       last = number == steps
-      metric = None
+      best = None
       if number % eval_every == 0 and not last:
         with log.paused():
           log.flush()
-          evaluate(state, ("dev",))
-          writer.write(number, evaluate.metrics)
-          progress.say(f"update {number}: {in_words(evaluate.metrics)}")
+          scores(number, ("dev",))
           if problem := health.collapsed(log.latest):
             progress.say(f"warning: {problem}")
-          metric = best_of(evaluate.metrics)
+          best = best_of(evaluate.metrics)
       leaving = stop.code is not None and not last
       if number % save_every == 0 or last or leaving:
         with log.paused():
           log.flush()
-          save(metric, wait=leaving)
+          position.tokens = log.tokens
+          position.seconds = time.monotonic() - started
+          checkpoints.save(
+            state, files | position.file(), metric=best, wait=leaving
+          )
       watchdog.alive()
       if leaving:
         raise Stopped(stop.code or 0)
-    end = evaluate(state, ("dev", "test"))
-    writer.write(steps, evaluate.metrics)
+    end = scores(steps, ("dev", "test"))
     checkpoints.wait()
   if start is None:
     start = evaluate(first_state(), ("dev", "test"))
@@ -292,7 +282,7 @@ def pretrain(
     facts = {
       "steps": steps,
       "tokens": log.tokens,
-      "seconds": clock(),
+      "seconds": time.monotonic() - started,
       "parameters": costs.count_parameters(state.params),
       "seed": seed,
       "objectives": ", ".join(objectives),
@@ -300,42 +290,6 @@ def pretrain(
       "tokenizer_sha256": tokenizer.sha256,
     }
     results.write(folder, facts, start, end, f"Report of {folder.name}")
-
-
-@dataclasses.dataclass
-class Position:
-  """What a checkpoint must know besides the arrays, kept on the host.
-
-  Batches are a function of (seed, samples drawn), so this is all that an
-  exact resume of the data needs.
-  """
-
-  samples: dict[str, int]  # drawn so far, by stream
-  tokens: int = 0
-  seconds: float = 0.0
-
-  @classmethod
-  def read(cls, files: Mapping[str, bytes]) -> "Position":
-    return cls(**json.loads(files["position.json"]))
-
-  def files(self) -> dict[str, bytes]:
-    return {"position.json": json.dumps(dataclasses.asdict(self)).encode()}
-
-  def advance(self, streams: Mapping[str, Any]) -> None:
-    self.samples = {
-      name: self.samples[name] + stream.batch
-      for name, stream in streams.items()
-    }
-
-
-class _Clock:
-  """Seconds of the run, those of earlier processes included."""
-
-  def __init__(self, before: float):
-    self._start = time.monotonic() - before
-
-  def __call__(self) -> float:
-    return time.monotonic() - self._start
 
 
 def _prepared(
@@ -356,48 +310,3 @@ def _prepared(
 
     multihost_utils.sync_global_devices("data prepared")
   return output
-
-
-def _fill_queue(
-  state: TrainState,
-  fill_step: Callable[..., TrainState],
-  batches: Callable[[int], Iterator[tuple[Any, Any]]],
-  queue_size: int,
-  batch_size: int,
-) -> TrainState:
-  """Fills the queue with keys of data before the first update (spec 1.3)."""
-  for number, (batch, _) in enumerate(batches(-(-queue_size // batch_size))):
-    state = fill_step(state, batch, number)
-  return state
-
-
-def _reslotted(
-  state: TrainState, abstract: TrainState, contrast: Any
-) -> TrainState:
-  """The state with its queue in this run's batch size."""
-  if state.queue is None or abstract.queue is None:
-    return state
-  batch = abstract.queue.keys.shape[1]
-  if batch == state.queue.keys.shape[1]:
-    return state
-  reslot = jax.jit(
-    lambda queue: negatives.reslot(queue, contrast.queue_size, batch),
-    out_shardings=jax.tree.map(lambda x: x.sharding, abstract.queue),
-  )
-  return dataclasses.replace(state, queue=reslot(state.queue))
-
-
-def _model_json(
-  model: EncoderConfig, tokenizer: Tokenizer, contrast: Any
-) -> bytes:
-  """What one must know to use the weights, without any gin."""
-  described = {
-    "architecture": "xlm-roberta",
-    "encoder": dataclasses.asdict(model),
-    "padded_vocab": model.padded_vocab,
-    "special_ids": {"bos": 0, "pad": model.pad_id, "eos": 2, "unk": 3}
-    | {"mask": model.mask_id},
-    "tokenizer_sha256": tokenizer.sha256,
-    "contrast": None if contrast is None else dataclasses.asdict(contrast),
-  }
-  return json.dumps(described, indent=2).encode()

@@ -28,8 +28,10 @@ LAYERS = {
   "step": 1,
   # the outside world
   "checkpoint": 2,
+  "checkpoint_files": 2,
   "costs": 2,
   "data": 2,
+  "feed": 2,
   "fingerprints": 2,
   "metrics": 2,
   "progress": 2,

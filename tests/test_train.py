@@ -369,6 +369,7 @@ def _contrast(**changes):
     ({"groups": 0}, ("groups = 0",)),
     ({"microbatches": 3}, ("groups = 4", "multiple of 3")),
     ({"steps": 0}, ("steps = 0",)),
+    ({"steps": "many"}, ("steps = 'many'", "whole number")),
     ({"objectives": {}}, ("objectives is empty",)),
     (
       {"objectives": {"mlm": small_run.MaskedLM(stream="mml")}},
