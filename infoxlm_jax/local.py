@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax import encoder
@@ -23,6 +24,25 @@ from infoxlm_jax.partitioning import BATCH_AXES
 Objectives = Mapping[str, Objective]
 Encode = Callable[..., Any]
 Tree = Any  # nested dicts of arrays
+
+
+def shard_map(
+  function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+  """jax.shard_map without its types of what differs between devices.
+
+  With them, differentiation would sum gradients over devices at every use of
+  a parameter, inside the loops; without, a gradient is this device's own until
+  `reduce_gradients`. All collectives under the gradient are gathers and
+  scatters, whose transposes are each other.
+  """
+  return jax.shard_map(
+    function,
+    mesh=mesh,
+    in_specs=in_specs,
+    out_specs=out_specs,
+    check_vma=False,
+  )
 
 
 def corrupt(
@@ -41,10 +61,11 @@ def corrupt(
   rows, counts = {}, {}
   for name, objective in objectives.items():
     own_G = _fold(keys_G, name)
-    rows[name], found = objective.corrupt(own_G, batch[objective.stream], model)
+    rows[name], counts[name] = objective.corrupt(
+      own_G, batch[objective.stream], model
+    )
     if model.dropout or model.attention_dropout:
       rows[name] = _with_dropout_keys(rows[name], _fold(own_G, "dropout"))
-    counts[name] = jax.tree.map(varying, found)
   return rows, counts
 
 
@@ -86,17 +107,13 @@ def encode_with(model: EncoderConfig, layer_specs: Tree) -> Encode:
 
 
 def whole_outer(params: Tree, specs: Tree) -> Tree:
-  """Gathers embeddings and heads; layers stay split until they are used.
-
-  All are marked as this device's own, so that gradients stay local until
-  `reduce_gradients`, outside every loop.
-  """
+  """Gathers embeddings and heads; layers stay split until they are used."""
   outer = {
     name: jax.tree.map(_gather, part, specs[name])
     for name, part in params.items()
     if name != "layers"
   }
-  return jax.tree.map(varying, outer | {"layers": params["layers"]})
+  return outer | {"layers": params["layers"]}
 
 
 def reduce_gradients(grads: Tree, specs: Tree) -> Tree:
@@ -181,15 +198,5 @@ def sum_scan(
     return (carry, jax.tree.map(jnp.add, total, part)), None
 
   _, part = jax.eval_shape(one, carry, first)
-  zeros = jax.tree.map(lambda x: varying(jnp.zeros(x.shape, x.dtype)), part)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), part)
   return jax.lax.scan(body, (carry, zeros), inputs)[0]
-
-
-def varying(x: jax.Array) -> jax.Array:
-  """x, typed as different on every device, so that AD adds no reduction."""
-  for axis in BATCH_AXES:
-    try:
-      x = jax.lax.pcast(x, axis, to="varying")
-    except ValueError:  # it already differs along this axis
-      pass
-  return x

@@ -40,9 +40,9 @@ def make_fill_step(
     )
     return keys[0, 0]
 
-  sharded_keys = jax.shard_map(
+  sharded_keys = local.shard_map(
     local_keys,
-    mesh=mesh,
+    mesh,
     in_specs=(specs.key_params, P(), BATCH),
     out_specs=BATCH,
   )
@@ -97,11 +97,11 @@ def make_eval_step(
     for name, objective in objectives.items():
       part = objective.loss(params, encode, rows[name], model, context)
       sums |= {f"{name}/{k}": v for k, v in part.metrics.items()}
-    return jax.lax.psum(jax.tree.map(local.varying, sums), BATCH_AXES)
+    return jax.lax.psum(sums, BATCH_AXES)
 
-  sharded_eval = jax.shard_map(
+  sharded_eval = local.shard_map(
     local_eval,
-    mesh=mesh,
+    mesh,
     in_specs=(specs.params, specs.key_params, specs.queue, P(), BATCH),
     out_specs=P(),
   )

@@ -125,7 +125,7 @@ def make_train_step(
       )
       if push_per_microbatch and keys is not None:
         queue = negatives.push(queue, keys[0])
-      return queue, jax.tree.map(local.varying, (grads, total, sums))
+      return queue, (grads, total, sums)
 
     pieces = (micro, keys, jnp.arange(microbatches))
     queue, (grads, total, sums) = local.sum_scan(
@@ -133,20 +133,20 @@ def make_train_step(
     )
     grads = local.reduce_gradients(grads, specs.params)
     tokens = sum(jnp.sum(s > 0) for s in local.segments(batch))
-    totals = (total, sums, local.varying(jnp.asarray(tokens)))
+    totals = jax.lax.psum((total, sums, tokens), BATCH_AXES)
     pushed = None
     if keys is not None:
       pushed = keys[:, 0].reshape(-1, keys.shape[-1])
     return (
       grads,
-      jax.lax.psum(totals, BATCH_AXES),
+      totals,
       counts,
       queue if push_per_microbatch else pushed,
     )
 
-  sharded_update = jax.shard_map(
+  sharded_update = local.shard_map(
     local_update,
-    mesh=mesh,
+    mesh,
     in_specs=(specs.params, specs.key_params, specs.queue, P(), P(), BATCH),
     out_specs=(
       specs.params,
