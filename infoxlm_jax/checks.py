@@ -88,25 +88,13 @@ def check_training(
     _check_contrast(name, objectives[name], model)
 
 
-def check_weighting(
-  objectives: Mapping[str, Objective],
-  loss_norm: str,
-  weights: Mapping[str, float] | None,
-  start_steps: Mapping[str, int] | None,
-) -> None:
-  """Options that would otherwise be ignored, or found when compiling."""
+def check_loss_norm(loss_norm: str) -> None:
+  """Else found only when the step is compiled."""
   if loss_norm not in _LOSS_NORMS:
     raise InputError(
       f"loss_norm = {loss_norm!r} is not one of {', '.join(_LOSS_NORMS)}"
       f"{_near(loss_norm, _LOSS_NORMS)}"
     )
-  for what, given in (("weights", weights), ("start_steps", start_steps)):
-    for name in given or {}:
-      if name not in objectives:
-        raise InputError(
-          f"{what} names {name!r}, which is not among the objectives"
-          f" {sorted(objectives)}{_near(name, objectives)}"
-        )
 
 
 def check_steps(steps: int, done: int) -> None:

@@ -1,14 +1,17 @@
 """Global batches on the devices, from prepared records."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
-from infoxlm_jax import partitioning
+from infoxlm_jax import partitioning, processes
 from infoxlm_jax.data import loader
 from infoxlm_jax.data.records import Store
+from infoxlm_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,3 +59,30 @@ class Feed:
   def start(self) -> dict[str, int]:
     """The samples drawn before anything is."""
     return dict.fromkeys(self.streams, 0)
+
+
+def prepared_folder(
+  folder: Path, data: str | None, prepare: Callable[..., Any] | None
+) -> Path:
+  """The folder of prepared records; prepares it where it is not given.
+
+  Args:
+    folder: the run's, which gets a folder `data`.
+    data: an already prepared folder.
+    prepare: called with output=..., on process 0 only.
+
+  Raises:
+    InputError: neither is given.
+  """
+  if data is not None:
+    return Path(data)
+  if prepare is None:
+    raise InputError(
+      "neither DATA (a prepared folder) nor a way to prepare one is given;"
+      " set --gin.DATA=FOLDER"
+    )
+  output = folder / "data"
+  if jax.process_index() == 0:
+    prepare(output=output)
+  processes.meet("data prepared")
+  return output

@@ -62,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="print the configuration, parameters, bytes per device and FLOPs;"
     " touch nothing",
   )
+  parser.add_argument(
+    "--distributed",
+    default="",
+    metavar="HOW",
+    help="on several hosts, the same command on each: auto on a TPU pod or"
+    " under Slurm, else HOST:PORT,COUNT,NUMBER",
+  )
   flags, rest = parser.parse_known_args(argv)
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
   logging.getLogger("absl").setLevel(logging.ERROR)
@@ -78,9 +85,11 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   search = [folder for folder in flags.gin_search_paths.split(",") if folder]
   config = configuration.load(flags.gin_file, rest, search)
   # Only now what is slow to import: a wrong name is told at once.
+  from infoxlm_jax import processes
   from infoxlm_jax.signals import Stopped
   from infoxlm_jax.training_log import Diverged
 
+  processes.start(flags.distributed)
   _keep_compiled_programs()
   if flags.dry_run:
     print(config.text)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from infoxlm_jax import processes
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.metrics import METRICS_FILE, write_atomically
 
@@ -38,7 +39,14 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
       f"MODEL_DIR={str(folder)!r} is an address; a run needs a folder. Mount"
       " the bucket, or choose a folder of this machine."
     )
-  folder = Path(folder)
+  if jax.process_index() == 0:
+    _claim(Path(folder), identity)
+  processes.meet("folder claimed")
+  if jax.process_index() > 0:
+    _claim(Path(folder), identity)
+
+
+def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
   wanted = json.loads(json.dumps(dict(identity), default=str))
   mark = folder / IDENTITY
   if mark.exists():

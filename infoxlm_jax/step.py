@@ -14,7 +14,7 @@ the batch. The only collectives there are batch-sized vectors of the contrast,
 the parameters of one layer at a time where `fsdp` splits them, and step 4.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -45,8 +45,6 @@ def make_train_step(
   learning_rate: Schedule,
   momentum: Schedule,
   loss_norm: str = "joint_sum",
-  weights: Mapping[str, float] | None = None,
-  start_steps: Mapping[str, int] | None = None,
   microbatches: int = 1,
   push_per_microbatch: bool = False,
 ) -> Callable[[TrainState, Tree], tuple[TrainState, Metrics]]:
@@ -63,9 +61,6 @@ def make_train_step(
     loss_norm: "joint_sum": the sum of all losses over the number of all
       their terms (the released code: one contrast item weighs as much as one
       masked token). "per_task_mean": the sum of every loss's mean.
-    weights: factor of each objective's loss, default 1 (XlCo's is lambda).
-    start_steps: an objective's weight is 0 before this step; before the
-      contrastive one's, the key encoder is kept a copy of the encoder.
     microbatches: pieces in which a device computes its groups.
     push_per_microbatch: let each microbatch's keys be negatives of the next
       (the released code) instead of pushing all after the update.
@@ -76,7 +71,6 @@ def make_train_step(
     nothing but `step`, and says so in metrics["finite"].
   """
   contrast = contrastive(objectives)
-  weights, starts = dict(weights or {}), dict(start_steps or {})
   specs = partitioning.specs(state, mesh)
 
   def local_update(
@@ -87,8 +81,8 @@ def make_train_step(
     counts = jax.lax.psum(counts, BATCH_AXES)
     scale = local.scale({k: c["terms"] for k, c in counts.items()}, loss_norm)
     scale = {
-      name: factor * weights.get(name, 1.0) * (step >= starts.get(name, 0))
-      for name, factor in scale.items()
+      name: scale[name] * objective.weight * (step >= objective.start_step)
+      for name, objective in objectives.items()
     }
     encode = local.encode_with(model, specs.params["layers"])
     params = local.whole_outer(params, specs.params)
@@ -179,8 +173,7 @@ def make_train_step(
     }
     key_params, queue = state.key_params, state.queue
     if contrast is not None:
-      started = done >= starts.get(name_of(contrast, objectives), 0)
-      m = jnp.where(started, momentum(done), 0.0)
+      m = jnp.where(done >= contrast.start_step, momentum(done), 0.0)
       averaged = move_average(key_params, contrast.key_params(params), m)
       key_params = if_finite(averaged, key_params)
       assert queue is not None

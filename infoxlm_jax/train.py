@@ -25,11 +25,10 @@ from infoxlm_jax.checkpoint_files import Position, describe_model
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.encoder import EncoderConfig
-from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import health, results
 from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
 from infoxlm_jax.evaluation.results import Scores
-from infoxlm_jax.feed import Feed
+from infoxlm_jax.feed import Feed, prepared_folder
 from infoxlm_jax.metrics import MetricWriter
 from infoxlm_jax.objectives.objective import Objective
 from infoxlm_jax.progress import Progress
@@ -56,8 +55,6 @@ def pretrain(
   groups: int,
   momentum: Schedule = _MOMENTUM,
   loss_norm: str = "joint_sum",
-  weights: Mapping[str, float] | None = None,
-  start_steps: Mapping[str, int] | None = None,
   data: str | None = None,
   prepare: Callable[..., Any] | None = None,
   mesh: Callable[[], Mesh] = partitioning.make_mesh,
@@ -89,9 +86,7 @@ def pretrain(
     groups: pieces that a batch is built in; a multiple of every number of
       devices times microbatches that the run is to be continued on.
     momentum: of the key encoder, as a function of updates done.
-    loss_norm: see step.make_train_step, as for the next four.
-    weights: factor of each objective's loss.
-    start_steps: update from which an objective counts.
+    loss_norm: see step.make_train_step, as for the next two.
     microbatches: pieces in which a device computes its groups.
     push_per_microbatch: when keys join the queue.
     data: a folder that `prepare` wrote. None: prepare now, into the run's
@@ -131,7 +126,7 @@ def pretrain(
   checks.check_training(
     model, objectives, streams, groups, devices.size * microbatches
   )
-  checks.check_weighting(objectives, loss_norm, weights, start_steps)
+  checks.check_loss_norm(loss_norm)
   contrast = train_state.contrastive(objectives)
   keys_per_push = 0
   if contrast is not None:
@@ -153,7 +148,7 @@ def pretrain(
   folder = Path(model_dir)
   identity = {
     "model": dataclasses.asdict(model),
-    "objectives": {name: repr(o) for name, o in objectives.items()},
+    "objectives": {name: _lasting(o) for name, o in objectives.items()},
     "seed": seed,
     "data": data or "prepared into this folder",
   }
@@ -166,7 +161,7 @@ def pretrain(
     run_folder.write_environment(folder)
     on_start()
 
-  data_folder = _prepared(folder, data, prepare)
+  data_folder = prepared_folder(folder, data, prepare)
   tokenizer = load_tokenizer(data_folder / checkpoint_files.TOKENIZER)
   checks.check_tokenizer(model, tokenizer)
   store = Store(data_folder / "train")
@@ -194,8 +189,6 @@ def pretrain(
     learning_rate=learning_rate,
     momentum=momentum,
     loss_norm=loss_norm,
-    weights=weights,
-    start_steps=start_steps,
     microbatches=microbatches,
     push_per_microbatch=push_per_microbatch,
   )
@@ -286,27 +279,12 @@ def pretrain(
       "parameters": costs.count_parameters(state.params),
       "seed": seed,
       "objectives": ", ".join(objectives),
-      "data_sha256": store.manifest_sha256,
-      "tokenizer_sha256": tokenizer.sha256,
+      "data_hash": store.manifest_sha256,
+      "tokenizer_hash": tokenizer.sha256,
     }
     results.write(folder, facts, start, end, f"Report of {folder.name}")
 
 
-def _prepared(
-  folder: Path, data: str | None, prepare: Callable[..., Any] | None
-) -> Path:
-  if data is not None:
-    return Path(data)
-  if prepare is None:
-    raise InputError(
-      "neither DATA (a prepared folder) nor a way to prepare one is given;"
-      " set --gin.DATA=FOLDER"
-    )
-  output = folder / "data"
-  if jax.process_index() == 0:
-    prepare(output=output)
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices("data prepared")
-  return output
+def _lasting(objective: Any) -> str:
+  """An objective's options but those that may change on the way."""
+  return repr(dataclasses.replace(objective, weight=1.0, start_step=0))

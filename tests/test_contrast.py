@@ -10,7 +10,8 @@ import pytest
 
 from infoxlm_jax import encoder, negatives
 from infoxlm_jax.evaluation import health
-from infoxlm_jax.objectives.contrast import Contrast, info_nce, pool
+from infoxlm_jax.objectives.contrast import Contrast, pool
+from infoxlm_jax.objectives.info_nce import info_nce
 from infoxlm_jax.objectives.objective import Context
 
 

@@ -34,6 +34,7 @@ LAYERS = {
   "feed": 2,
   "fingerprints": 2,
   "metrics": 2,
+  "processes": 2,
   "progress": 2,
   "run_folder": 2,
   "signals": 2,

@@ -236,15 +236,18 @@ def test_killed_before_the_report(whole, part, tmp_path):
 
 
 def test_not_finite_loss(whole, part):
-  weights = {"mlm": float("nan")}
+  objectives = dict(options(part)["objectives"])
+  objectives["mlm"] = dataclasses.replace(
+    objectives["mlm"], weight=float("nan")
+  )
   with pytest.raises(Diverged, match=r"update 8: loss nan.*not applied"):
-    run(part, weights=weights)
+    run(part, objectives=objectives)
   assert os.listdir(part / "checkpoints") == ["7"]
   row = read_metrics(part)[-1]
   assert row["step"] == 8 and row["non_finite"]["train/loss"] == "nan"
   # Where some are allowed, they change nothing but the count and the data.
   other = Path(shutil.copytree(part, part.parent / "other"))
-  run(other, weights=weights, steps=9, bad_updates_allowed=2)
+  run(other, objectives=objectives, steps=9, bad_updates_allowed=2)
   arrays, position = stored(other, 9)
   wanted, before = stored(part, 7)
   assert arrays["step"] == 9
@@ -384,8 +387,6 @@ def _contrast(**changes):
       ("did you mean 'queue+batch'?",),
     ),
     ({"objectives": _contrast() | {"two": _contrast()["xlco"]}}, ("only one",)),
-    ({"weights": {"xlc": 2.0}}, ("weights", "did you mean 'xlco'?")),
-    ({"start_steps": {"tlm": 2}}, ("start_steps", "'tlm'")),
     ({"loss_norm": "join_sum"}, ("did you mean 'joint_sum'?",)),
     ({"keep_latest": 0}, ("keep_latest = 0",)),
     ({"data": "/no/such"}, ("/no/such",)),

@@ -11,19 +11,22 @@ The arrays of a group, all int32 and [rows / G, row_length]:
 """
 
 import dataclasses
-import difflib
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from infoxlm_jax.data.order import Draws, Sampler, mix
-from infoxlm_jax.data.packing import MIN_LENGTH, join, place
+from infoxlm_jax.data.packing import join, place
 from infoxlm_jax.data.records import Store
+from infoxlm_jax.data.stream_checks import (
+  check_options,
+  pair_names,
+  wanted_languages,
+)
 from infoxlm_jax.errors import InputError
 
-MIXUPS = ("none", "adjacent", "random")
 STATS = ("items", "tokens", "slots", "truncated_items", "cut_tokens")
 
 Arrays = dict[str, Any]
@@ -82,7 +85,7 @@ class TextStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    _check(self, groups)
+    check_options(self, groups)
     sampler, names = self._sampler(store, seed)
     draws = sampler.draw(_numbers(self, position, group, groups))
     blocks: list[np.ndarray] = [np.empty(0, np.int32)] * len(draws.source)
@@ -100,7 +103,7 @@ class TextStream:
     return dict(zip(names, sampler.epochs(position), strict=True))
 
   def _sampler(self, store: Store, seed: int) -> tuple[Sampler, list[str]]:
-    wanted = _wanted(self, self.languages, store.text_counts)
+    wanted = wanted_languages(self, self.languages, store.text_counts)
     names = [n for n in store.text_counts if n in wanted]
     counts = tuple(store.text_counts[n] for n in names)
     tokens = tuple(store.text_tokens[n] for n in names)
@@ -114,7 +117,8 @@ class PairStream:
   Which side comes first is drawn from the seed. Attributes as TextStream's,
   but n is pairs, a pair takes part where both its languages do, and
 
-    max_side: tokens of a sentence beyond which it is cut (specification 2.4).
+    max_side: tokens of a sentence beyond which it is cut (the
+      released code: 254).
   """
 
   batch: int
@@ -133,7 +137,7 @@ class PairStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    _check(self, groups)
+    check_options(self, groups)
     pairs = _Pairs(self, store, seed)
     numbers = _numbers(self, position, group, groups)
     sides = pairs.read(*pairs.sampler.draw(numbers)[:2])
@@ -153,7 +157,9 @@ class PairStream:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContrastStream:
-  """Queries and keys that mean the same: XlCo (specification 2.5 and D5).
+  """Queries and keys that mean the same: XlCo.
+
+  Mixup as in the released code, and with cross_sides as in the paper's text.
 
   An item is a pair `<c1, c2>`, with mixup together with a partner `<d1, d2>`:
 
@@ -193,7 +199,7 @@ class ContrastStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    _check(self, groups)
+    check_options(self, groups)
     numbers = _numbers(self, position, group, groups)
     stats = dict.fromkeys(STATS, 0)
     stats["items"] = len(numbers)
@@ -265,12 +271,12 @@ class _Pairs:
     self, stream: "PairStream | ContrastStream", store: Store, seed: int
   ):
     known = {name for pair in store.pair_counts for name in pair}
-    wanted = _wanted(stream, stream.languages, known)
+    wanted = wanted_languages(stream, stream.languages, known)
     self.names = [p for p in store.pair_counts if set(p) <= wanted]
     if not self.names:
       raise InputError(
         f"{type(stream).__name__}.languages = {stream.languages!r} leaves no "
-        f"pair: {store.folder} holds {_pair_names(store.pair_counts)}, and a "
+        f"pair: {store.folder} holds {pair_names(store.pair_counts)}, and a "
         "pair takes part where both its languages are named."
       )
     counts = tuple(store.pair_counts[p] for p in self.names)
@@ -328,74 +334,6 @@ def _by_source(source: np.ndarray) -> list[tuple[int, np.ndarray]]:
 def _shapes(
   stream: "TextStream | PairStream | ContrastStream", groups: int
 ) -> Shapes:
-  _check(stream, groups)
+  check_options(stream, groups)
   shape = (groups, stream.rows // groups, stream.row_length)
   return dict.fromkeys(("tokens", "segments", "positions"), shape)
-
-
-def _check(
-  stream: "TextStream | PairStream | ContrastStream", groups: int
-) -> None:
-  """Raises InputError, naming the parameter, where options do not fit."""
-  name = type(stream).__name__
-  for field in ("batch", "rows"):
-    value = getattr(stream, field)
-    if value < 1 or value % groups:
-      raise InputError(
-        f"{name}.{field} = {value} must be a positive multiple of the "
-        f"{groups} groups: each group has its own share of items and rows."
-      )
-  if stream.row_length < MIN_LENGTH:
-    raise InputError(f"{name}.row_length = {stream.row_length}: 2 at least.")
-  if stream.padded and stream.rows != stream.batch:
-    raise InputError(
-      f"{name}.padded puts one item in a row: set rows = batch = "
-      f"{stream.batch} (rows is {stream.rows})."
-    )
-  if stream.batch * MIN_LENGTH > stream.rows * stream.row_length:
-    raise InputError(
-      f"{name}: batch = {stream.batch} items can never fit into rows = "
-      f"{stream.rows} of row_length = {stream.row_length}."
-    )
-  if not 0 <= stream.alpha <= 1:
-    raise InputError(f"{name}.alpha = {stream.alpha} is not between 0 and 1.")
-  if isinstance(stream, TextStream):
-    return
-  if stream.max_side < 1:
-    raise InputError(f"{name}.max_side = {stream.max_side}: 1 at least.")
-  if isinstance(stream, ContrastStream) and stream.mixup not in MIXUPS:
-    raise InputError(
-      f"ContrastStream.mixup = {stream.mixup!r} is none of "
-      f"{', '.join(map(repr, MIXUPS))}{_near(stream.mixup, MIXUPS)}."
-    )
-
-
-def _wanted(
-  stream: Stream, languages: Sequence[str] | None, known: Iterable[str]
-) -> set[str]:
-  """The languages that take part; InputError where one is not prepared."""
-  names = sorted(known)
-  if not names:
-    raise InputError(
-      f"{type(stream).__name__}: the prepared data hold no records for it "
-      "(texts for TextStream, pairs for the others). Prepare them, or leave "
-      "the stream out."
-    )
-  if languages is None:
-    return set(names)
-  for language in languages:
-    if language not in names:
-      raise InputError(
-        f"{type(stream).__name__}.languages names {language!r}, which is not "
-        f"among the prepared {', '.join(names)}{_near(language, names)}."
-      )
-  return set(languages)
-
-
-def _near(word: str, known: Sequence[str]) -> str:
-  near = difflib.get_close_matches(str(word), known, 1)
-  return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _pair_names(pairs: Iterable[tuple[str, str]]) -> str:
-  return ", ".join("-".join(pair) for pair in pairs)

@@ -130,7 +130,9 @@ def _what_was_run(results: Mapping[str, Any]) -> list[str]:
   order += [
     key
     for key, value in results.items()
-    if key not in known and isinstance(value, bool | int | float | str)
+    if key not in known
+    and not isinstance(value, bool)
+    and isinstance(value, int | float | str)
   ]
   rows = [
     [known.get(key, key.replace("_", " ")), _fact(key, results[key])]

@@ -29,6 +29,8 @@ class MaskedLM:
       and eight. Targets over it are left alone and counted ("overflow").
     logits_chunk: targets whose logits exist at one time. More are computed
       chunk by chunk, and again in the backward pass.
+    weight: factor of the loss.
+    start_step: updates before it counts.
   """
 
   stream: str = "mlm"
@@ -36,6 +38,8 @@ class MaskedLM:
   mask_specials: bool = True
   mask_slots: int | None = None
   logits_chunk: int = 4096
+  weight: float = 1.0
+  start_step: int = 0
   contrastive: ClassVar[bool] = False
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Token masking on the device, drawn for every item of packed rows.
 
-The rule is the released code's (spec 2.3): of an item of L tokens,
+The rule is the released InfoXLM code's: of an item of L tokens,
 m = floor(p L + u) positions, u ~ U[0, 1), drawn without replacement; each
 becomes <mask> (80 %), a random ordinary token (10 %) or stays (10 %).
 

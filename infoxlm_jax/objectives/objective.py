@@ -8,7 +8,8 @@ An objective is a frozen dataclass of its options with four pure methods:
                                  so that any normalisation needs only one
                                  backward), others are reported
   loss(params, encode, rows, context) -> LossSum
-  head, stream                which heads it uses, which stream it reads
+  stream                      which stream of the batch it reads
+  weight, start_step          factor of its loss, 0 before that update
 
 A contrastive one (`contrastive = True`) has `keys(...)`, `key_params(params)`
 and a queue besides; see contrast.py.
@@ -61,6 +62,12 @@ class Objective(Protocol):
 
   @property
   def stream(self) -> str: ...
+
+  @property
+  def weight(self) -> float: ...
+
+  @property
+  def start_step(self) -> int: ...
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]: ...
 

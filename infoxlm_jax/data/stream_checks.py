@@ -1,0 +1,80 @@
+"""Options of streams that cannot work, told by the parameter's name."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from infoxlm_jax.data.packing import MIN_LENGTH
+from infoxlm_jax.errors import InputError
+
+MIXUPS = ("none", "adjacent", "random")
+
+
+def check_options(stream: Any, groups: int) -> None:
+  """Raises InputError, naming the parameter, where options do not fit.
+
+  Args:
+    stream: a TextStream, PairStream or ContrastStream.
+    groups: of the batch.
+  """
+  name = type(stream).__name__
+  for field in ("batch", "rows"):
+    value = getattr(stream, field)
+    if value < 1 or value % groups:
+      raise InputError(
+        f"{name}.{field} = {value} must be a positive multiple of the "
+        f"{groups} groups: each group has its own share of items and rows."
+      )
+  if stream.row_length < MIN_LENGTH:
+    raise InputError(f"{name}.row_length = {stream.row_length}: 2 at least.")
+  if stream.padded and stream.rows != stream.batch:
+    raise InputError(
+      f"{name}.padded puts one item in a row: set rows = batch = "
+      f"{stream.batch} (rows is {stream.rows})."
+    )
+  if stream.batch * MIN_LENGTH > stream.rows * stream.row_length:
+    raise InputError(
+      f"{name}: batch = {stream.batch} items can never fit into rows = "
+      f"{stream.rows} of row_length = {stream.row_length}."
+    )
+  if not 0 <= stream.alpha <= 1:
+    raise InputError(f"{name}.alpha = {stream.alpha} is not between 0 and 1.")
+  if getattr(stream, "max_side", 1) < 1:
+    raise InputError(f"{name}.max_side = {stream.max_side}: 1 at least.")
+  if getattr(stream, "mixup", MIXUPS[0]) not in MIXUPS:
+    raise InputError(
+      f"{name}.mixup = {stream.mixup!r} is none of "
+      f"{', '.join(map(repr, MIXUPS))}{_near(stream.mixup, MIXUPS)}."
+    )
+
+
+def wanted_languages(
+  stream: Any, languages: Sequence[str] | None, known: Iterable[str]
+) -> set[str]:
+  """The languages that take part; InputError where one is not prepared."""
+  names = sorted(known)
+  if not names:
+    raise InputError(
+      f"{type(stream).__name__}: the prepared data hold no records for it "
+      "(texts for TextStream, pairs for the others). Prepare them, or leave "
+      "the stream out."
+    )
+  if languages is None:
+    return set(names)
+  for language in languages:
+    if language not in names:
+      raise InputError(
+        f"{type(stream).__name__}.languages names {language!r}, which is not "
+        f"among the prepared {', '.join(names)}{_near(language, names)}."
+      )
+  return set(languages)
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+  near = difflib.get_close_matches(str(word), known, 1)
+  return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def pair_names(pairs: Iterable[tuple[str, str]]) -> str:
+  """Names of pair corpora for a message: en-de, en-fr."""
+  return ", ".join("-".join(pair) for pair in pairs)
