@@ -10,7 +10,7 @@ import pytest
 
 from infoxlm_jax import encoder, negatives
 from infoxlm_jax.evaluation import health
-from infoxlm_jax.objectives.contrast import Contrast, pool
+from infoxlm_jax.objectives.contrast import Contrast, members, pool
 from infoxlm_jax.objectives.info_nce import info_nce
 from infoxlm_jax.objectives.objective import Context
 
@@ -180,7 +180,7 @@ def test_pooling_against_numpy(pooling):
   positions = np.array([[[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 0, 0]]] * 2)
   special = (positions == 0) & (segments > 0)
   rows = {"segments": segments, "positions": positions, "special": special}
-  got = pool(jnp.asarray(hidden), rows, 4, pooling)
+  got = pool(jnp.asarray(hidden), members(rows, 4, pooling))
   assert got.shape == (2, 4, 4)
   for group in range(2):
     for item in (1, 2, 3):

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax import encoder, partitioning
 from infoxlm_jax.encoder import EncoderConfig
-from infoxlm_jax.objectives.contrast import pool
+from infoxlm_jax.objectives.contrast import members, pool
 from infoxlm_jax.objectives.masking import NUM_SPECIAL
 
 Embed = Callable[[Any, Sequence[np.ndarray]], np.ndarray]
@@ -52,8 +52,14 @@ def make_embed(
   def vectors(params: Any, rows: Any) -> jax.Array:
     rows = dict(rows, special=rows["tokens"] < NUM_SPECIAL)
 
+    # All poolings in one product, its matrix made once for all layers.
+    each = [members(rows, items, pooling) for pooling in poolings]
+    together_GnRT = jnp.concatenate(each, axis=1)
+
     def pooled(hidden: jax.Array) -> jax.Array:
-      return jnp.stack([pool(hidden, rows, items, p) for p in poolings])
+      vectors = pool(hidden, together_GnRT)
+      vectors = vectors.reshape(groups, len(poolings), items, -1)
+      return jnp.moveaxis(vectors, 1, 0)
 
     # [layers + 1, poolings, groups, items, D]
     return encoder.encode(params, rows, model, collect=pooled)

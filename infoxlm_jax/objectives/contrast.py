@@ -159,42 +159,50 @@ class Contrast:
   ) -> jax.Array:
     hidden_GRTD = encode(params, rows[side], num_layers=self.layer)
     num_items = rows["items"].shape[-1]
-    z = pool(hidden_GRTD, rows[side], num_items, self.pooling)
+    z = pool(hidden_GRTD, members(rows[side], num_items, self.pooling))
     z = z.reshape(-1, z.shape[-1])
     if self.projection:
       z = z @ params["heads"]["contrast"]["projection"]
     return unit(z) if self.normalize else z
 
 
-def pool(
-  hidden_GRTD: jax.Array, rows: Any, num_items: int, pooling: str
-) -> jax.Array:
-  """One float32 vector an item [G, num_items, D], as a product in the group.
+def members(rows: Any, num_items: int, pooling: str) -> jax.Array:
+  """Which tokens an item's vector is the mean of: 0 or 1, [G, n, R, T].
 
-  A group's items are few, so a small matrix of weights [n, R T] is cheaper
-  than scatters, and never leaves the group's device.
+  Args:
+    rows: "segments", "positions" and "special" (<s>, </s> and padding, before
+      masking), [G, R, T].
+    num_items: n.
+    pooling: see Contrast.
   """
   segments_GRT = rows["segments"]
   if pooling == "first":
-    weight_GRT = rows["positions"] == 0
+    counts_GRT = rows["positions"] == 0
   elif pooling == "mean":
-    weight_GRT = ~rows["special"]
+    counts_GRT = ~rows["special"]
   elif pooling == "mean_all":
-    weight_GRT = jnp.ones_like(segments_GRT, bool)
+    counts_GRT = jnp.ones_like(segments_GRT, bool)
   else:
     raise ValueError(f"pooling={pooling!r} is not first, mean or mean_all")
   item_n = 1 + jnp.arange(num_items)
   mine_GnRT = segments_GRT[:, None] == item_n[:, None, None]
-  mine_GnRT &= weight_GRT[:, None]
-  mine_GnRT = mine_GnRT.astype(jnp.float32)
-  count_Gn = jnp.sum(mine_GnRT, axis=(-2, -1))
-  vectors_GnD = jnp.einsum(
+  return (mine_GnRT & counts_GRT[:, None]).astype(jnp.float32)
+
+
+def pool(hidden_GRTD: jax.Array, members_GnRT: jax.Array) -> jax.Array:
+  """The mean of each item's members, float32 [G, n, D].
+
+  A product inside the group: its items are few, so it is cheaper than
+  scatters, and it never leaves the group's device.
+  """
+  sum_GnD = jnp.einsum(
     "gnrt,grtd->gnd",
-    mine_GnRT.astype(hidden_GRTD.dtype),
+    members_GnRT.astype(hidden_GRTD.dtype),
     hidden_GRTD,
     preferred_element_type=jnp.float32,
   )
-  return vectors_GnD / jnp.maximum(count_Gn, 1.0)[..., None]
+  count_Gn = jnp.sum(members_GnRT, axis=(-2, -1))
+  return sum_GnD / jnp.maximum(count_Gn, 1.0)[..., None]
 
 
 def _add(a: Sums, b: Sums) -> Sums:
