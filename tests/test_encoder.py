@@ -122,6 +122,38 @@ def test_packed_rows_give_the_same_hidden_states(xlmr):
     np.testing.assert_allclose(ours, expected, atol=2e-5, rtol=0)
 
 
+def test_packed_rows_give_the_same_loss_and_gradient(xlmr):
+  config, params, numbers, _ = xlmr
+  objective = MaskedLM("mlm")
+  encode = functools.partial(encoder.encode, config=config)
+  real = numbers["attention_mask"] == 1
+  labels = np.where(numbers["labels"] == -100, -1, numbers["labels"])
+  packed = _packed(numbers)
+  targets = np.full_like(packed["tokens"], -1)
+  for row, both in enumerate(((0, 1), (2, 3))):
+    ours = np.concatenate([labels[i][real[i]] for i in both])
+    targets[row, : len(ours)] = ours
+  padded = oracle.rows(numbers["input_ids"]) | {"targets": labels[:, None]}
+
+  def loss_and_gradient(rows):
+    drawn, counts = objective.corrupt(None, rows, config)
+
+    def total(params):
+      return objective.loss(params, encode, drawn, config).sum
+
+    return counts["terms"], *jax.jit(jax.value_and_grad(total))(params)
+
+  terms, loss, grads = loss_and_gradient(packed | {"targets": targets})
+  expected_terms, expected, theirs = loss_and_gradient(padded)
+  assert int(terms) == int(expected_terms) > 5
+  assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5),
+    grads,
+    theirs,
+  )
+
+
 def test_items_of_a_row_do_not_see_each_other(xlmr):
   config, params, numbers, _ = xlmr
   rows = _packed(numbers)
