@@ -73,14 +73,7 @@ def check_training(
         f"stream {name!r}: row_length = {stream.row_length} is longer than the"
         f" model's max_positions = {model.max_positions}"
       )
-    for what in ("batch", "rows"):
-      value = getattr(stream, what)
-      if value < 1 or value % groups:
-        raise InputError(
-          f"stream {name!r}: {what} = {value} is not a multiple of groups ="
-          f" {groups}"
-        )
-    stream.shapes(groups)  # raises what is wrong with its own options
+    stream.shapes(groups)  # raises where its own options do not fit
   contrasts = [n for n, o in objectives.items() if o.contrastive]
   if len(contrasts) > 1:
     raise InputError(f"objectives {contrasts}: only one may have a queue")

@@ -1,7 +1,7 @@
 """The training state: one dataclass of arrays for every system of the table."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -79,6 +79,21 @@ def create(
   )
 
 
+def _maker(
+  model: EncoderConfig,
+  objectives: Mapping[str, Objective],
+  optimizer: optax.GradientTransformation,
+  keys_per_push: int,
+) -> Callable[[jax.Array], TrainState]:
+  """A function from random bits to a state."""
+
+  def make(rng: jax.Array) -> TrainState:
+    params = init_params(jax.random.wrap_key_data(rng), model, objectives)
+    return create(params, rng, objectives, optimizer, keys_per_push)
+
+  return make
+
+
 def init_sharded(
   seed: int,
   model: EncoderConfig,
@@ -88,11 +103,7 @@ def init_sharded(
   mesh: Mesh,
 ) -> TrainState:
   """A random state, every array made where it will live."""
-
-  def make(rng: jax.Array) -> TrainState:
-    params = init_params(jax.random.wrap_key_data(rng), model, objectives)
-    return create(params, rng, objectives, optimizer, keys_per_push)
-
+  make = _maker(model, objectives, optimizer, keys_per_push)
   rng = jax.random.key_data(jax.random.key(seed))
   shardings = partitioning.shardings(jax.eval_shape(make, rng), mesh)
   return jax.jit(make, out_shardings=shardings)(rng)
@@ -106,11 +117,7 @@ def abstract(
   mesh: Mesh,
 ) -> TrainState:
   """Shapes, dtypes and shardings of the state; allocates nothing."""
-
-  def make(rng: jax.Array) -> TrainState:
-    params = init_params(jax.random.wrap_key_data(rng), model, objectives)
-    return create(params, rng, objectives, optimizer, keys_per_push)
-
+  make = _maker(model, objectives, optimizer, keys_per_push)
   shapes = jax.eval_shape(make, jax.ShapeDtypeStruct((2,), jnp.uint32))
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
