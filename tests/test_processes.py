@@ -14,11 +14,17 @@ from infoxlm_jax.errors import InputError
 
 _PROGRAM = """
 import sys
+from dataclasses import replace
 from infoxlm_jax import partitioning, processes, train
 from small_run import options
 processes.start(sys.argv[2])
+eight = {
+  name: replace(stream, batch=8, rows=8)
+  for name, stream in options(sys.argv[1])["streams"].items()
+}
 train.pretrain(**options(
-  sys.argv[1], groups=8, steps=4, save_every=2, mesh=partitioning.make_mesh
+  sys.argv[1], streams=eight, groups=8, steps=4, save_every=2,
+  mesh=partitioning.make_mesh,
 ))
 """
 
