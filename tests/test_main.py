@@ -122,7 +122,7 @@ def test_a_bug_keeps_its_traceback(job):
     ([QUICKSTART, "--gin.STEPZ=4"], "did you mean STEPS?"),
     ([QUICKSTART, "--dry_rnu"], "did you mean --dry_run?"),
     ([QUICKSTART, "--gin.MODEL_DIR=2024"], "is a number"),
-    ([QUICKSTART, "--gin.GROUPS=3", "--dry_run"], "groups = 3"),
+    ([QUICKSTART, "--gin.GROUPS=3", "--dry_run"], "3 groups"),
     ([QUICKSTART, "--gin.MODEL_DIR=gs://a/b"], "is an address"),
     ([QUICKSTART, "--gin.MODEL_DIR=/proc/1/x"], "cannot be written"),
     ([QUICKSTART, "--gin.LOSS_NORM=mean"], "loss_norm = 'mean'"),
