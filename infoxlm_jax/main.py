@@ -79,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2 if isinstance(error, InputError) else 3
   except KeyboardInterrupt:  # before the first update: nothing to save
     return 130
+  except BrokenPipeError:  # whoever read the output has left, as `head` does
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
