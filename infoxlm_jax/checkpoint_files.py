@@ -11,7 +11,7 @@ from typing import Any
 from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.encoder import EncoderConfig
 
-POSITION, MODEL, TOKENIZER = "position.json", "model.json", "tokenizer.model"
+POSITION, MODEL = "position.json", "model.json"
 
 
 @dataclasses.dataclass

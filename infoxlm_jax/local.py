@@ -2,7 +2,7 @@
 
 Each device sees its own groups of the batch, its part of every split array,
 and nothing else; the only collectives are the ones written here and in
-objectives/contrast.py.
+objectives/info_nce.py.
 """
 
 import functools

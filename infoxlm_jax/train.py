@@ -23,10 +23,11 @@ from infoxlm_jax import state as train_state
 from infoxlm_jax.checkpoint import Checkpoints
 from infoxlm_jax.checkpoint_files import Position, describe_model
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.tokenizer import load_tokenizer
+from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
 from infoxlm_jax.encoder import EncoderConfig
 from infoxlm_jax.evaluation import health, results
 from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
+from infoxlm_jax.evaluation.heldout import SPLITS
 from infoxlm_jax.evaluation.results import Scores
 from infoxlm_jax.feed import Feed, prepared_folder
 from infoxlm_jax.metrics import MetricWriter
@@ -162,7 +163,7 @@ def pretrain(
     on_start()
 
   data_folder = prepared_folder(folder, data, prepare)
-  tokenizer = load_tokenizer(data_folder / checkpoint_files.TOKENIZER)
+  tokenizer = load_tokenizer(data_folder / TOKENIZER_FILE)
   checks.check_tokenizer(model, tokenizer)
   store = Store(data_folder / "train")
   feed = Feed(streams, devices, groups, seed)
@@ -204,7 +205,7 @@ def pretrain(
   )
   files = {
     checkpoint_files.MODEL: describe_model(model, tokenizer, contrast),
-    checkpoint_files.TOKENIZER: Path(tokenizer.path).read_bytes(),
+    TOKENIZER_FILE: Path(tokenizer.path).read_bytes(),
   }
   with (
     checkpoints,
@@ -229,7 +230,7 @@ def pretrain(
 
     start: Scores | None = None
     if restored is None:
-      start = scores(0, ("dev", "test"))
+      start = scores(0, SPLITS)
       if contrast is not None:
         fill = side_steps.make_fill_step(abstract, devices, model, objectives)
         pushes = -(-contrast.queue_size // streams[contrast.stream].batch)
@@ -267,10 +268,10 @@ def pretrain(
       watchdog.alive()
       if leaving:
         raise Stopped(stop.code or 0)
-    end = scores(steps, ("dev", "test"))
+    end = scores(steps, SPLITS)
     checkpoints.wait()
   if start is None:
-    start = evaluate(first_state(), ("dev", "test"))
+    start = evaluate(first_state(), SPLITS)
   if is_main:
     facts = {
       "steps": steps,

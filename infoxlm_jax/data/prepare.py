@@ -34,14 +34,12 @@ from infoxlm_jax.data.gather import (
   gather_text,
 )
 from infoxlm_jax.data.order import mix, permute
-from infoxlm_jax.data.tokenizer import Tokenizer, load_tokenizer
+from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError, StorageError
 
 # Split names of the tasks: for the records, and for the retrieval files.
 STORES = {"train": "train", "dev": "validation"}
 RETRIEVAL = {"dev": "validation", "test": "test"}
-
-TOKENIZER = "tokenizer.model"
 
 # Exit status of the other process after Ctrl-C, a shell's own.
 _INTERRUPTED = 130
@@ -117,7 +115,7 @@ def prepare(
     disable=None if progress else True,
   )
   try:
-    shutil.copyfile(model.path, beside / TOKENIZER)
+    shutil.copyfile(model.path, beside / TOKENIZER_FILE)
     for name, split in request["stores"].items():
       gathered: dict[tuple[str, ...], Gathered] = {}
       if text_task:
@@ -270,7 +268,7 @@ def _is_done(output: Path, request: dict[str, Any]) -> bool:
   if not output.exists() or (output.is_dir() and not any(output.iterdir())):
     return False
   advice = "Choose another folder, or move this one away."
-  names = [*request["stores"], TOKENIZER]
+  names = [*request["stores"], TOKENIZER_FILE]
   names += [f"retrieval/{name}.jsonl" for name in request["retrieval"]]
   missing = [name for name in names if not (output / name).exists()]
   if missing:

@@ -17,6 +17,9 @@ import sentencepiece
 
 from infoxlm_jax.errors import InputError
 
+# What the copy in prepared data and in checkpoints is called.
+TOKENIZER_FILE = "tokenizer.model"
+
 _SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>")
 
 

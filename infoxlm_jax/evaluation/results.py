@@ -36,7 +36,6 @@ def write(
   start: Scores,
   end: Scores,
   title: str,
-  warmup_steps: int = 0,
 ) -> None:
   """Everything that a finished run leaves for people.
 
@@ -48,10 +47,9 @@ def write(
     start: scores of the untrained model, by split; {} without retrieval data.
     end: the same of the trained one.
     title: of the report.
-    warmup_steps: updates that the contrast's health is not judged on.
   """
   rows = read_metrics(folder)
-  notes = health.health_notes(rows, warmup_steps)
+  notes = health.health_notes(rows)
   results = dict(facts) | {"finished": True, "health": notes}
   pictures: Figures = [
     curves.plot_losses(rows, folder / "figures"),
