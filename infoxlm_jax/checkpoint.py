@@ -6,7 +6,6 @@ beside them and compared after a restore.
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import math
@@ -22,21 +21,23 @@ import orbax.checkpoint as ocp
 from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
 
+from infoxlm_jax.checkpoint_files import (
+  CHECKSUMS,
+  FILES,
+  STATE,
+  Damaged,
+  checksums,
+  read_folder,
+  unflatten,
+  verified,
+)
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.fingerprints import describe
 from infoxlm_jax.partitioning import path_of
 
-FORMAT = 1
-_CHECKSUMS = "checksums.json"
-_COMMITTED = "commit_success.txt"  # orbax puts it into every finished folder
 _METRIC = "best"
-_STATE, _FILES = "state", "files"
 _PARAMS = "params/"
 _policy = ocp.checkpoint_managers
-
-
-class Damaged(Exception):
-  """A stored checkpoint is not what was saved."""
 
 
 class FilesHandler(ocp.CheckpointHandler):
@@ -51,11 +52,7 @@ class FilesHandler(ocp.CheckpointHandler):
     self, directory: epath.Path, args: Any = None
   ) -> dict[str, bytes]:
     del args
-    return {
-      path.name: path.read_bytes()
-      for path in directory.iterdir()
-      if path.name != _COMMITTED
-    }
+    return read_folder(Path(directory))
 
 
 @ocp.args.register_with_handler(FilesHandler, for_save=True)
@@ -150,7 +147,7 @@ class Checkpoints:
       StorageError: this save, or an earlier one in the background, failed.
     """
     step = int(state.step)
-    files = dict(files) | {_CHECKSUMS: _checksums(state, files)}
+    files = dict(files) | {CHECKSUMS: checksums(state, files)}
     finite = metric is not None and math.isfinite(metric)
     try:
       saved = self._manager.save(
@@ -231,14 +228,14 @@ class Checkpoints:
       )["files"]
     except Exception as error:
       raise Damaged(f"{where}: its files cannot be read: {error}") from error
-    return _verified(files, where)
+    return verified(files, where)
 
   def _restore_step(
     self, step: int, abstract: Any
   ) -> tuple[Any, dict[str, bytes]]:
     where = f"{self.folder / str(step)}"
     files = self.read_files(step)
-    stored = json.loads(files.pop(_CHECKSUMS))["arrays"]
+    stored = json.loads(files.pop(CHECKSUMS))["arrays"]
     abstract = _with_stored_queue(abstract, stored)
     wanted = {
       path_of(path): [list(leaf.shape), str(leaf.dtype)]
@@ -300,39 +297,6 @@ class Checkpoints:
       logging.warning("%s", failure)  # it must not hide what went wrong first
 
 
-def find_step(path: Path) -> Path | None:
-  """The folder of one checkpoint that a path means, or None.
-
-  Args:
-    path: that folder itself, a folder of checkpoints, or a run's folder; of
-      several the newest.
-  """
-  if (path / _STATE).is_dir() and (path / _FILES).is_dir():
-    return path
-  for folder in (path, path / "checkpoints"):
-    if folder.is_dir():
-      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-      for step in sorted(steps, reverse=True):
-        if (found := find_step(folder / str(step))) is not None:
-          return found
-  return None
-
-
-def read_step_files(step: Path) -> dict[str, bytes]:
-  """The small files of a checkpoint's folder, verified; touches nothing.
-
-  Raises:
-    InputError: one is missing, or is not what was saved.
-  """
-  try:
-    return _verified(FilesHandler().restore(epath.Path(step / _FILES)), step)
-  except (OSError, Damaged) as error:
-    raise InputError(
-      f"{step}: cannot be used as a checkpoint: {error}. Give another step's"
-      " folder."
-    ) from None
-
-
 def read_params(
   step: Path,
   files: Mapping[str, bytes],
@@ -353,7 +317,7 @@ def read_params(
   Raises:
     InputError: an array cannot be read, or is not what was saved.
   """
-  stored = json.loads(files[_CHECKSUMS])["arrays"]
+  stored = json.loads(files[CHECKSUMS])["arrays"]
   chosen = {
     path: entry
     for path, entry in stored.items()
@@ -364,9 +328,7 @@ def read_params(
       path: jax.ShapeDtypeStruct(
         tuple(entry["shape"]),
         jnp.dtype(entry["dtype"]),
-        sharding=sharding_of(
-          path.removeprefix(_PARAMS), tuple(entry["shape"])
-        ),
+        sharding=sharding_of(path.removeprefix(_PARAMS), tuple(entry["shape"])),
       )
       for path, entry in chosen.items()
     }
@@ -374,7 +336,7 @@ def read_params(
   try:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       found = reader.restore(
-        epath.Path(os.path.abspath(step / _STATE)),
+        epath.Path(os.path.abspath(step / STATE)),
         args=ocp.args.PyTreeRestore(
           item=abstract,
           restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
@@ -412,17 +374,17 @@ def write_params(
   if folder.exists():
     raise InputError(f"{folder} exists: move it away, or choose another name")
   state = {"params": dict(params)}
-  files = dict(files) | {_CHECKSUMS: _checksums(state, files)}
+  files = dict(files) | {CHECKSUMS: checksums(state, files)}
   part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
   try:
-    (part / _FILES).mkdir(parents=True)
+    (part / FILES).mkdir(parents=True)
   except OSError as error:
     raise InputError(f"{folder}: cannot be written: {error}") from None
   try:
     for name, content in files.items():
-      (part / _FILES / name).write_bytes(content)
+      (part / FILES / name).write_bytes(content)
     with ocp.StandardCheckpointer() as writer:
-      writer.save(epath.Path(os.path.abspath(part / _STATE)), state)
+      writer.save(epath.Path(os.path.abspath(part / STATE)), state)
     part.rename(folder)
   except Exception as error:  # orbax wraps storage failures in its own
     raise StorageError(
@@ -430,44 +392,6 @@ def write_params(
     ) from error
   finally:
     shutil.rmtree(part, ignore_errors=True)
-
-
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-  """{"a/b": x} as {"a": {"b": x}}: undoes partitioning.path_of for dicts."""
-  tree: dict[str, Any] = {}
-  for path, leaf in leaves.items():
-    *parents, name = path.split("/")
-    place = tree
-    for parent in parents:
-      place = place.setdefault(parent, {})
-    place[name] = leaf
-  return tree
-
-
-def _checksums(state: Any, files: Mapping[str, bytes]) -> bytes:
-  sums = {
-    "format": FORMAT,
-    "arrays": describe(state),
-    "files": {k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
-  }
-  return json.dumps(sums, indent=1).encode()
-
-
-def _verified(files: dict[str, bytes], where: Any) -> dict[str, bytes]:
-  """The files, each compared with its hash; checksums.json among them."""
-  try:
-    sums = json.loads(files[_CHECKSUMS])
-    version, hashes = sums.get("format"), dict(sums["files"])
-  except (KeyError, TypeError, ValueError) as error:
-    raise Damaged(f"{where}: its files cannot be read: {error!r}") from error
-  if version != FORMAT:
-    raise InputError(
-      f"{where}: checkpoint format {version}, this version reads {FORMAT}"
-    )
-  for name, digest in hashes.items():
-    if hashlib.sha256(files.get(name, b"")).hexdigest() != digest:
-      raise Damaged(f"{where}: {name} is not what was saved")
-  return files
 
 
 def _first_line(error: Exception) -> str:

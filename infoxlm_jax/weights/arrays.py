@@ -5,7 +5,7 @@ by rows, an array that a mesh splits in the parts that this process's devices
 hold. jax on a CPU takes the buffers over as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from infoxlm_jax import partitioning
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.weights.layouts import FORMS, Entry
+from infoxlm_jax.weights.names import all_names
 from infoxlm_jax.weights.tensors import Tensor, Tensors, empty
 
 Bounds = tuple[tuple[int, int], ...]  # (start, stop) of every axis
@@ -34,7 +35,7 @@ def check_shapes(
     config: what the shapes must be.
     config_path: what said so, for the message.
   """
-  for name in _names(entry, config):
+  for name in all_names(entry, config):
     tensor = tensors[name]
     wanted = their_shape(entry, config, tensors)
     if tensor.shape != wanted:
@@ -88,18 +89,19 @@ def read(
     return _parts(entry, tensors, config, [whole])[whole]
   sharding = sharding_of(entry.path, shape, mesh)
   indices = sharding.addressable_devices_indices_map(shape).values()
-  places = {_bounds(index, shape) for index in indices}
+  places = {_bounds(index, shape) for index in indices if index is not None}
   parts = _parts(entry, tensors, config, sorted(places))
-  return jax.make_array_from_callback(
-    shape, sharding, lambda index: parts[_bounds(index, shape)]
-  )
+
+  def part(index: tuple[slice, ...] | None) -> np.ndarray:
+    assert index is not None
+    return parts[_bounds(index, shape)]
+
+  return jax.make_array_from_callback(shape, sharding, part)
 
 
-def sharding_of(
-  path: str, shape: tuple[int, ...], mesh: Mesh
-) -> NamedSharding:
+def sharding_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
   """Where the table of rules puts one array of the parameters."""
-  leaf = jax.ShapeDtypeStruct(shape, np.float32)
+  leaf: Any = jax.ShapeDtypeStruct(shape, np.float32)
   for name in reversed(path.split("/")):
     leaf = {name: leaf}
   found: NamedSharding = jax.tree.leaves(partitioning.shardings(leaf, mesh))[0]
@@ -119,7 +121,10 @@ def our_shape(
 
 
 def _parts(
-  entry: Entry, tensors: Tensors, config: EncoderConfig, places: Sequence[Bounds]
+  entry: Entry,
+  tensors: Tensors,
+  config: EncoderConfig,
+  places: Sequence[Bounds],
 ) -> dict[Bounds, np.ndarray]:
   """The values of our array at each of these places."""
   outs = {place: empty(tuple(b - a for a, b in place)) for place in places}
@@ -152,15 +157,9 @@ def _of_layer(entry: Entry, i: int) -> tuple[str, ...]:
   return entry.of_layer(i) if entry.layered else entry.names
 
 
-def _names(entry: Entry, config: EncoderConfig) -> list[str]:
-  layers = range(config.num_layers if entry.layered else 1)
-  return [name for i in layers for name in _of_layer(entry, i)]
-
-
 def _bounds(index: tuple[slice, ...], shape: tuple[int, ...]) -> Bounds:
-  return tuple(
-    part.indices(n)[:2] for part, n in zip(index, shape, strict=True)
-  )
+  parts = zip(index, shape, strict=True)
+  return tuple(part.indices(n)[:2] for part, n in parts)
 
 
 def _slices(place: Bounds) -> tuple[slice, ...]:
@@ -187,8 +186,8 @@ def _cause(
     return _position_cause(rows, expected, config)
   if entry.path == "embed/type":
     return (
-      f". Token type rows: {rows} are stored; set type_vocab_size (XLM: n_langs)"
-      f" to {rows}. XLM-R has 1, BERT 2, fairseq's XLM-R none."
+      f". Token type rows: {rows} are stored; set type_vocab_size (XLM:"
+      f" n_langs) to {rows}. XLM-R has 1, BERT 2, fairseq's XLM-R none."
     )
   if entry.path == "embed/token" or entry.form == "vocab":
     padded = -(-expected // 128) * 128
@@ -220,15 +219,3 @@ def _position_cause(rows: int, expected: int, config: EncoderConfig) -> str:
       " xlm-roberta."
     )
   return f". Set max_position_embeddings to {rows}."
-
-
-def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
-  """{"a/b": x} as {"a": {"b": x}}."""
-  tree: dict[str, Any] = {}
-  for path, value in arrays.items():
-    *parents, name = path.split("/")
-    place = tree
-    for parent in parents:
-      place = place.setdefault(parent, {})
-    place[name] = value
-  return tree

@@ -54,11 +54,14 @@ def sort(
     name
     for parts in entries.values()
     for entry in parts
-    for name in _all_names(entry, config)
+    for name in all_names(entry, config)
   }
-  ignored |= _left_over(
-    {k: v for k, v in found.items() if k not in used}, found, config, where
-  ) | ignored
+  ignored |= (
+    _left_over(
+      {k: v for k, v in found.items() if k not in used}, found, config, where
+    )
+    | ignored
+  )
   return found, entries, ignored
 
 
@@ -72,7 +75,7 @@ def _canonical(tensors: Tensors, config: EncoderConfig) -> dict[str, Tensor]:
       *layouts.head_entries(config).values(),
     )
     for entry in parts
-    for name in _all_names(entry, config)
+    for name in all_names(entry, config)
   } | set(layouts.copies(config))
   found: dict[str, Tensor] = {}
   for name, tensor in tensors.items():
@@ -100,7 +103,7 @@ def _check_complete(
   config: EncoderConfig,
   where: str,
 ) -> None:
-  wanted = [name for entry in entries for name in _all_names(entry, config)]
+  wanted = [name for entry in entries for name in all_names(entry, config)]
   missing = [name for name in wanted if name not in found]
   if not missing:
     return
@@ -175,7 +178,8 @@ def _as_copy(tensor: Tensor, original: Tensor) -> str:
   )
 
 
-def _all_names(entry: Entry, config: EncoderConfig) -> list[str]:
+def all_names(entry: Entry, config: EncoderConfig) -> list[str]:
+  """The table's names of all tensors of an entry, layer by layer."""
   if not entry.layered:
     return list(entry.names)
   return [n for i in range(config.num_layers) for n in entry.of_layer(i)]

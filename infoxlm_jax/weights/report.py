@@ -35,9 +35,7 @@ class Report:
   def with_initialised(self, paths: Sequence[str], why: str) -> "Report":
     """The report of who then filled in what the source lacks."""
     added = dict.fromkeys(paths, why)
-    return dataclasses.replace(
-      self, initialised=dict(self.initialised) | added
-    )
+    return dataclasses.replace(self, initialised=dict(self.initialised) | added)
 
   def with_ignored(self, names: Sequence[str], why: str) -> "Report":
     """The report of who then left out some of what was there."""

@@ -77,8 +77,8 @@ def _pieces(path: Path, base: int, dtype: np.dtype) -> Pieces:
       while start < stop:
         piece = buffer[: stop - start]
         # A view of bytes: bfloat16 has no buffer protocol of its own.
-        found = file.readinto(piece.view(np.uint8))
-        whole = (found or 0) // dtype.itemsize
+        found = file.readinto(piece.view(np.uint8).data) or 0
+        whole = found // dtype.itemsize
         if not whole:
           return
         # The kernel may give less than asked for, in the middle of a number.

@@ -6,6 +6,7 @@ flag that the user must give, and a torch that has both holes mended.
 """
 
 import argparse
+import importlib
 import pickle
 import re
 import zipfile
@@ -138,10 +139,10 @@ def _pieces(value: Any) -> Pieces:
 
 def _torch() -> Any:
   try:
-    import torch
+    torch: Any = importlib.import_module("torch")
+    version = torch.__version__
   except ImportError:
-    torch = None
-  version = getattr(torch, "__version__", "none")
+    version = "none"
   found = re.match(r"(\d+)\.(\d+)", str(version))
   if not found or (int(found[1]), int(found[2])) < TORCH:
     raise InputError(
