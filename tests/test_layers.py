@@ -56,11 +56,13 @@ ONLY = {
   "flax.linen": {"encoder"},
   "orbax": {"checkpoint"},
   "gin": {"configuration"},
-  "argparse": {"main"},
+  # fairseq keeps its options in an argparse.Namespace.
+  "argparse": {"main", "weights.torch_files"},
   "grain": {"data.loader"},
   "tensorflow": {"data.sources"},
   "tensorflow_datasets": {"data.sources"},
   "seqio": {"data.sources"},
+  "torch": {"weights.torch_files"},
 }
 MODULES = sorted(
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
