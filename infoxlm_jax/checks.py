@@ -135,7 +135,7 @@ def check_tokenizer(model: EncoderConfig, tokenizer: Tokenizer) -> None:
   if model.vocab_size != tokenizer.vocab_size:
     raise InputError(
       f"the model has vocab_size = {model.vocab_size}, the tokenizer"
-      f" {tokenizer.path} has {tokenizer.vocab_size} ids (its pieces and two);"
+      f" {tokenizer.path} has {tokenizer.vocab_size} ids;"
       " set VOCAB_SIZE to that, or prepare the data with the model's tokenizer"
     )
 

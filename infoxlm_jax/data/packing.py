@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infoxlm_jax.data.tokenizer import Tokenizer
+from infoxlm_jax.data.sentencepiece_tokenizer import (
+  SentencePieceTokenizer as Tokenizer,
+)
 from infoxlm_jax.errors import InputError
 
 BOS, PAD, EOS = Tokenizer.bos_id, Tokenizer.pad_id, Tokenizer.eos_id
