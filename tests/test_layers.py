@@ -45,6 +45,8 @@ LAYERS = {
   # jobs
   "checks": 3,
   "evaluation": 3,
+  "export": 3,
+  "inference": 3,
   "train": 3,
   "training_log": 3,
   # entry
