@@ -9,8 +9,9 @@ programs are compiled and little is computed for padding.
 
 import difflib
 import functools
+import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
 POOLINGS = ("mean", "mean_all", "first")
 BATCH_TOKENS = 4096  # of a device: the best of 1,024 to 16,384 on two cores
 _SHORTEST_ROW = 128
+_TEXTS = 16384  # sorted by length, and held, at a time
 
 
 def load(
@@ -122,21 +124,79 @@ class Encoder:
     Raises:
       InputError: a layer, pooling or length that there is not.
     """
+    texts = _listed(texts)
+    with tqdm(total=len(texts), unit="text", disable=not progress) as bar:
+      parts = self.encode_stream(
+        texts,
+        layer=layer,
+        pooling=pooling,
+        prefix=prefix,
+        normalize=normalize,
+        batch_tokens=batch_tokens,
+        max_length=max_length,
+        done=bar.update,
+      )
+      nothing = np.zeros((0, self.config.hidden_size), np.float32)
+      return np.concatenate([nothing, *parts])
+
+  def encode_stream(
+    self,
+    texts: Iterable[str],
+    *,
+    layer: int | None = None,
+    pooling: str = "mean",
+    prefix: str = "",
+    normalize: bool = False,
+    batch_tokens: int = BATCH_TOKENS,
+    max_length: int | None = None,
+    done: Callable[[int], Any] = lambda count: None,
+  ) -> Iterator[np.ndarray]:
+    """`encode` for more texts than fit in memory: their vectors in pieces.
+
+    Args:
+      texts: read as far as the vectors are asked for.
+      done: called with the number of texts of every batch.
+      layer, pooling, prefix, normalize, batch_tokens, max_length: as in
+        encode.
+
+    Raises:
+      InputError: a layer, pooling or length that there is not; before the
+        first text is read.
+    """
     layer = check_reading(self.config, layer, pooling)
+    limit = self._checked_length(max_length)
     if batch_tokens < 1:
       raise InputError(f"batch_tokens = {batch_tokens}: give at least 1")
-    ids = self.tokenize(texts, prefix=prefix, max_length=max_length)
-    lengths = np.array([len(one) for one in ids], np.int64)
-    vectors = np.zeros((len(ids), self.config.hidden_size), np.float32)
-    with tqdm(total=len(ids), unit="text", disable=not progress) as bar:
+    return self._stream(
+      iter(texts), layer, pooling, prefix, normalize, batch_tokens, limit, done
+    )
+
+  def _stream(
+    self,
+    texts: Iterator[str],
+    layer: int,
+    pooling: str,
+    prefix: str,
+    normalize: bool,
+    batch_tokens: int,
+    limit: int,
+    done: Callable[[int], Any],
+  ) -> Iterator[np.ndarray]:
+    count = cut = 0
+    while some := list(itertools.islice(texts, _TEXTS)):
+      ids, found = self._ids(some, prefix, limit)
+      count, cut = count + len(some), cut + found
+      lengths = np.array([len(one) for one in ids])
+      vectors = np.zeros((len(ids), self.config.hidden_size), np.float32)
       for row_length, numbers in self._by_row_length(lengths):
         # Packed rows hold some padding at their ends.
         needed = 1.05 * lengths[numbers].sum() / row_length
         rows = self._rows(needed, row_length, batch_tokens)
         embed = self._embed(row_length, rows, layer, pooling)
-        found = embed(self.params, [ids[i] for i in numbers], bar.update)
-        vectors[numbers] = found[0, 0]
-    return unit(vectors) if normalize else vectors
+        found_vectors = embed(self.params, [ids[i] for i in numbers], done)
+        vectors[numbers] = found_vectors[0, 0]
+      yield unit(vectors) if normalize else vectors
+    _warn_of_cuts(cut, count, limit)
 
   def hidden_states(
     self,
@@ -184,22 +244,22 @@ class Encoder:
 
     What is too long is cut at its end, with a warning that counts the texts.
     """
-    limit = self._checked_length(max_length)
-    if isinstance(texts, str):
-      raise InputError("give a list of texts, not one text")
+    texts, limit = _listed(texts), self._checked_length(max_length)
+    ids, cut = self._ids(texts, prefix, limit)
+    _warn_of_cuts(cut, len(texts), limit)
+    return ids
+
+  def _ids(
+    self, texts: Sequence[str], prefix: str, limit: int
+  ) -> tuple[list[np.ndarray], int]:
+    """Ids of the texts, and how many had to be cut."""
     ends = (self.tokenizer.bos_id, self.tokenizer.eos_id)
     pieces = self.tokenizer.encode_batch([prefix + text for text in texts])
-    if cut := sum(len(one) > limit - 2 for one in pieces):
-      logging.warning(
-        "%d of %d texts are longer than %d tokens and were cut",
-        cut,
-        len(pieces),
-        limit,
-      )
-    return [
+    ids = [
       np.array([ends[0], *one[: limit - 2], ends[1]], np.int32)
       for one in pieces
     ]
+    return ids, sum(len(one) > limit - 2 for one in pieces)
 
   def pieces(self, text: str, *, prefix: str = "") -> list[str]:
     """The tokens of a text as people read them."""
@@ -247,6 +307,22 @@ class Encoder:
       items=max(1, rows * row_length // 8),
       groups=self.mesh.size,
       layer=layer,
+    )
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+  if isinstance(texts, str):
+    raise InputError("give a list of texts, not one text")
+  return list(texts)
+
+
+def _warn_of_cuts(cut: int, count: int, limit: int) -> None:
+  if cut:
+    logging.warning(
+      "%d of %d texts were longer than %d tokens and were cut",
+      cut,
+      count,
+      limit,
     )
 
 

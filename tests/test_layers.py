@@ -41,6 +41,7 @@ LAYERS = {
   "progress": 2,
   "run_folder": 2,
   "signals": 2,
+  "vector_files": 2,
   "weights": 2,
   # jobs
   "checks": 3,

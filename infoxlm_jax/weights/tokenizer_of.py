@@ -1,4 +1,4 @@
-"""The tokenizer that belongs to weights, and its ids in the encoder's config."""
+"""The tokenizer that belongs to weights, and its ids in their config."""
 
 import dataclasses
 import json
