@@ -48,6 +48,7 @@ LAYERS = {
   "evaluation": 3,
   "export": 3,
   "inference": 3,
+  "initial": 3,
   "train": 3,
   "training_log": 3,
   # entry

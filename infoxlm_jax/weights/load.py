@@ -19,6 +19,7 @@ from infoxlm_jax.checkpoint_files import (
   read_step_files,
   unflatten,
 )
+from infoxlm_jax.data.tokenizer import Tokenizer, load_tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.partitioning import path_of
@@ -29,6 +30,7 @@ from infoxlm_jax.weights.torch_files import SUFFIXES
 _NOT_WANTED = "a head that is not asked for"
 # What a model is, whatever it is run with.
 _OWN_CHOICE = {
+  *("bos_id", "pad_id", "eos_id", "unk_id", "mask_id", "num_ids"),
   "dropout",
   "attention_dropout",
   "dtype",
@@ -112,6 +114,7 @@ def model_of(
   dropout: float = 0.0,
   attention_dropout: float = 0.0,
   allow_pickle: bool = False,
+  tokenizer: str | None = None,
 ) -> EncoderConfig:
   """The encoder that weights are of, without reading them.
 
@@ -121,18 +124,55 @@ def model_of(
   Args:
     path: as load_weights takes it.
     allow_pickle: needed for fairseq's model.pt, which has no config.json.
+    tokenizer: the tokenizer that it will be used with, which knows its ids
+      better than a config.json does, and may have fewer than the table rows.
 
   Raises:
-    InputError: nothing is there, or of another architecture.
+    InputError: nothing is there, or of another architecture; or the tokenizer
+      has more ids than the table rows.
   """
-  options = {
-    "dtype": dtype,
-    "remat": remat,
-    "unroll": unroll,
-    "dropout": dropout,
-    "attention_dropout": attention_dropout,
-  }
-  path = Path(path)
+  config = _stated_model(
+    Path(path),
+    allow_pickle,
+    dtype=dtype,
+    remat=remat,
+    unroll=unroll,
+    dropout=dropout,
+    attention_dropout=attention_dropout,
+  )
+  if tokenizer is None:
+    return config
+  return with_ids(config, load_tokenizer(tokenizer), str(path))
+
+
+def with_ids(
+  config: EncoderConfig, tokenizer: Tokenizer, where: str
+) -> EncoderConfig:
+  """The config with the special ids and the number of ids of a tokenizer.
+
+  Raises:
+    InputError: the tokenizer has more ids than the table has rows.
+  """
+  if tokenizer.vocab_size > config.vocab_size:
+    raise InputError(
+      f"{where}: the embedding table has {config.vocab_size} rows, the"
+      f" tokenizer {tokenizer.path} has {tokenizer.vocab_size} ids: it is of another"
+      " model. More rows than ids are normal, fewer are not."
+    )
+  return dataclasses.replace(
+    config,
+    bos_id=tokenizer.bos_id,
+    pad_id=tokenizer.pad_id,
+    eos_id=tokenizer.eos_id,
+    unk_id=tokenizer.unk_id,
+    mask_id=tokenizer.mask_id,
+    num_ids=tokenizer.vocab_size,
+  )
+
+
+def _stated_model(
+  path: Path, allow_pickle: bool, **options: Any
+) -> EncoderConfig:
   if (step := find_step(path)) is not None:
     return read_model(read_step_files(step), step, **options)
   file = tensor_files.find(path)
@@ -164,13 +204,9 @@ def check_fits(wanted: EncoderConfig, found: EncoderConfig, where: str) -> None:
 
 
 def _meant(config: EncoderConfig, name: str) -> Any:
-  """A field's value, special ids as what they come to."""
+  """A field's value, as far as it makes a difference to the arrays."""
   if name == "vocab_multiple":
     return config.padded_vocab
-  if name == "mask_id":
-    return config.ids.mask
-  if name == "num_ids":
-    return config.ids.size
   return getattr(config, name)
 
 
