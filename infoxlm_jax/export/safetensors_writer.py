@@ -52,11 +52,11 @@ def write(path: Path, tensors: Sequence[Tensor], dtype: str) -> int:
     file.write(len(text).to_bytes(8, "little"))
     file.write(text)
     for tensor in tensors:
-      file.write(_bytes(tensor, stored))
+      file.write(_bytes(tensor, stored).data)
   return end
 
 
-def _bytes(tensor: Tensor, stored: np.dtype) -> memoryview:
+def _bytes(tensor: Tensor, stored: np.dtype) -> np.ndarray:
   value = tensor.read()
   assert value.shape == tensor.shape, tensor.name
   with np.errstate(over="ignore"):
@@ -67,4 +67,5 @@ def _bytes(tensor: Tensor, stored: np.dtype) -> memoryview:
       " infinity, or numbers too large. Export in float32, or take an earlier"
       " checkpoint."
     )
-  return memoryview(value.reshape(-1).view(np.uint8))
+  # bfloat16 has no buffer protocol of its own.
+  return value.reshape(-1).view(np.uint8)

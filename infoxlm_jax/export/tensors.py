@@ -138,5 +138,7 @@ def _of_entry(
     names = entry.names if i is None else entry.of_layer(i)
     for place, (name, shape) in enumerate(zip(names, shapes, strict=True)):
       yield Tensor(
-        name, shape, lambda i=i, place=place: part(i, place)  # type: ignore[misc]
+        name,
+        shape,
+        lambda i=i, place=place: part(i, place),  # type: ignore[misc]
       )
