@@ -53,11 +53,18 @@ def run(args: argparse.Namespace) -> None:
     if args.layer is not None:
       found = source.first_layers(found, args.layer)
     lines = folders.export_transformers(
-      found, args.output, about, dtype=args.dtype
+      found,
+      args.output,
+      about,
+      dtype=args.dtype,
+      check=not args.skip_comparison,
     )
   else:
     layer, pooling = found.chosen
-    layer = args.layer or layer or found.config.num_layers
+    if args.layer is not None:
+      layer = args.layer
+    elif not layer:  # layer 0, of no transformer layer, is no model
+      layer = found.config.num_layers
     pooling = args.pooling or pooling or "mean"
     print(f"sentence vectors: layer {layer}, pooling {pooling}")
     lines = folders.export_sentence_transformers(
@@ -69,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
       normalize=args.normalize,
       prefix=args.prefix,
       dtype=args.dtype,
+      check=not args.skip_comparison,
     )
   for line in lines:
     print(line)
@@ -141,6 +149,11 @@ def main(argv: list[str] | None = None) -> int:
     default="float32",
     choices=["float32", "bfloat16", "float16"],
     help="of the stored weights",
+  )
+  parser.add_argument(
+    "--skip_comparison",
+    action="store_true",
+    help="do not load the result in torch to compare outputs",
   )
   parser.add_argument("--name", help="title of the model card")
   parser.add_argument(

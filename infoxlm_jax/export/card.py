@@ -80,6 +80,7 @@ def model_card(
     + "---\n",
     f"# {about.name}\n",
     _what(source),
+    *source.notes,
     *notes,
     f"```python\n{code.strip()}\n```\n",
     *_training(source.results),

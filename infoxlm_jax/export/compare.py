@@ -4,8 +4,11 @@ Torch, transformers and sentence-transformers are no requirement: without them
 there is no comparison, and whoever exports is told so.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +71,10 @@ def compare_model(
   import torch
   import transformers
 
-  transformers.utils.logging.disable_progress_bar()
-  verbosity = transformers.utils.logging.get_verbosity()
-  transformers.utils.logging.set_verbosity_error()
-  try:
+  with _quiet():
     model, info = getattr(transformers, class_name).from_pretrained(
       folder, dtype=torch.float32, output_loading_info=True
     )
-  finally:
-    transformers.utils.logging.set_verbosity(verbosity)
   _check_keys(info)
   if source.tokenizer is not None:
     _check_tokenizer(folder, source)
@@ -108,10 +106,29 @@ def compare_vectors(folder: Path, vectors: np.ndarray) -> Difference:
   """
   from sentence_transformers import SentenceTransformer
 
-  model = SentenceTransformer(str(folder), device="cpu")
+  with _quiet():
+    model = SentenceTransformer(str(folder), device="cpu")
   theirs = model.encode(list(SENTENCES), show_progress_bar=False)
   largest = float(np.abs(np.asarray(theirs) - vectors).max())
   return _checked(Difference("sentence vectors", largest))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Without transformers' report on the pooler, which is meant to be absent."""
+  from transformers.utils import logging as theirs
+
+  ours = logging.getLogger("sentence_transformers")
+  level, verbosity = ours.level, theirs.get_verbosity()
+  theirs.set_verbosity_error()
+  theirs.disable_progress_bar()
+  ours.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    theirs.set_verbosity(verbosity)
+    theirs.enable_progress_bar()
+    ours.setLevel(level)
 
 
 def _checked(found: Difference) -> Difference:

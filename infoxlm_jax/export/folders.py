@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,12 @@ from infoxlm_jax.weights.model_config import to_hugging_face
 
 
 def export_transformers(
-  source: Source, output: str | Path, about: About, *, dtype: str = "float32"
+  source: Source,
+  output: str | Path,
+  about: About,
+  *,
+  dtype: str = "float32",
+  check: bool = True,
 ) -> list[str]:
   """A folder for transformers: weights, config, tokenizer, model card.
 
@@ -38,6 +43,7 @@ def export_transformers(
     output: a new folder.
     about: for the card.
     dtype: of the stored weights.
+    check: compare the outputs in torch, where it is installed.
 
   Returns:
     What to tell the person, a line each.
@@ -57,13 +63,17 @@ def export_transformers(
         about,
         library="transformers",
         task=kind,
-        code=_loading(class_name, source.tokenizer is not None),
+        code=_loading(
+          class_name, Path(output).name, source.tokenizer is not None
+        ),
       ),
     )
-    if compare.available("torch", "transformers"):
-      found = compare.compare_model(folder, source, class_name, dtype)
-      return [*said, str(found)]
-    return [*said, _no_comparison("torch and transformers")]
+    if not check:
+      return said
+    if not compare.available("torch", "transformers"):
+      return [*said, _no_comparison("torch and transformers")]
+    found = compare.compare_model(folder, source, class_name, dtype)
+    return [*said, str(found)]
 
 
 def export_sentence_transformers(
@@ -76,6 +86,7 @@ def export_sentence_transformers(
   normalize: bool = False,
   prefix: str = "",
   dtype: str = "float32",
+  check: bool = True,
 ) -> list[str]:
   """A folder for sentence-transformers: the encoder up to a layer, pooled.
 
@@ -88,6 +99,7 @@ def export_sentence_transformers(
     normalize: whether vectors get length 1.
     prefix: stored as the default prompt, put before every text.
     dtype: of the stored weights.
+    check: compare the outputs in torch, where it is installed.
 
   Returns:
     What to tell the person, a line each.
@@ -126,6 +138,8 @@ def export_sentence_transformers(
         ),
       ),
     )
+    if not check:
+      return said
     if not compare.available("torch", "transformers", "sentence_transformers"):
       return [*said, _no_comparison("torch and sentence-transformers")]
     vectors = _vectors(source, pooling, normalize, prefix, dtype)
@@ -238,13 +252,13 @@ def _no_comparison(packages: str) -> str:
   return f"not compared: {packages} are not installed (pip install '.[parity]')"
 
 
-def _loading(class_name: str, has_tokenizer: bool) -> str:
+def _loading(class_name: str, folder: str, has_tokenizer: bool) -> str:
   tokenizer = "AutoTokenizer, " if has_tokenizer else ""
   lines = [f"from transformers import {tokenizer}{class_name}", ""]
-  lines.append(f'model = {class_name}.from_pretrained("FOLDER")')
+  lines.append(f'model = {class_name}.from_pretrained("{folder}")')
   if has_tokenizer:
     lines += [
-      'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+      f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
       'batch = tokenizer(["A sentence."], return_tensors="pt")',
       "outputs = model(**batch)",
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from infoxlm_jax import checkpoint
@@ -36,6 +37,7 @@ class Source:
     tokenizer: None where there is none.
     results: of the run, {} where there is none.
     encoder: "query", what is trained, or "key", its moving average.
+    notes: sentences for the model card on what was done to it since.
   """
 
   path: str
@@ -44,6 +46,7 @@ class Source:
   tokenizer: Tokenizer | None
   results: Mapping[str, Any]
   encoder: str = "query"
+  notes: tuple[str, ...] = ()
 
   @property
   def chosen(self) -> tuple[int | None, str | None]:
@@ -71,9 +74,11 @@ def open_source(
     config, params, _ = load_weights(path, allow_pickle=allow_pickle)
   if found is not None:
     config = with_ids_of(config, found, path)
-  return Source(
-    str(path), config, params, found, _results(Path(path)) or {}, encoder
-  )
+  config, params = _with_their_positions(config, params)
+  results = _results(Path(path)) or {}
+  if encoder == "key":  # which the run did not evaluate
+    results = {k: v for k, v in results.items() if k != "retrieval"}
+  return Source(str(path), config, params, found, results, encoder)
 
 
 def first_layers(source: Source, layers: int) -> Source:
@@ -95,6 +100,24 @@ def first_layers(source: Source, layers: int) -> Source:
   }
   config = dataclasses.replace(config, num_layers=layers)
   return dataclasses.replace(source, config=config, params=params)
+
+
+def _with_their_positions(
+  config: EncoderConfig, params: dict[str, Any]
+) -> tuple[EncoderConfig, dict[str, Any]]:
+  """A position table that begins where transformers looks for it.
+
+  RoBERTa's first position is row pad + 1. A model from scratch may have a
+  tokenizer whose padding is another id than the row before its positions.
+  """
+  first = config.pad_id + 1
+  if config.architecture != "xlm-roberta" or config.position_offset == first:
+    return config, params
+  table = np.asarray(params["embed"]["position"])[config.position_offset :]
+  table = np.pad(table, [(first, 0), (0, 0)])
+  embed = dict(params["embed"]) | {"position": table}
+  config = dataclasses.replace(config, position_offset=first)
+  return config, params | {"embed": embed}
 
 
 def _key_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:

@@ -14,10 +14,10 @@ import numpy as np
 
 from infoxlm_jax.data.sources import read_lines
 from infoxlm_jax.data.tokenizer import Tokenizer, tokenizer_from_files
-from infoxlm_jax.export.tokenizer_files import trim
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.export.source import Source
+from infoxlm_jax.export.tokenizer_files import trim
 from infoxlm_jax.weights.tokenizer_of import with_ids_of
 
 _TEXTS = 10000  # tokenized at a time
@@ -88,8 +88,16 @@ def trim_vocabulary(
     * (old.vocab_size - len(kept))
     * sum(_width(source.params, path) for path in _TABLES),
   )
+  note = (
+    f"The vocabulary was cut to the {len(kept):,} of {old.vocab_size:,} pieces"
+    " that a corpus uses."
+  )
   trimmed = dataclasses.replace(
-    source, config=config, params=params, tokenizer=tokenizer
+    source,
+    config=config,
+    params=params,
+    tokenizer=tokenizer,
+    notes=(*source.notes, note),
   )
   return trimmed, saved
 

@@ -1,6 +1,5 @@
 """The tokenizer that belongs to weights, and its ids in their config."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from infoxlm_jax.data.tokenizer import (
 )
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.weights.load import with_ids
 
 
 def find_tokenizer(
@@ -49,9 +49,7 @@ def find_tokenizer(
 def with_ids_of(
   config: EncoderConfig, tokenizer: Tokenizer, where: str | Path
 ) -> EncoderConfig:
-  """The config with the tokenizer's special ids and number of ids.
-
-  Weights may have more rows than the tokenizer has ids, not fewer.
+  """load.with_ids, of a tokenizer that pads as the weights say.
 
   Args:
     config: of the weights.
@@ -61,12 +59,6 @@ def with_ids_of(
   Raises:
     InputError: the tokenizer is of another model.
   """
-  if tokenizer.vocab_size > config.vocab_size:
-    raise InputError(
-      f"{where}: the embedding table has {config.vocab_size} rows, the"
-      f" tokenizer {tokenizer.path} has {tokenizer.vocab_size} ids: they do"
-      " not belong together. Give the model's own tokenizer."
-    )
   # The one id that every config.json states.
   if tokenizer.pad_id != config.pad_id:
     raise InputError(
@@ -74,14 +66,7 @@ def with_ids_of(
       f" {tokenizer.path} with {tokenizer.pad_id}: they do not belong together."
       " Give the model's own tokenizer."
     )
-  return dataclasses.replace(
-    config,
-    bos_id=tokenizer.bos_id,
-    eos_id=tokenizer.eos_id,
-    unk_id=tokenizer.unk_id,
-    mask_id=tokenizer.mask_id,
-    num_ids=tokenizer.vocab_size,
-  )
+  return with_ids(config, tokenizer, str(where))
 
 
 def _check_hash(
