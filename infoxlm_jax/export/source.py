@@ -1,4 +1,4 @@
-"""What is exported: a model with its tokenizer, and what is known of its run."""
+"""What is exported: a model, its tokenizer, and what is known of its run."""
 
 import dataclasses
 import json
