@@ -99,7 +99,9 @@ def unigram() -> bytes:
 def vocab_txt() -> bytes:
   """The same pieces as `wordpiece`, as BERT's first releases had them."""
   vocabulary = json.loads(wordpiece())["model"]["vocab"]
-  return "".join(f"{p}\n" for p in sorted(vocabulary, key=vocabulary.get)).encode()
+  return "".join(
+    f"{p}\n" for p in sorted(vocabulary, key=vocabulary.get)
+  ).encode()
 
 
 def xlm_folder(folder: Path, lower_case: bool = True) -> Path:
