@@ -98,6 +98,27 @@ class JsonTokenizer:
     """The piece of each id; "" for an id that no piece has."""
     return [self._model.id_to_token(i) or "" for i in self._checked(ids)]
 
+  def to_json(self) -> bytes:
+    """A tokenizer.json that also says what stands around a text.
+
+    The file's own where it has a post-processor; else `<s> A </s>` and
+    `<s> A </s> B </s>`, and the special tokens are named as such.
+    """
+    if JSON in self.files:
+      described = parse_json(self.files[JSON], self.path)
+      if described.get("post_processor"):
+        return self.files[JSON]
+    whole = tokenizers.Tokenizer.from_str(self._model.to_str())
+    bos, eos = self.pieces([self.bos_id, self.eos_id])
+    whole.add_special_tokens(self.pieces(sorted(self.special_ids)))
+    types = (0, 1) if bos == "[CLS]" else (0, 0)
+    whole.post_processor = tokenizers.processors.TemplateProcessing(
+      single=f"{bos} $A {eos}",
+      pair=f"{bos} $A {eos} $B:{types[1]} {eos}:{types[1]}",
+      special_tokens=[(bos, self.bos_id), (eos, self.eos_id)],
+    )
+    return whole.to_str(pretty=True).encode()
+
   def _checked(self, ids: Iterable[int]) -> list[int]:
     return checked_ids(ids, self.vocab_size, self.path)
 

@@ -24,6 +24,7 @@ from infoxlm_jax.data.json_tokenizer import (
   read_vocab_txt,
 )
 from infoxlm_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from infoxlm_jax.data.xlm_tokenizer import XlmTokenizer
 from infoxlm_jax.errors import InputError
 
 
@@ -180,7 +181,7 @@ def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:
     return JsonTokenizer(files, where, read_json)
   if first == names.VOCAB_TXT:
     return JsonTokenizer(files, where, read_vocab_txt)
-  raise InputError(f"{where}: XLM's vocab.json is not read yet.")
+  return XlmTokenizer(files, where)
 
 
 def _load_file(path: Path) -> Tokenizer:
