@@ -143,15 +143,15 @@ def pretrain(
     model, objectives, optimizer, keys_per_push, devices
   )
 
-  if init_from is not None:
+  folder = Path(model_dir)
+  if starts_anew := init_from is not None and find_step(folder) is None:
     initial.check(init_from, model, allow_pickle)
   if dry_run:
     print(costs.describe(model, abstract, objectives, streams, devices))
     return
 
-  folder = Path(model_dir)
   weights = None
-  if init_from is not None and find_step(folder) is None:
+  if starts_anew:
     # Before the folder is claimed: bad weights leave nothing behind.
     weights = initial.read_params(
       init_from,

@@ -135,7 +135,9 @@ def test_not_finite(tmp_path, capsys, name, value):
   array = tensors_of("xlmr_mlm")[name].copy()
   array[3, :5] = value
   message = refused(changed(tmp_path, **{name: array}), capsys)
-  assert f"tensor {name} holds NaN or infinity in 5 of {array.size:,}" in message
+  assert (
+    f"tensor {name} holds NaN or infinity in 5 of {array.size:,}" in message
+  )
 
 
 def test_beyond_float32(tmp_path, capsys):
@@ -360,6 +362,4 @@ def test_a_tokenizer_with_more_ids_than_rows(tmp_path):
   import small_corpus
 
   with pytest.raises(InputError, match="has 101 rows, the tokenizer"):
-    model_of(
-      oracle.ORACLES / "xlmr_mlm", tokenizer=str(small_corpus.TOKENIZER)
-    )
+    model_of(oracle.ORACLES / "xlmr_mlm", tokenizer=str(small_corpus.TOKENIZER))

@@ -147,7 +147,9 @@ def test_untied_head(tmp_path, name):
 
 
 def test_no_language_model_head(tmp_path, wanted):
-  found = {k: v for k, v in tensors_of("xlmr_mlm").items() if "lm_head" not in k}
+  found = {
+    k: v for k, v in tensors_of("xlmr_mlm").items() if "lm_head" not in k
+  }
   weights_files.write(tmp_path, found)
   _, params, _ = load_weights(tmp_path)
   assert params["heads"] == {}

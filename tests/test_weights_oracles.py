@@ -66,7 +66,9 @@ def cross_entropy(logits, labels):
 
 
 def assert_close(ours, theirs, where=...):
-  np.testing.assert_allclose(ours[where], theirs[where], atol=_TOLERANCE, rtol=0)
+  np.testing.assert_allclose(
+    ours[where], theirs[where], atol=_TOLERANCE, rtol=0
+  )
 
 
 @pytest.mark.parametrize(
