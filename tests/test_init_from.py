@@ -12,9 +12,9 @@ import small_corpus
 import small_run
 from weights_files import assert_same
 
-from infoxlm_jax import initial, optimizer, schedules, train
+from infoxlm_jax import initial, optimizer, partitioning, schedules, train
+from infoxlm_jax import state as train_state
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.state import init_params
 from infoxlm_jax.weights.load import load_weights, model_of
 
 
@@ -40,64 +40,78 @@ def options(folder, weights, **changes):
 
 
 def test_a_run_starts_from_weights(tmp_path, weights, capsys):
-  chosen = options(tmp_path / "run", weights)
   rate = schedules.constant(0.0)
-  untrained = chosen | {
+  chosen = options(tmp_path / "run", weights)
+  chosen |= {
+    "objectives": {"mlm": chosen["objectives"]["mlm"]},
     "learning_rate": rate,
     "optimizer": optimizer.adamw(rate),
-    "momentum": schedules.constant(1.0),
+    "steps": 1,
   }
-  train.pretrain(**untrained)
-  printed = capsys.readouterr().out
+  train.pretrain(**chosen)
   report = (tmp_path / "run" / "init_from.txt").read_text()
-  assert report.strip() in printed
-  assert "heads/contrast/projection" in report
-  assert "not in the weights: random, from seed 0" in report
+  assert report.strip() in capsys.readouterr().out
+  assert "initialised  nothing" in report
   identity = json.loads((tmp_path / "run" / "identity.json").read_text())
   assert identity["init_from"] == str(weights)
   # With a rate of 0 the checkpoint holds what the run began with.
-  config, params, found = load_weights(tmp_path / "run")
-  _, wanted, _ = load_weights(weights)
-  projection = params["heads"].pop("contrast")["projection"]
-  assert_same(params, wanted)
-  random = init_params(jax.random.key(0), config, chosen["objectives"])
-  np.testing.assert_allclose(
-    projection, random["heads"]["contrast"]["projection"], atol=1e-8
-  )
-  kinds = {name.split("/")[0] for name in found.ignored}
-  assert {"key_params", "opt_state", "queue"} <= kinds
-  # The key encoder began as a copy.
-  stored = json.loads(
-    (tmp_path / "run/checkpoints/2/files/checksums.json").read_text()
-  )["arrays"]
-  assert (
-    stored["key_params/embed/token"]["sum"]
-    == stored["params/embed/token"]["sum"]
-  )
+  _, params, found = load_weights(tmp_path / "run")
+  assert_same(params, load_weights(weights)[1])
+  assert "of the run, not of the model" in found.ignored.values()
   # Going on reads the weights no more.
-  gone = untrained | {"init_from": str(weights), "steps": 3}
   away = weights.rename(weights.with_name("away"))
   try:
-    train.pretrain(**gone)
+    train.pretrain(**chosen | {"steps": 2})
   finally:
     away.rename(weights)
-  assert (tmp_path / "run" / "checkpoints" / "3").is_dir()
+  assert_same(load_weights(tmp_path / "run" / "checkpoints")[1], params)
+  assert (tmp_path / "run" / "checkpoints" / "2").is_dir()
 
 
-def test_a_run_from_another_run_with_another_objective(tmp_path, weights):
-  """Heads that no objective uses are left, and said."""
-  chosen = options(tmp_path / "run", weights)
-  mesh = chosen["mesh"]()
-  only = {"xlco": chosen["objectives"]["xlco"]}
+def first_state(weights, objectives, mesh):
+  model = model_of(weights, tokenizer=str(small_corpus.TOKENIZER))
+  rate = optimizer.adamw(schedules.constant(1e-4))
   params, report = initial.read_params(
     str(weights),
     allow_pickle=False,
     seed=0,
-    model=chosen["model"],
-    objectives=only,
+    model=model,
+    objectives=objectives,
     mesh=mesh,
   )
-  assert list(params["heads"]) == ["contrast"]
+  abstract = train_state.abstract(model, objectives, rate, 8, mesh)
+  state = initial.state_of(params, 0, objectives, rate, abstract, 8)
+  random = train_state.init_sharded(0, model, objectives, rate, 8, mesh)
+  return state, random, report
+
+
+def test_the_first_state(tmp_path, weights):
+  """Encoder from the weights, projection random, key encoder a copy."""
+  objectives = small_run.options(tmp_path)["objectives"]
+  mesh = partitioning.make_mesh(data=4, fsdp=2)
+  state, random, report = first_state(weights, objectives, mesh)
+  assert list(report.initialised) == ["heads/contrast/projection"]
+  assert "not in the weights: random, from seed 0" in str(report)
+  params = dict(state.params) | {"heads": dict(state.params["heads"])}
+  projection = params["heads"].pop("contrast")["projection"]
+  assert_same(params, load_weights(weights)[1])
+  drawn = random.params["heads"]["contrast"]["projection"]
+  np.testing.assert_allclose(projection, drawn, atol=1e-8)
+  assert_same(state.key_params, objectives["xlco"].key_params(state.params))
+  # All but the values is as in a run from random numbers.
+  assert jax.tree.map(describe, state) == jax.tree.map(describe, random)
+  assert_same(state.opt_state, random.opt_state)
+
+
+def describe(x):
+  return x.shape, x.dtype, x.sharding
+
+
+def test_heads_that_no_objective_uses(tmp_path, weights):
+  xlco = small_run.options(tmp_path)["objectives"]["xlco"]
+  mesh = small_run.one_device()
+  state, _, report = first_state(weights, {"xlco": xlco}, mesh)
+  assert list(state.params["heads"]) == ["contrast"]
   assert report.ignored["lm_head.bias"] == "a head that is not asked for"
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import json
 import pickle
 import zipfile
 
@@ -71,8 +72,6 @@ def test_bin(tmp_path, wanted, zipped, dtype):
 
 
 def test_sharded_bin(tmp_path, wanted):
-  import json
-
   weights_files.write_config(tmp_path)
   state = in_torch()
   places = {}
@@ -107,17 +106,12 @@ def fairseq_state(form):
       ): v
       for k, v in found.items()
     }
-  if form in ("fused", "infoxlm"):
+  if form == "fused":
     for i in range(2):
       at = f"decoder.sentence_encoder.layers.{i}.self_attn."
       for kind in ("weight", "bias"):
         parts = [found.pop(f"{at}{x}_proj.{kind}") for x in "qkv"]
-        if form == "fused":
-          found[f"{at}in_proj_{kind}"] = torch.cat(parts)
-        else:
-          found |= {
-            f"{at}{x}_proj.{kind}": p for x, p in zip("qkv", parts, strict=True)
-          }
+        found[f"{at}in_proj_{kind}"] = torch.cat(parts)
   if form == "infoxlm":
     slow = {f"model_slow.{k}": v + 1 for k, v in found.items()}
     found = {f"model_fast.{k}": v for k, v in found.items()} | slow
