@@ -144,17 +144,18 @@ def pretrain(
   )
 
   folder = Path(model_dir)
-  if starts_anew := init_from is not None and find_step(folder) is None:
-    initial.check(init_from, model, allow_pickle)
+  source = init_from if find_step(folder) is None else None
+  if source is not None:
+    initial.check(source, model, allow_pickle)
   if dry_run:
     print(costs.describe(model, abstract, objectives, streams, devices))
     return
 
   weights = None
-  if starts_anew:
+  if source is not None:
     # Before the folder is claimed: bad weights leave nothing behind.
     weights = initial.read_params(
-      init_from,
+      source,
       allow_pickle=allow_pickle,
       seed=seed,
       model=model,

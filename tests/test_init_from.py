@@ -12,7 +12,14 @@ import small_corpus
 import small_run
 from weights_files import assert_same
 
-from infoxlm_jax import initial, optimizer, partitioning, schedules, train
+from infoxlm_jax import (
+  configuration,
+  initial,
+  optimizer,
+  partitioning,
+  schedules,
+  train,
+)
 from infoxlm_jax import state as train_state
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.weights.load import load_weights, model_of
@@ -142,3 +149,33 @@ def test_bad_weights_leave_no_run(tmp_path, weights):
   with pytest.raises(InputError, match="holds NaN or infinity in 1 of"):
     train.pretrain(**options(tmp_path / "run", folder))
   assert not (tmp_path / "run").exists()
+
+
+def test_the_gin_part(tmp_path, weights, capsys):
+  """The quickstart's data and objectives on the weights' own model."""
+  file = tmp_path / "run.gin"
+  file.write_text(
+    "from __gin__ import dynamic_registration\n"
+    "from infoxlm_jax.data import streams\n"
+    "include 'gin/quickstart.gin'\n"
+    "include 'gin/models/of_weights.gin'\n"
+    f"TOKENIZER = '{small_corpus.TOKENIZER}'\n"
+    f"ROW_LENGTH = {small_run.LENGTH}\n"
+    f"tlm/streams.PairStream.row_length = {small_run.LENGTH}\n"
+  )
+  config = configuration.load(
+    [str(file)],
+    [
+      f"--gin.MODEL_DIR={tmp_path / 'run'}",
+      f"--gin.INIT_FROM={weights}",
+      "--gin.load.model_of.dropout=0.125",
+    ],
+  )
+  config.job(dry_run=True)
+  assert "dropout" not in capsys.readouterr().err
+  assert "load.model_of.dropout = 0.125" in config.text
+  assert "train.pretrain.model = @load.model_of()" in config.text
+  assert not (tmp_path / "run").exists()
+  config = configuration.load([str(file)], ["--gin.INIT_FROM=/absent/model"])
+  with pytest.raises(InputError, match="no such file or folder"):
+    config.job(dry_run=True)
