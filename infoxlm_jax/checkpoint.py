@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
@@ -353,7 +354,7 @@ def read_params(
       f"{step}: cannot be read: {_first_line(error)}. Give another step's"
       " folder."
     ) from error
-  for path, entry in describe(found).items():
+  for path, entry in describe(_on_host(found)).items():
     if entry["sum"] != stored[path]["sum"]:
       raise InputError(
         f"{step}: array {path} is not what was saved (its checksum differs)."
@@ -369,7 +370,7 @@ def write_params(
 
   Args:
     folder: new; it appears when all of it is written.
-    params: jax arrays, nested.
+    params: numpy arrays, nested.
     files: small files by name, stored with their hashes.
 
   Raises:
@@ -388,8 +389,13 @@ def write_params(
   try:
     for name, content in files.items():
       (part / FILES / name).write_bytes(content)
-    with ocp.StandardCheckpointer() as writer:
-      writer.save(epath.Path(os.path.abspath(part / STATE)), state)
+    # Compressed, float32 weights are 8 % smaller, and held in memory twice.
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+    with ocp.Checkpointer(handler) as writer:
+      writer.save(
+        epath.Path(os.path.abspath(part / STATE)),
+        args=ocp.args.PyTreeSave(jax.device_put(state)),
+      )
     part.rename(folder)
   except Exception as error:  # orbax wraps storage failures in its own
     raise StorageError(
@@ -397,6 +403,18 @@ def write_params(
     ) from error
   finally:
     shutil.rmtree(part, ignore_errors=True)
+
+
+def _on_host(tree: Any) -> Any:
+  """Numpy's views of arrays that are in this machine's memory as a whole."""
+
+  def plain(x: jax.Array) -> bool:
+    devices: Any = x.sharding.device_set
+    return len(devices) == 1 and all(d.platform == "cpu" for d in devices)
+
+  if all(plain(x) for x in jax.tree.leaves(tree)):
+    return jax.tree.map(np.asarray, tree)
+  return tree
 
 
 def _first_line(error: Exception) -> str:

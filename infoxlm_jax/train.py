@@ -143,18 +143,19 @@ def pretrain(
     model, objectives, optimizer, keys_per_push, devices
   )
 
-  if init_from is not None:
-    initial.check(init_from, model, allow_pickle)
+  folder = Path(model_dir)
+  source = init_from if find_step(folder) is None else None
+  if source is not None:
+    initial.check(source, model, allow_pickle)
   if dry_run:
     print(costs.describe(model, abstract, objectives, streams, devices))
     return
 
-  folder = Path(model_dir)
   weights = None
-  if init_from is not None and find_step(folder) is None:
+  if source is not None:
     # Before the folder is claimed: bad weights leave nothing behind.
     weights = initial.read_params(
-      init_from,
+      source,
       allow_pickle=allow_pickle,
       seed=seed,
       model=model,

@@ -38,8 +38,6 @@ def convert(
 ) -> None:
   """Writes the checkpoint and prints the report."""
   # Slow to import, and not needed for --help.
-  import jax
-
   from infoxlm_jax import checkpoint, checkpoint_files
   from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
   from infoxlm_jax.weights.load import load_weights, with_ids
@@ -55,7 +53,7 @@ def convert(
     files[TOKENIZER_FILE] = Path(found.path).read_bytes()
   files[checkpoint_files.MODEL] = checkpoint_files.describe_model(config, found)
   print(report)
-  checkpoint.write_params(output, jax.device_put(params), files)
+  checkpoint.write_params(output, params, files)
   stored = "with the tokenizer " + str(place) if found else "without tokenizer"
   print(f"{output}: {config.architecture}, {stored}")
 

@@ -156,8 +156,8 @@ def with_ids(
   if tokenizer.vocab_size > config.vocab_size:
     raise InputError(
       f"{where}: the embedding table has {config.vocab_size} rows, the"
-      f" tokenizer {tokenizer.path} has {tokenizer.vocab_size} ids: it is of another"
-      " model. More rows than ids are normal, fewer are not."
+      f" tokenizer {tokenizer.path} has {tokenizer.vocab_size} ids: it is of"
+      " another model. More rows than ids are normal, fewer are not."
     )
   return dataclasses.replace(
     config,
