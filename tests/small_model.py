@@ -27,17 +27,14 @@ CONFIG = EncoderConfig(
 )
 
 
-def params(config, heads=("masked_lm",)):
+def params(config, scale=0.1):
   """Weights far from zero, so that a forgotten one shows."""
   found = dict(encoder.init(jax.random.key(0), config))
-  found["heads"] = {}
-  if "masked_lm" in heads:
-    found["heads"]["masked_lm"] = encoder.init_lm_head(
-      jax.random.key(1), config
-    )
+  head = encoder.init_lm_head(jax.random.key(1), config)
+  found["heads"] = {"masked_lm": head}
   random = np.random.default_rng(2)
   return jax.tree.map(
-    lambda x: np.asarray(x) + 0.1 * random.normal(size=x.shape).astype("f4"),
+    lambda x: np.asarray(x) + scale * random.normal(size=x.shape).astype("f4"),
     found,
   )
 

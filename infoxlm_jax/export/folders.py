@@ -23,7 +23,7 @@ from infoxlm_jax.export.card import About, model_card
 from infoxlm_jax.export.sentence_transformers_files import module_files
 from infoxlm_jax.export.source import Source, first_layers
 from infoxlm_jax.export.tensors import model_class, task, tensors
-from infoxlm_jax.export.tokenizer_files import hugging_face_files
+from infoxlm_jax.data.tokenizer_export import hugging_face_files
 from infoxlm_jax.inference import Encoder, check_reading
 from infoxlm_jax.weights.model_config import to_hugging_face
 
