@@ -98,6 +98,45 @@ class JsonTokenizer:
     """The piece of each id; "" for an id that no piece has."""
     return [self._model.id_to_token(i) or "" for i in self._checked(ids)]
 
+  @property
+  def kind(self) -> str:
+    """What cuts words: "WordPiece", "Unigram", "BPE" or "WordLevel"."""
+    return type(self._model.model).__name__
+
+  @property
+  def lower_case(self) -> bool:
+    """Whether BERT's normalizer makes text lower case."""
+    return bool(getattr(self._model.normalizer, "lowercase", False))
+
+  def given_up(self, text: str) -> list[int]:
+    """Ids that WordPiece matched in words that it then called unknown."""
+    if self.kind != "WordPiece":
+      return []
+    if self._model.normalizer is not None:
+      text = self._model.normalizer.normalize_str(text)
+    words = [text]
+    if self._model.pre_tokenizer is not None:
+      split = self._model.pre_tokenizer.pre_tokenize_str(text)
+      words = [word for word, _ in split]
+    prefix = getattr(self._model.model, "continuing_subword_prefix", "##")
+    return [i for word in words for i in self._matched(word, prefix)]
+
+  def _matched(self, word: str, prefix: str) -> list[int]:
+    """Of a word that has pieces to its end: none."""
+    found: list[int] = []
+    start = 0
+    while start < len(word):
+      begin = prefix if start else ""
+      for end in range(len(word), start, -1):
+        i = self._model.token_to_id(begin + word[start:end])
+        if i is not None:
+          break
+      else:
+        return found
+      found.append(i)
+      start = end
+    return []
+
   def to_json(self) -> bytes:
     """A tokenizer.json that also says what stands around a text.
 
