@@ -66,7 +66,7 @@ ONLY = {
   "tensorflow": {"data.sources"},
   "tensorflow_datasets": {"data.sources"},
   "seqio": {"data.sources"},
-  "torch": {"weights.torch_files"},
+  "torch": {"export.compare", "weights.torch_files"},
 }
 MODULES = sorted(
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from infoxlm_jax import partitioning
+from infoxlm_jax.data.tokenizer_export import hugging_face_files
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.export import compare, safetensors_writer
 from infoxlm_jax.export.card import About, model_card
 from infoxlm_jax.export.sentence_transformers_files import module_files
 from infoxlm_jax.export.source import Source, first_layers
 from infoxlm_jax.export.tensors import model_class, task, tensors
-from infoxlm_jax.data.tokenizer_export import hugging_face_files
 from infoxlm_jax.inference import Encoder, check_reading
 from infoxlm_jax.weights.model_config import to_hugging_face
 

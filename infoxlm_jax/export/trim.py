@@ -6,21 +6,20 @@ embedding table; text in a few languages uses a part of its rows.
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from infoxlm_jax.data.sources import read_lines
-from infoxlm_jax.data.tokenizer import Tokenizer, tokenizer_from_files
+from infoxlm_jax.data.tokenizer import tokenizer_from_files
+from infoxlm_jax.data.tokenizer_trim import trim, used_ids
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.export.source import Source
-from infoxlm_jax.export.tokenizer_files import trim
 from infoxlm_jax.weights.tokenizer_of import with_ids_of
 
-_TEXTS = 10000  # tokenized at a time
 # Arrays with a row for every id.
 _TABLES = (
   ("embed", "token"),
@@ -71,8 +70,7 @@ def trim_vocabulary(
       f"{source.path}: holds no tokenizer, and trimming needs one: give its"
       " file or folder"
     )
-  texts = itertools.chain.from_iterable(map(_texts, corpus))
-  used = used_ids(source.tokenizer, texts, prefix)
+  used = used_ids(source.tokenizer, texts_of(corpus, prefix))
   files, kept = trim(source.tokenizer, used)
   tokenizer = tokenizer_from_files(files, f"{source.tokenizer.path}, trimmed")
   old = source.config
@@ -102,18 +100,12 @@ def trim_vocabulary(
   return trimmed, saved
 
 
-def used_ids(
-  tokenizer: Tokenizer, texts: Iterable[str], prefix: str = ""
-) -> np.ndarray:
-  """The ids that texts use, rising, int64; special ones are not added."""
-  used = np.zeros(tokenizer.vocab_size, bool)
-  texts = iter(texts)
-  while some := list(itertools.islice(texts, _TEXTS)):
+def texts_of(corpus: Sequence[Path], prefix: str = "") -> Iterator[str]:
+  """The texts of a corpus; see trim_vocabulary."""
+  for text in itertools.chain.from_iterable(map(_texts, corpus)):
+    yield text
     if prefix:
-      some += [prefix + text for text in some]
-    for ids in tokenizer.encode_batch(some):
-      used[ids] = True
-  return np.flatnonzero(used)
+      yield prefix + text
 
 
 def _texts(path: Path) -> Iterator[str]:
