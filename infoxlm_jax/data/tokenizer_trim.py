@@ -133,6 +133,11 @@ def _trim_sentencepiece(
   del proto.pieces[:]
   proto.pieces.extend(copies)
   proto.trainer_spec.vocab_size = len(copies)
+  # Samples that older files carry to check themselves would no longer hold;
+  # newer releases of the format do not know the field.
+  proto.DiscardUnknownFields()
+  if "self_test_data" in proto.DESCRIPTOR.fields_by_name:
+    proto.ClearField("self_test_data")
   return Trimmed({SENTENCEPIECE: proto.SerializeToString()}, kept)
 
 
