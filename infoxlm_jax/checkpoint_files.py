@@ -133,11 +133,15 @@ def find_step(path: Path) -> Path | None:
   if (path / STATE).is_dir() and (path / FILES).is_dir():
     return path
   for folder in (path, path / "checkpoints"):
-    if folder.is_dir():
-      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-      for step in sorted(steps, reverse=True):
-        if (found := find_step(folder / str(step))) is not None:
-          return found
+    if not folder.is_dir():
+      continue
+    try:
+      steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+    except OSError as error:
+      raise InputError(f"{folder}: cannot be looked into: {error}") from None
+    for step in sorted(steps, reverse=True):
+      if (found := find_step(folder / str(step))) is not None:
+        return found
   return None
 
 

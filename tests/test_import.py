@@ -19,7 +19,7 @@ from infoxlm_jax.checkpoint import write_params
 from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.weights.load import load_weights, model_of
-from tools import import_checkpoint
+from tools import bench_import, import_checkpoint
 
 
 def convert(source, output, *flags):
@@ -63,7 +63,11 @@ def test_with_a_tokenizer(tmp_path, capsys):
   assert described["tokenizer_sha256"] == tokenizer.sha256
   assert described["special_ids"]["mask"] == tokenizer.mask_id
   assert model_of(own).ids.size == tokenizer.vocab_size
-  assert "with the tokenizer" in capsys.readouterr().out
+  assert "with a tokenizer" in capsys.readouterr().out
+  # A checkpoint keeps what it has.
+  again = convert(own, tmp_path / "again") / "files"
+  for name in ("tokenizer.model", "model.json"):
+    assert (again / name).read_bytes() == (own / "files" / name).read_bytes()
 
 
 def test_a_tokenizer_that_does_not_fit(tmp_path, capsys):
@@ -162,3 +166,13 @@ def test_fingerprints_on_the_host_are_those_of_the_device():
   assert fingerprints.describe(tree) == fingerprints.describe(
     jax.tree.map(jax.numpy.asarray, tree)
   )
+
+
+@pytest.mark.slow
+def test_peak_memory_of_a_base_size_import(capsys):
+  """At most 1.3 times the file, all of Python and jax included."""
+  assert bench_import.main([]) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found["file_mb"] > 1100
+  for what in ("load_weights", "import_checkpoint"):
+    assert found[what]["ratio"] <= 1.3, found

@@ -1,5 +1,6 @@
 """Weights that cannot be used: one paragraph, exit code 2, nothing written."""
 
+import functools
 import io
 import json
 import pickle
@@ -10,6 +11,8 @@ import numpy as np
 import oracle
 import pytest
 import weights_files
+from hypothesis import given
+from hypothesis import strategies as st
 from weights_files import tensors_of
 
 from infoxlm_jax.errors import InputError
@@ -79,13 +82,23 @@ def test_an_existing_output(tmp_path, capsys):
     (b"{}", "model_type is None"),
     (b'{"model_type": "gpt2"}', "model_type is 'gpt2'"),
     (b'{"model_type": "bert"}', "is missing"),
+    ({"num_hidden_layers": 10**12}, "num_layers is 1000000000000"),
+    ({"num_hidden_layers": 0}, "num_layers is 0"),
+    ({"num_attention_heads": 0}, "describes no model"),
+    ({"hidden_size": "32"}, "describes no model"),
+    ({"vocab_size": 10.5}, "vocab_size is 10.5"),
+    ({"vocab_size": True}, "vocab_size is True"),
+    ({"pad_token_id": None}, "describes no model"),
+    ({"layer_norm_eps": "tiny"}, "layer_norm_eps is 'tiny'"),
   ],
 )
 def test_config(tmp_path, capsys, content, message):
   folder = weights_files.copy(tmp_path / "model")
   (folder / "config.json").unlink()
-  if content is not None:
+  if isinstance(content, bytes):
     (folder / "config.json").write_bytes(content)
+  elif content is not None:
+    weights_files.write_config(folder, **content)
   assert message in refused(folder, capsys)
 
 
@@ -201,7 +214,7 @@ def test_bert_without_two_positions(tmp_path, capsys):
 
 def test_a_config_of_terabytes_allocates_nothing(tmp_path, capsys):
   folder = weights_files.copy(tmp_path / "model")
-  weights_files.write_config(folder, vocab_size=10**13)
+  weights_files.write_config(folder, vocab_size=2**31)
   assert "fewer rows than the vocabulary" in refused(folder, capsys)
 
 
@@ -363,3 +376,37 @@ def test_a_tokenizer_with_more_ids_than_rows(tmp_path):
 
   with pytest.raises(InputError, match="has 101 rows, the tokenizer"):
     model_of(oracle.ORACLES / "xlmr_mlm", tokenizer=str(small_corpus.TOKENIZER))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "npz"])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_any_damage_is_told_or_harmless(tmp_path_factory, form, seed):
+  """Bytes changed, cut off or added anywhere: InputError, or weights."""
+  draw = np.random.default_rng(seed)
+  folder = tmp_path_factory.mktemp("damaged")
+  weights_files.write_config(folder)
+  file = folder / f"model.{form}"
+  content = bytearray(_whole(form))
+  # Half of the damage where the structure is: at the two ends.
+  ends = [*range(4000), *range(len(content) - 4000, len(content))]
+  for _ in range(draw.integers(1, 4)):
+    place = draw.choice(ends) if draw.random() < 0.5 else draw.integers(1 << 16)
+    content[place] = draw.integers(256)
+  if draw.random() < 0.3:
+    del content[draw.integers(len(content)) :]
+  file.write_bytes(bytes(content))
+  try:
+    params = load_weights(folder)[1]
+  except InputError as error:
+    assert "\n" not in str(error)
+  else:
+    assert params["embed"]["token"].shape == (128, 32)
+
+
+@functools.cache
+def _whole(form):
+  if form == "safetensors":
+    return (oracle.ORACLES / "xlmr_mlm" / "model.safetensors").read_bytes()
+  written = io.BytesIO()
+  np.savez(written, **tensors_of("xlmr_mlm"))
+  return written.getvalue()

@@ -39,6 +39,7 @@ def convert(
   """Writes the checkpoint and prints the report."""
   # Slow to import, and not needed for --help.
   from infoxlm_jax import checkpoint, checkpoint_files
+  from infoxlm_jax.checkpoint_files import describe_model
   from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
   from infoxlm_jax.weights.load import load_weights, with_ids
 
@@ -46,16 +47,23 @@ def convert(
     raise InputError(f"{output} exists: move it away, or choose another name")
   config, params, report = load_weights(source, allow_pickle=allow_pickle)
   files = {}
-  found = None
-  if (place := tokenizer or find_tokenizer(source)) is not None:
+  if (step := checkpoint_files.find_step(source)) is not None:
+    files = checkpoint_files.read_step_files(step)
+    for name in (checkpoint_files.CHECKSUMS, checkpoint_files.POSITION):
+      files.pop(name, None)
+  place = tokenizer
+  if place is None and TOKENIZER_FILE not in files:
+    place = find_tokenizer(source)
+  if place is not None:
     found = load_tokenizer(place)
     config = with_ids(config, found, str(source))
     files[TOKENIZER_FILE] = Path(found.path).read_bytes()
-  files[checkpoint_files.MODEL] = checkpoint_files.describe_model(config, found)
+    files[checkpoint_files.MODEL] = describe_model(config, found)
+  files.setdefault(checkpoint_files.MODEL, describe_model(config))
   print(report)
   checkpoint.write_params(output, params, files)
-  stored = "with the tokenizer " + str(place) if found else "without tokenizer"
-  print(f"{output}: {config.architecture}, {stored}")
+  stored = "with" if TOKENIZER_FILE in files else "without"
+  print(f"{output}: {config.architecture}, {stored} a tokenizer")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -28,7 +28,18 @@ from infoxlm_jax.weights.report import Loaded, Report
 from infoxlm_jax.weights.torch_files import SUFFIXES
 
 _NOT_WANTED = "a head that is not asked for"
-# What a model is, whatever it is run with.
+# Far beyond any model of these kinds.
+_MOST = {
+  "vocab_size": 1 << 31,
+  "num_layers": 1000,
+  "hidden_size": 1 << 20,
+  "num_heads": 1 << 10,
+  "ffn_size": 1 << 20,
+  "max_positions": 1 << 20,
+  "position_offset": 1 << 20,
+  "type_vocab_size": 1 << 20,
+}
+# What a model is run with, which says nothing about its arrays.
 _OWN_CHOICE = {
   *("bos_id", "pad_id", "eos_id", "unk_id", "mask_id", "num_ids"),
   "dropout",
@@ -228,10 +239,28 @@ def _config(
     stated = tensor_files.read_json(path)
   else:
     path = file
-  return (
-    model_config.from_hugging_face(stated, str(path), **options),
-    str(path),
-  )
+  try:
+    config = model_config.from_hugging_face(stated, str(path), **options)
+  except (TypeError, ValueError, ZeroDivisionError) as error:
+    raise InputError(f"{path}: describes no model: {error}") from None
+  _check_numbers(config, str(path))
+  return config, str(path)
+
+
+def _check_numbers(config: EncoderConfig, where: str) -> None:
+  """The numbers of a file that may hold anything, before they size loops."""
+  for name, most in _MOST.items():
+    value = getattr(config, name)
+    least = 0 if name in ("position_offset", "type_vocab_size") else 1
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not least <= value <= most:
+      raise InputError(
+        f"{where}: says that {name} is {value!r}, which is no number from"
+        f" {least} to {most:,}"
+      )
+  eps = config.layer_norm_eps
+  if not isinstance(eps, float) or not 0 <= eps < 1:
+    raise InputError(f"{where}: says that layer_norm_eps is {eps!r}")
 
 
 def _own(
@@ -244,6 +273,7 @@ def _own(
   """The same from a checkpoint of this project."""
   files = read_step_files(step)
   config = read_model(files, step, **options)
+  _check_numbers(config, str(step))
   if model is not None:
     check_fits(model, config, str(step))
     config = model
