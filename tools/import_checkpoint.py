@@ -21,17 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoxlm_jax.errors import InputError, StorageError
 
-_TOKENIZERS = ("sentencepiece.bpe.model", "tokenizer.model")
-
-
-def find_tokenizer(source: Path) -> Path | None:
-  """The tokenizer's file in a folder of weights, or beside a file of them."""
-  folder = source if source.is_dir() else source.parent
-  for name in _TOKENIZERS:
-    if (folder / name).is_file():
-      return folder / name
-  return None
-
 
 def convert(
   source: Path, output: Path, tokenizer: Path | None, allow_pickle: bool
@@ -39,30 +28,20 @@ def convert(
   """Writes the checkpoint and prints the report."""
   # Slow to import, and not needed for --help.
   from infoxlm_jax import checkpoint, checkpoint_files
-  from infoxlm_jax.checkpoint_files import describe_model
-  from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
-  from infoxlm_jax.weights.load import load_weights, with_ids
+  from infoxlm_jax.weights.load import load_weights
+  from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
 
   if output.exists():
     raise InputError(f"{output} exists: move it away, or choose another name")
   config, params, report = load_weights(source, allow_pickle=allow_pickle)
   files = {}
-  if (step := checkpoint_files.find_step(source)) is not None:
-    files = checkpoint_files.read_step_files(step)
-    for name in (checkpoint_files.CHECKSUMS, checkpoint_files.POSITION):
-      files.pop(name, None)
-  place = tokenizer
-  if place is None and TOKENIZER_FILE not in files:
-    place = find_tokenizer(source)
-  if place is not None:
-    found = load_tokenizer(place)
-    config = with_ids(config, found, str(source))
-    files[TOKENIZER_FILE] = Path(found.path).read_bytes()
-    files[checkpoint_files.MODEL] = describe_model(config, found)
-  files.setdefault(checkpoint_files.MODEL, describe_model(config))
+  if (found := find_tokenizer(source, tokenizer)) is not None:
+    config = with_ids_of(config, found, source)
+    files |= found.files
+  files[checkpoint_files.MODEL] = checkpoint_files.describe_model(config, found)
   print(report)
   checkpoint.write_params(output, params, files)
-  stored = "with" if TOKENIZER_FILE in files else "without"
+  stored = "with" if found is not None else "without"
   print(f"{output}: {config.architecture}, {stored} a tokenizer")
 
 

@@ -4,7 +4,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from infoxlm_jax.checkpoint_files import MODEL, find_step, read_step_files
+from infoxlm_jax.checkpoint_files import (
+  CHECKSUMS,
+  MODEL,
+  POSITION,
+  find_step,
+  read_step_files,
+)
 from infoxlm_jax.data.tokenizer import (
   Tokenizer,
   holds_tokenizer,
@@ -14,6 +20,8 @@ from infoxlm_jax.data.tokenizer import (
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.weights.load import with_ids
+
+_NOT_TOKENIZERS = (CHECKSUMS, MODEL, POSITION)
 
 
 def find_tokenizer(
@@ -36,7 +44,9 @@ def find_tokenizer(
   if (step := find_step(path)) is not None:
     files = read_step_files(step)
     if given is None:
-      return tokenizer_from_files(files, str(step))
+      # Weights that came without a tokenizer are stored without one.
+      theirs = {k: v for k, v in files.items() if k not in _NOT_TOKENIZERS}
+      return tokenizer_from_files(theirs, str(step)) if theirs else None
     tokenizer = load_tokenizer(given)
     _check_hash(files, tokenizer, step)
     return tokenizer
