@@ -55,6 +55,8 @@ ONLY = {
   "gin": {"configuration"},
   "argparse": {"main"},
   "grain": {"data.loader"},
+  "defusedxml": {"data.tmx"},
+  "zstandard": {"data.files"},
   "tensorflow": {"data.tasks"},
   "tensorflow_datasets": {"data.tasks"},
   "seqio": {"data.tasks"},

@@ -12,13 +12,24 @@ none but seqio's needs TensorFlow. docs/data.md shows each format.
 """
 
 import dataclasses
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
-from infoxlm_jax.data import files, tables, tasks, texts
+from infoxlm_jax.data import (
+  fairseq_binary,
+  files,
+  moses,
+  tables,
+  tasks,
+  texts,
+  tmx,
+)
 from infoxlm_jax.data.files import Patterns
+from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.errors import InputError
 
 Example = Mapping[str, Any]
@@ -55,9 +66,41 @@ class Corpus(Protocol):
   def size(self, split: str) -> int | None:
     """Bytes of the files, to tell how far reading is; None if not known."""
 
+  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+    """Raises InputError where ready-made ids cannot be this tokenizer's."""
+
+
+class _Files:
+  """What all corpora of plain files share."""
+
+  # Whether examples hold ids in the place of texts.
+  ready_made: ClassVar[bool] = False
+
+  def _paths(self) -> list[Path]:
+    return files.find_files(getattr(self, "input"))  # noqa: B009
+
+  def splits(self) -> Sequence[str]:
+    return FILE_SPLITS
+
+  def fingerprint(self, split: str) -> dict[str, Any]:
+    _check_split(self, split)
+    fields = [field.name for field in dataclasses.fields(self)]  # type: ignore
+    return {
+      "corpus": type(self).__name__,
+      "options": {name: _plain(getattr(self, name)) for name in fields},
+      "files": files.describe(self._paths()),
+    }
+
+  def size(self, split: str) -> int | None:
+    _check_split(self, split)
+    return files.plain_size(self._paths())
+
+  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+    del tokenizer  # texts are for any
+
 
 @dataclasses.dataclass(frozen=True)
-class TextFiles:
+class TextFiles(_Files):
   """Plain text, a sentence or a document a line, or JSON lines.
 
   Attributes:
@@ -87,14 +130,11 @@ class TextFiles:
     if self.language is not None:
       files.check_language(self.language, f"{self.name}: language")
 
-  def splits(self) -> Sequence[str]:
-    return FILE_SPLITS
-
   def examples(self, split: str) -> Iterator[Example]:
     _check_split(self, split)
     # All languages first: an hour of reading shall not end in a bad name.
     languages = {}
-    for path in files.find_files(self.input):
+    for path in self._paths():
       by_field = self.language_field and texts.is_jsonl(path, self.format)
       languages[path] = self.language or (
         None if by_field else files.language_of(path)
@@ -108,15 +148,9 @@ class TextFiles:
         for _, text in files.read_lines(path):
           yield {"text": text, "language": language}
 
-  def fingerprint(self, split: str) -> dict[str, Any]:
-    return _fingerprint(self, files.describe(files.find_files(self.input)))
-
-  def size(self, split: str) -> int | None:
-    return files.plain_size(files.find_files(self.input))
-
 
 @dataclasses.dataclass(frozen=True)
-class Tsv:
+class Tsv(_Files):
   """Sentence pairs in tab-separated files, without quoting.
 
   Attributes:
@@ -145,26 +179,156 @@ class Tsv:
         )
     _check_pair(self.languages, self.name)
 
-  def splits(self) -> Sequence[str]:
-    return FILE_SPLITS
+  def examples(self, split: str) -> Iterator[Example]:
+    _check_split(self, split)
+    for path in self._paths():
+      rows = tables.read_pairs(path, self.columns, self.languages)
+      for languages, text_a, text_b in rows:
+        yield _pair(languages, text_a, text_b)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moses(_Files):
+  """Sentence pairs in two files, line by line.
+
+  Attributes:
+    input: what both names begin with, such as `Europarl.en-fr` for
+      Europarl.en-fr.en and Europarl.en-fr.fr; globs, or several.
+    languages: of the first and second side, the endings of the two names;
+      None takes them from `input`'s own, en-fr.
+    name: "" makes one of the input.
+  """
+
+  input: Patterns
+  languages: Sequence[str] | None = None
+  name: str = ""
+  kind: str = dataclasses.field(default="pairs", init=False)
+
+  def __post_init__(self) -> None:
+    _name(self)
+    _check_pair(self.languages, self.name)
 
   def examples(self, split: str) -> Iterator[Example]:
     _check_split(self, split)
-    for path in files.find_files(self.input):
-      rows = tables.read_pairs(path, self.columns, self.languages)
-      for (language_a, language_b), text_a, text_b in rows:
+    for pair, languages in moses.find_pairs(self.input, self.languages):
+      for text_a, text_b in moses.read_pairs(pair):
+        yield _pair(languages, text_a, text_b)
+
+  def _paths(self) -> list[Path]:
+    return moses.all_files(moses.find_pairs(self.input, self.languages))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tmx(_Files):
+  """Sentence pairs in TMX files.
+
+  Attributes:
+    input: path, glob, or several, as a list or between commas.
+    languages: which to read, the earlier one first in a pair; en takes en-US
+      and en-GB as en. None reads all pairs of languages, with their tags.
+    name: "" makes one of the input.
+  """
+
+  input: Patterns
+  languages: Sequence[str] | None = None
+  name: str = ""
+  kind: str = dataclasses.field(default="pairs", init=False)
+
+  def __post_init__(self) -> None:
+    _name(self)
+    _check_pair(self.languages, self.name, more=True)
+
+  def examples(self, split: str) -> Iterator[Example]:
+    _check_split(self, split)
+    for path in self._paths():
+      for languages, text_a, text_b in tmx.read_pairs(path, self.languages):
+        yield _pair(languages, text_a, text_b)
+
+
+@dataclasses.dataclass(frozen=True)
+class FairseqBinary(_Files):
+  """Token ids that the released code's tools wrote (data/fairseq_binary.py).
+
+  Attributes:
+    folder: with train.0.bin, train.0.idx and perhaps dict.txt.
+    layout: "mlm", "tlm" or "xlco", by the tool that wrote them.
+    language: of MLM sentences; the files do not tell. "mul" is many.
+    languages: of both sides of pairs; None takes them from the folder's
+      name, such as en-fr. ("mul", "mul") where they are many.
+    swapped: whether the second half of TLM rows is the first with its sides
+      swapped, and is left out; None looks.
+    prefix: what the names of the files begin with.
+    name: "" makes one of folder and layout.
+  """
+
+  ready_made: ClassVar[bool] = True
+
+  folder: str
+  layout: str = "mlm"
+  language: str = "mul"
+  languages: Sequence[str] | None = None
+  swapped: bool | None = None
+  prefix: str = "train"
+  name: str = ""
+
+  def __post_init__(self) -> None:
+    if self.layout not in fairseq_binary.LAYOUTS:
+      raise InputError(
+        f"{self.folder}: layout = {self.layout!r} is not one of"
+        f" {', '.join(fairseq_binary.LAYOUTS)}."
+      )
+    _name(self)
+    files.check_language(self.language, f"{self.name}: language")
+    _check_pair(self.languages, self.name)
+
+  @property
+  def kind(self) -> str:
+    """Sentences of "mlm", else pairs."""
+    return "text" if self.layout == "mlm" else "pairs"
+
+  def examples(self, split: str) -> Iterator[Example]:
+    _check_split(self, split)
+    if self.layout == "mlm":
+      for index in self._indexes():
+        for ids in fairseq_binary.read_sentences(fairseq_binary.Rows(index)):
+          yield {"ids": ids, "language": self.language}
+      return
+    a, b = self._languages()
+    for index in self._indexes():
+      rows = fairseq_binary.Rows(index)
+      for ids_a, ids_b in fairseq_binary.read_pairs(
+        rows, self.layout, self.swapped
+      ):
         yield {
-          "text_a": text_a,
-          "language_a": language_a,
-          "text_b": text_b,
-          "language_b": language_b,
+          "ids_a": ids_a,
+          "language_a": a,
+          "ids_b": ids_b,
+          "language_b": b,
         }
 
-  def fingerprint(self, split: str) -> dict[str, Any]:
-    return _fingerprint(self, files.describe(files.find_files(self.input)))
+  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+    dictionary = Path(self.folder).expanduser() / "dict.txt"
+    fairseq_binary.check_tokenizer(self._indexes(), tokenizer, dictionary)
 
-  def size(self, split: str) -> int | None:
-    return files.plain_size(files.find_files(self.input))
+  def _indexes(self) -> list[Path]:
+    return fairseq_binary.find_indexes(self.folder, self.prefix)
+
+  def _paths(self) -> list[Path]:
+    return [
+      path.with_suffix(suffix)
+      for path in self._indexes()
+      for suffix in (".bin", ".idx")
+    ]
+
+  def _languages(self) -> tuple[str, str]:
+    if self.languages:
+      return self.languages[0], self.languages[1]
+    if pair := files.pair_of(Path(self.folder).resolve().name):
+      return pair
+    raise InputError(
+      f"{self.folder}: which languages? Set languages, for example to ('en',"
+      " 'fr'), or to ('mul', 'mul') where the pairs are of many."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,14 +368,23 @@ class SeqioTask:
   def size(self, split: str) -> int | None:
     return None
 
+  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+    tasks.import_tasks(self.modules)
+    for corpus in tasks.corpora_of(self.name):
+      corpus.check_tokenizer(tokenizer)
+
 
 def _name(corpus: Any) -> None:
   """Gives a corpus without a name one that a folder can have."""
   if corpus.name:
     return
   kind = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(corpus).__name__).lower()
-  given = corpus.input
-  text = given if isinstance(given, str) else ",".join(map(str, given))
+  if isinstance(corpus, FairseqBinary):
+    text = f"{corpus.layout}-{corpus.folder}"
+  elif isinstance(corpus.input, str | os.PathLike):
+    text = str(corpus.input)
+  else:
+    text = ",".join(map(str, corpus.input))
   slug = re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.")
   if slug != text:
     # What was left out may be all that two inputs differ in.
@@ -219,33 +392,35 @@ def _name(corpus: Any) -> None:
   object.__setattr__(corpus, "name", f"{kind}-{slug}")
 
 
-def _check_split(corpus: Corpus, split: str) -> None:
+def _pair(languages: tuple[str, str], text_a: str, text_b: str) -> Example:
+  return {
+    "text_a": text_a,
+    "language_a": languages[0],
+    "text_b": text_b,
+    "language_b": languages[1],
+  }
+
+
+def _check_split(corpus: Any, split: str) -> None:
   if split not in FILE_SPLITS:
     raise InputError(
       f"{corpus.name} has no split {split!r}: files are all 'train'."
     )
 
 
-def _check_pair(languages: Sequence[str] | None, name: str) -> None:
+def _check_pair(
+  languages: Sequence[str] | None, name: str, more: bool = False
+) -> None:
   if languages is None:
     return
-  if isinstance(languages, str) or len(languages) != 2:
+  count = 0 if isinstance(languages, str) else len(languages)
+  if count < 2 or (count > 2 and not more):
     raise InputError(
-      f"{name}: languages = {languages!r} must be two codes: ('en', 'fr')."
+      f"{name}: languages = {languages!r} must be two codes"
+      f"{' or more' if more else ''}, such as ('en', 'fr')."
     )
   for language in languages:
     files.check_language(language, f"{name}: languages")
-
-
-def _fingerprint(
-  corpus: Any, described: list[dict[str, Any]]
-) -> dict[str, Any]:
-  options = {
-    field.name: _plain(getattr(corpus, field.name))
-    for field in dataclasses.fields(corpus)
-  }
-  kind = type(corpus).__name__
-  return {"corpus": kind, "options": options, "files": described}
 
 
 def _plain(value: Any) -> Any:

@@ -11,8 +11,10 @@ import importlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from infoxlm_jax import resources
 from infoxlm_jax.errors import InputError
@@ -20,7 +22,8 @@ from infoxlm_jax.errors import InputError
 # Examples a step through TensorFlow: one by one costs ten times as much.
 _BATCH = 1024
 
-# What a corpus of each kind gives.
+# What a corpus of each kind gives; "ids" in the place of "text" where it has
+# tokens already.
 FEATURES = {
   "text": ("text", "language"),
   "pairs": ("text_a", "language_a", "text_b", "language_b"),
@@ -91,6 +94,12 @@ def describe(name: str, split: str) -> list[dict[str, Any]]:
   return found
 
 
+def corpora_of(name: str) -> list[Any]:
+  """The corpora that `add` registered behind a Task's or Mixture's name."""
+  sources = [task.source for task in _tasks(name)]
+  return [s.corpus for s in sources if hasattr(s, "corpus")]
+
+
 def _tasks(name: str, split: str | None = None) -> list[Any]:
   """The Task of a name, or a Mixture's; those with `split`, where given."""
   seqio = _import_seqio()
@@ -144,18 +153,28 @@ def _column(values: Any) -> list[Any]:
 def add(name: str, corpus: Any) -> None:
   """Registers a corpus (data/corpora.py) as the seqio Task `name`.
 
-  The Task gives what the corpus gives, in its order.
+  The Task gives what the corpus gives, in its order. Nothing is read yet.
   """
   seqio = _import_seqio()
   import tensorflow as tf
 
-  names = FEATURES[corpus.kind]
+  names = list(FEATURES[corpus.kind])
+  if corpus.ready_made:
+    names = [feature.replace("text", "ids") for feature in names]
+  features = string_features(names)
+  signature = {n: tf.TensorSpec([None], tf.string) for n in names}
+  for feature in names:
+    if feature.startswith("ids"):
+      features[feature] = seqio.Feature(
+        seqio.PassThroughVocabulary(size=1), add_eos=False, dtype=tf.int32
+      )
+      signature[feature] = tf.RaggedTensorSpec([None, None], tf.int32)
 
-  def batches(split: str) -> Iterator[dict[str, list[Any]]]:
+  def batches(split: str) -> Iterator[dict[str, Any]]:
     examples = corpus.examples(split)
     try:
       while batch := list(itertools.islice(examples, _BATCH)):
-        yield {name: [e[name] for e in batch] for name in names}
+        yield {n: _values([e[n] for e in batch]) for n in names}
     except InputError as error:
       _raised.append(error)
       raise
@@ -165,20 +184,15 @@ def add(name: str, corpus: Any) -> None:
   ) -> Any:
     del shuffle_files, seed  # the order is the files'
     return tf.data.Dataset.from_generator(
-      lambda: batches(split),
-      output_signature=dict.fromkeys(
-        names, tf.TensorSpec(shape=[None], dtype=tf.string)
-      ),
+      lambda: batches(split), output_signature=signature
     ).unbatch()
 
   source = seqio.FunctionDataSource(dataset, splits=tuple(corpus.splits()))
   source.corpus = corpus  # for `describe`
-  seqio.TaskRegistry.add(
-    name, source=source, output_features=string_features(names)
-  )
+  seqio.TaskRegistry.add(name, source=source, output_features=features)
 
 
-def string_features(names: Sequence[str]) -> Mapping[str, Any]:
+def string_features(names: Sequence[str]) -> dict[str, Any]:
   """seqio features of plain strings: prepare makes the tokens."""
   seqio = _import_seqio()
   import tensorflow as tf
@@ -190,6 +204,17 @@ def string_features(names: Sequence[str]) -> Mapping[str, Any]:
     rank=0,
   )
   return dict.fromkeys(names, string)
+
+
+def _values(values: list[Any]) -> Any:
+  """Values of a feature of many examples, as TensorFlow takes them."""
+  if isinstance(values[0], str):
+    return values
+  import tensorflow as tf
+
+  return tf.RaggedTensor.from_row_lengths(
+    np.concatenate(values), [len(v) for v in values]
+  )
 
 
 def _did_you_mean(module: str) -> str:
