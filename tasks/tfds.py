@@ -83,7 +83,7 @@ def add_pairs(
   sides = tuple(features or languages)
 
   def has_both(example: Mapping[str, Any]) -> Any:
-    listed = example[translations]["language"]
+    listed = example[str(translations)]["language"]
     return tf.reduce_all([tf.reduce_any(listed == side) for side in sides])
 
   def pair(example: Mapping[str, Any]) -> dict[str, Any]:
