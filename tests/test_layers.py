@@ -63,10 +63,12 @@ ONLY = {
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "weights.torch_files"},
   "grain": {"data.loader"},
-  "tensorflow": {"data.sources"},
-  "tensorflow_datasets": {"data.sources"},
-  "seqio": {"data.sources"},
   "torch": {"export.compare", "weights.torch_files"},
+  "defusedxml": {"data.tmx"},
+  "zstandard": {"data.files"},
+  "tensorflow": {"data.tasks"},
+  "tensorflow_datasets": {"data.tasks"},
+  "seqio": {"data.tasks"},
 }
 MODULES = sorted(
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

@@ -34,7 +34,7 @@ def convert(
   if output.exists():
     raise InputError(f"{output} exists: move it away, or choose another name")
   config, params, report = load_weights(source, allow_pickle=allow_pickle)
-  files = {}
+  files: dict[str, bytes] = {}
   if (found := find_tokenizer(source, tokenizer)) is not None:
     config = with_ids_of(config, found, source)
     files |= found.files
