@@ -35,7 +35,7 @@ def read(name: str) -> Iterator[str]:
   Raises:
     InputError: missing, empty, damaged, or not UTF-8.
   """
-  from infoxlm_jax.data.sources import read_lines
+  from infoxlm_jax.data.files import read_lines
 
   if name != vector_files.STDOUT:
     yield from (line for _, line in read_lines(name))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data.sources import read_lines
+from infoxlm_jax.data.files import read_lines
 from infoxlm_jax.data.tokenizer import tokenizer_from_files
 from infoxlm_jax.data.tokenizer_trim import trim, used_ids
 from infoxlm_jax.encoder_config import EncoderConfig
