@@ -8,11 +8,14 @@ import oracle
 import pytest
 import small_corpus
 import small_model
+import small_tokenizers
 
 import infoxlm_jax
-from infoxlm_jax import encoder
+from infoxlm_jax import encoder, inference, partitioning
+from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.export import compare, folders, source, trim
 from infoxlm_jax.export.card import About
+from infoxlm_jax.weights.tokenizer_of import with_ids_of
 
 pytestmark = pytest.mark.parity
 ABOUT = About("test")
@@ -278,3 +281,55 @@ def test_half_precision_is_compared_too(tmp_path, dtype):
     small_model.source(), tmp_path / "out", ABOUT, dtype=dtype
   )
   assert float(lines[-1].rpartition(" ")[2]) < 2e-5
+
+
+@pytest.mark.parametrize(
+  ("kind", "architecture", "pooling"),
+  [
+    ("wordpiece", "bert", "mean"),
+    ("byte_bpe", "xlm-roberta", "first"),
+    ("xlm", "xlm", "mean"),
+  ],
+)
+def test_tokenizers_of_all_architectures_travel(
+  tmp_path, kind, architecture, pooling
+):
+  """The command compares ids, outputs and vectors; here also the trimmed."""
+  from sentence_transformers import SentenceTransformer
+
+  files = tmp_path / "tokenizer"
+  if kind == "xlm":
+    small_tokenizers.xlm_folder(files)
+  else:
+    files.mkdir()
+    content = getattr(small_tokenizers, kind)()
+    (files / "tokenizer.json").write_bytes(content)
+  tokenizer = load_tokenizer(files)
+  config = dataclasses.replace(
+    small_model.CONFIG,
+    architecture=architecture,
+    position_offset=2 if architecture == "xlm-roberta" else 0,
+    type_vocab_size=2 if architecture == "bert" else 0,
+    ffn_size=128,
+    vocab_size=tokenizer.vocab_size + 3,
+    pad_id=tokenizer.pad_id,
+  )
+  config = with_ids_of(config, tokenizer, "here")
+  params = small_model.params(config)
+  whole = source.Source("here", config, params, tokenizer, {})
+  corpus = tmp_path / "corpus.txt"
+  texts = [text for text in TEXTS[:20] if text]
+  corpus.write_text("\n".join([*texts, *compare.SENTENCES]), encoding="utf-8")
+  trimmed, _ = trim.trim_vocabulary(whole, [corpus])
+  mesh = partitioning.make_mesh(devices=1)
+  expected = inference.Encoder(config, params, tokenizer, mesh).encode(
+    texts, layer=2, pooling=pooling
+  )
+  for name, one in (("whole", whole), ("trimmed", trimmed)):
+    folder = tmp_path / name
+    lines = folders.export_sentence_transformers(
+      one, folder, ABOUT, layer=2, pooling=pooling
+    )
+    assert "sentence vectors" in lines[-1]
+    model = SentenceTransformer(str(folder), device="cpu")
+    np.testing.assert_allclose(model.encode(texts), expected, atol=1e-5)
