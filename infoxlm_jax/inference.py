@@ -29,7 +29,7 @@ from infoxlm_jax.weights.load import load_weights
 from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
 
 POOLINGS = ("mean", "mean_all", "first")
-BATCH_TOKENS = 4096  # of a device: the best of 1,024 to 16,384 on two cores
+BATCH_TOKENS = 4096  # of a device
 _SHORTEST_ROW = 128
 _TEXTS = 16384  # sorted by length, and held, at a time
 
