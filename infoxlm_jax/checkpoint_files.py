@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infoxlm_jax.data.tokenizer import Tokenizer
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 
 POSITION, MODEL = "position.json", "model.json"
 

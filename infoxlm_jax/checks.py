@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from infoxlm_jax.data.tokenizer import Tokenizer
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.objectives.objective import Objective
 
@@ -131,13 +131,24 @@ def _check_contrast(name: str, contrast: Any, model: EncoderConfig) -> None:
 
 
 def check_tokenizer(model: EncoderConfig, tokenizer: Tokenizer) -> None:
-  """The model's vocabulary must be the tokenizer's."""
-  if model.vocab_size != tokenizer.vocab_size:
+  """The model must have the tokenizer's ids; it may have more rows."""
+  ids, count = model.ids, tokenizer.vocab_size
+  if count > model.vocab_size or (
+    model.num_ids is None and model.vocab_size != count
+  ):
     raise InputError(
       f"the model has vocab_size = {model.vocab_size}, the tokenizer"
-      f" {tokenizer.path} has {tokenizer.vocab_size} ids (its pieces and two);"
-      " set VOCAB_SIZE to that, or prepare the data with the model's tokenizer"
+      f" {tokenizer.path} has {count} ids; set VOCAB_SIZE to that, or prepare"
+      " the data with the model's tokenizer"
     )
+  for name in ("bos", "pad", "eos", "unk", "mask"):
+    mine, other = getattr(ids, name), getattr(tokenizer, f"{name}_id")
+    if mine != other:
+      raise InputError(
+        f"the model has {name}_id = {mine}, the tokenizer {tokenizer.path} has"
+        f" {other}: they do not belong together. Use the model's own"
+        f" tokenizer, or set EncoderConfig.{name}_id"
+      )
 
 
 def check_restored(

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from infoxlm_jax import partitioning
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.state import TrainState
 
 

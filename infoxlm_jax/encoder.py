@@ -1,4 +1,6 @@
-"""The XLM-R / RoBERTa encoder: post-LN transformer, packed rows, tied LM head.
+"""The encoder: post-LN transformer, packed rows, LM head.
+
+XLM-R, BERT and XLM are one program; encoder_config.py has what differs.
 
 Letters in names: B rows, T tokens of a row, D hidden size, N heads, H head
 size, F feed-forward size, V vocabulary (padded), L layers.
@@ -11,13 +13,14 @@ Layers are stacked, so that "the first k layers" is a slice of every leaf and
 one compiled body serves them all.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from infoxlm_jax.encoder_config import EncoderConfig
 
 Params = Mapping[str, Any]
 Rows = Mapping[str, jax.Array]  # tokens, segments, positions: [..., T]
@@ -30,55 +33,6 @@ _REMAT = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class EncoderConfig:
-  """Shapes and numerics of an encoder (defaults: XLM-R's conventions).
-
-  Attributes:
-    vocab_size: ids of the tokenizer; the table has `padded_vocab` rows.
-    num_layers, hidden_size, num_heads, ffn_size: the transformer.
-    max_positions: longest item in tokens (XLM-R: 512).
-    position_offset: table row of an item's first token. RoBERTa counts from
-      pad_id + 1 = 2, BERT from 0.
-    type_vocab_size: rows of a segment embedding (0: none, as in fairseq;
-      Hugging Face's port of XLM-R has 1; BERT 2).
-    dropout, attention_dropout: rates; 0 in the paper's continued training.
-    dtype: of the computation. Parameters, layer norm, softmax and losses are
-      float32 whatever it says.
-    remat: what the backward pass computes again: "none", "dots" (all but
-      the matrix products), "full" (a layer from its input).
-    unroll: layers in one turn of the loop over layers. All of them is
-      faster for a few small layers (no stacking of what the backward pass
-      keeps); 1 keeps a deep model's program small.
-    vocab_multiple: the embedding table is padded to a multiple of this.
-  """
-
-  vocab_size: int
-  num_layers: int
-  hidden_size: int
-  num_heads: int
-  ffn_size: int
-  max_positions: int = 512
-  position_offset: int = 2
-  type_vocab_size: int = 0
-  pad_id: int = 1
-  layer_norm_eps: float = 1e-5
-  dropout: float = 0.0
-  attention_dropout: float = 0.0
-  dtype: str = "float32"
-  remat: str = "none"
-  unroll: int = 1
-  vocab_multiple: int = 128
-
-  @property
-  def padded_vocab(self) -> int:
-    return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
-
-  @property
-  def mask_id(self) -> int:
-    return self.vocab_size - 1
-
-
 class Embeddings(nn.Module):
   """Token + position (+ type) embedding, then layer norm and dropout."""
 
@@ -89,7 +43,7 @@ class Embeddings(nn.Module):
     self,
     tokens_BT: jax.Array,
     positions_BT: jax.Array,
-    types_BT: jax.Array,
+    types_BT: jax.Array | None,
     dropout_B: jax.Array | None,
   ) -> jax.Array:
     c = self.config
@@ -103,7 +57,8 @@ class Embeddings(nn.Module):
     x_BTD = token_VD[tokens_BT] + position_PD[positions_BT + c.position_offset]
     if c.type_vocab_size:
       type_SD = self.param("type", _INIT, (c.type_vocab_size, c.hidden_size))
-      x_BTD += type_SD[types_BT]
+      if types_BT is not None:
+        x_BTD += type_SD[types_BT]
     x_BTD = _layer_norm(c, "norm")(x_BTD)
     return _dropout(x_BTD, c.dropout, dropout_B, 0).astype(c.dtype)
 
@@ -140,21 +95,26 @@ class Layer(nn.Module):
     out_BTD = _dropout(out_BTD, c.dropout, dropout_B, 2)
     x_BTD = _layer_norm(c, "attention_norm")(x_BTD + out_BTD).astype(c.dtype)
     h_BTF = _dense(c, c.ffn_size, "ffn_in")(x_BTD)
-    out_BTD = _dense(c, c.hidden_size, "ffn_out")(_gelu(h_BTF))
+    h_BTF = _gelu(h_BTF) if c.activation == "gelu" else nn.relu(h_BTF)
+    out_BTD = _dense(c, c.hidden_size, "ffn_out")(h_BTF)
     out_BTD = _dropout(out_BTD, c.dropout, dropout_B, 3)
     return _layer_norm(c, "ffn_norm")(x_BTD + out_BTD).astype(c.dtype)
 
 
 class LMHead(nn.Module):
-  """dense -> gelu -> layer norm; then the tied table and a bias."""
+  """dense -> gelu -> layer norm (not in XLM); then a table and a bias."""
 
   config: EncoderConfig
 
   @nn.compact
   def __call__(self, x_BD: jax.Array, token_VD: jax.Array) -> jax.Array:
     c = self.config
-    x_BD = _gelu(_dense(c, c.hidden_size, "dense")(x_BD.astype(c.dtype)))
-    x_BD = _layer_norm(c, "norm")(x_BD).astype(c.dtype)
+    x_BD = x_BD.astype(c.dtype)
+    if c.architecture != "xlm":
+      x_BD = _gelu(_dense(c, c.hidden_size, "dense")(x_BD))
+      x_BD = _layer_norm(c, "norm")(x_BD).astype(c.dtype)
+    if not c.tied:
+      token_VD = self.param("decoder", _token_init(c), token_VD.shape)
     bias_V = self.param("bias", nn.initializers.zeros, (c.padded_vocab,))
     logits_BV = jnp.dot(
       x_BD, token_VD.astype(c.dtype).T, preferred_element_type=jnp.float32
@@ -183,7 +143,7 @@ def init(key: jax.Array, config: EncoderConfig) -> dict[str, Any]:
 
 
 def init_lm_head(key: jax.Array, config: EncoderConfig) -> dict[str, Any]:
-  """Parameters of the masked-LM head, without the tied matrix."""
+  """Parameters of the masked-LM head, without the matrix if it is tied."""
   x_BD = jnp.zeros((1, config.hidden_size))
   token_VD = jnp.zeros((config.padded_vocab, config.hidden_size))
   return LMHead(config).init(key, x_BD, token_VD)["params"]
@@ -212,8 +172,9 @@ def encode(
     params: "embed" and "layers"; the layers may be only the first ones.
     rows: int32 [..., T] arrays: "tokens"; "segments", 0 at padding and a
       different number for every item of a row (items do not see each other);
-      "positions", from 0 in every item. Optional: "types", segment-embedding
-      ids; "dropout_keys", a PRNG key for every row [...] (none: no dropout).
+      "positions", from 0 in every item. Optional: "types", ids of segments
+      or of XLM's languages (without them segment 0, and no language);
+      "dropout_keys", a PRNG key for every row [...] (none: no dropout).
     config: the encoder's shapes.
     num_layers: stop after this many layers (default: all in `params`).
     collect: a function of hidden states [..., T, D]. If given, the result is
@@ -225,7 +186,9 @@ def encode(
     Hidden states [..., T, D] in config.dtype, or what `collect` gave.
   """
   shape = rows["tokens"].shape
-  flat = {k: v.reshape(-1, shape[-1]) for k, v in _id_rows(rows).items()}
+  flat = {
+    k: v.reshape(-1, shape[-1]) for k, v in _id_rows(rows, config).items()
+  }
   keys_B = rows.get("dropout_keys")
   if keys_B is not None:
     keys_B = keys_B.reshape(-1)
@@ -252,7 +215,7 @@ def encode(
     {"params": params["embed"]},
     flat["tokens"],
     flat["positions"],
-    flat["types"],
+    flat.get("types"),
     _fold(keys_B, 0),
   )
   first = x_BTD
@@ -271,9 +234,12 @@ def encode(
   )
 
 
-def _id_rows(rows: Rows) -> dict[str, jax.Array]:
+def _id_rows(rows: Rows, config: EncoderConfig) -> dict[str, jax.Array]:
   ids = {name: rows[name] for name in ("tokens", "segments", "positions")}
-  ids["types"] = rows.get("types", jnp.zeros_like(rows["tokens"]))
+  if "types" in rows:
+    ids["types"] = rows["types"]
+  elif config.architecture != "xlm":
+    ids["types"] = jnp.zeros_like(rows["tokens"])
   return ids
 
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax import encoder
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.negatives import Queue
 from infoxlm_jax.objectives.objective import Context, Objective
 from infoxlm_jax.partitioning import BATCH_AXES

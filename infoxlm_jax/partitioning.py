@@ -23,7 +23,7 @@ BATCH_AXES = ("data", "fsdp")
 # the layer number as their first dimension, which is never split.
 RULES: tuple[tuple[str, P], ...] = (
   (r"^queue/keys$", P(None, BATCH_AXES, None)),
-  (r"embed/(token|position)$", P("fsdp", None)),
+  (r"(embed/(token|position)|/decoder)$", P("fsdp", None)),
   (r"layers/qkv/kernel$", P(None, "fsdp", None, None, None)),
   (r"layers/attention_out/kernel$", P(None, None, None, "fsdp")),
   (r"layers/ffn_in/kernel$", P(None, "fsdp", None)),

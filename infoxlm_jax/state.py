@@ -11,7 +11,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from infoxlm_jax import encoder, negatives, partitioning
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.negatives import Queue
 from infoxlm_jax.objectives.objective import Objective
 

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax import local, negatives, partitioning
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.local import Objectives, Tree
 from infoxlm_jax.objectives.objective import Context, Sums
 from infoxlm_jax.optimizer import move_average

@@ -24,7 +24,7 @@ from infoxlm_jax.checkpoint import Checkpoints
 from infoxlm_jax.checkpoint_files import Position, describe_model
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.evaluation import health, results
 from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
 from infoxlm_jax.evaluation.heldout import SPLITS

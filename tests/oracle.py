@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from infoxlm_jax.weights import load_hugging_face
+from infoxlm_jax.weights.hugging_face import load_hugging_face
 
 ORACLES = Path(__file__).parent / "data" / "oracles"
 PAD = 1

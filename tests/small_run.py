@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh
 from infoxlm_jax import optimizer, schedules
 from infoxlm_jax.data import streams
 from infoxlm_jax.data.tokenizer import load_tokenizer
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.partitioning import BATCH_AXES

@@ -132,7 +132,10 @@ def test_path_that_looks_like_a_number():
     ("--gin.STEPZ=4", "did you mean STEPS?"),
     ("--gin.train.pretrain.log_evry=4", "did you mean log_every?"),
     ("--gin.train.pretrian.steps=4", "did you mean train.pretrain?"),
-    ("--gin.encoder.EncoderConfig.num_layer=1", "did you mean num_layers?"),
+    (
+      "--gin.encoder_config.EncoderConfig.num_layer=1",
+      "did you mean num_layers?",
+    ),
     ("--gin.JOB=@train.pretrian", "did you mean train.pretrain?"),
     ("--dry_rum", "did you mean --dry_run?"),
     ("--gin_files=a.gin", "did you mean --gin_file?"),

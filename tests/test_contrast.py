@@ -9,6 +9,7 @@ import oracle
 import pytest
 
 from infoxlm_jax import encoder, negatives
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.evaluation import health
 from infoxlm_jax.objectives.contrast import Contrast, members, pool
 from infoxlm_jax.objectives.info_nce import info_nce
@@ -53,7 +54,7 @@ def test_projection_is_a_product_from_the_right():
   np.testing.assert_allclose(
     numbers["proj_in"] @ numbers["proj_w"], numbers["proj_out"], atol=1e-5
   )
-  config = encoder.EncoderConfig(
+  config = EncoderConfig(
     vocab_size=20, num_layers=1, hidden_size=16, num_heads=2, ffn_size=16
   )
   objective = Contrast(layer=1, mask_prob=0.0)
@@ -179,7 +180,7 @@ def test_pooling_against_numpy(pooling):
   segments = np.array([[[1, 1, 1, 2, 2, 0], [3, 3, 3, 3, 0, 0]]] * 2)
   positions = np.array([[[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 0, 0]]] * 2)
   special = (positions == 0) & (segments > 0)
-  rows = {"segments": segments, "positions": positions, "special": special}
+  rows = {"segments": segments, "positions": positions, "framing": special}
   got = pool(jnp.asarray(hidden), members(rows, 4, pooling))
   assert got.shape == (2, 4, 4)
   for group in range(2):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from infoxlm_jax.data.packing import join, pack, place
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.vocabulary import Ids
 
 
 def _fits(lengths, rows, row_length):
@@ -78,7 +79,7 @@ def test_fast():
 
 def test_place_keeps_the_last_end_token():
   ids = np.arange(10, 20, dtype=np.int32)
-  items, full = join([(ids[:3],), (ids[3:5], ids[5:9])], max_side=3)
+  items, full = join([(ids[:3],), (ids[3:5], ids[5:9])], 3, Ids())
   assert [i.tolist() for i in items] == [
     [0, 10, 11, 12, 2],
     [0, 13, 14, 2, 15, 16, 17, 2],
@@ -86,7 +87,7 @@ def test_place_keeps_the_last_end_token():
   assert full == [5, 9]
   stats = dict.fromkeys(("tokens", "slots", "truncated_items"), 0)
   stats["cut_tokens"] = 0
-  arrays = place(items, full, 1, 12, False, stats)
+  arrays = place(items, full, 1, 12, False, Ids(), stats)
   assert arrays["tokens"].tolist() == [
     [0, 13, 14, 2, 15, 16, 2] + [0, 10, 11, 12, 2]
   ]
@@ -99,7 +100,7 @@ def test_place_keeps_the_last_end_token():
     "truncated_items": 1,
     "cut_tokens": 2,
   }
-  arrays = place(items, full, 2, 6, True, stats)
+  arrays = place(items, full, 2, 6, True, Ids(), stats)
   assert arrays["tokens"].tolist() == [
     [0, 10, 11, 12, 2, 1],
     [0, 13, 14, 2, 15, 2],

@@ -9,6 +9,7 @@ import small_corpus
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.vocabulary import Ids
 
 
 class FakeStore:
@@ -17,6 +18,8 @@ class FakeStore:
   Record r of corpus c is ([a, a], [b, b]) with a = 10,000 c + 10 r + 5 and
   b = a + 1.
   """
+
+  ids = Ids()
 
   folder = "fake"
 

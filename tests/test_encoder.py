@@ -10,9 +10,10 @@ import oracle
 import pytest
 
 from infoxlm_jax import encoder
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.objectives.masked_lm import MaskedLM
-from infoxlm_jax.weights import load_hugging_face
+from infoxlm_jax.weights.hugging_face import load_hugging_face
 
 
 def _encode(params, rows, config, **options):
@@ -228,7 +229,7 @@ def test_bfloat16_computes_near_float32(xlmr):
 
 
 def test_init_has_roberta_scale():
-  config = encoder.EncoderConfig(
+  config = EncoderConfig(
     vocab_size=1000, num_layers=2, hidden_size=64, num_heads=4, ffn_size=128
   )
   params = jax.jit(lambda key: encoder.init(key, config))(jax.random.key(0))

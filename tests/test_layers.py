@@ -14,8 +14,11 @@ LAYERS = {
   "__init__": -1,
   "errors": -1,
   "resources": -1,
+  "vocabulary": -1,
   # arrays only
   "encoder": 0,
+  "encoder_config": 0,
+  "heads": 0,
   "objectives": 0,
   "negatives": 0,
   "optimizer": 0,

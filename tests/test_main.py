@@ -21,11 +21,11 @@ from infoxlm_jax.metrics import read_metrics
 QUICKSTART = "--gin_file=gin/quickstart.gin"
 # A model that compiles fast; everything else is the quickstart's.
 SMALL = (
-  "--gin.encoder.EncoderConfig.num_layers=2",
-  "--gin.encoder.EncoderConfig.unroll=1",
-  "--gin.encoder.EncoderConfig.hidden_size=16",
-  "--gin.encoder.EncoderConfig.num_heads=2",
-  "--gin.encoder.EncoderConfig.ffn_size=32",
+  "--gin.encoder_config.EncoderConfig.num_layers=2",
+  "--gin.encoder_config.EncoderConfig.unroll=1",
+  "--gin.encoder_config.EncoderConfig.hidden_size=16",
+  "--gin.encoder_config.EncoderConfig.num_heads=2",
+  "--gin.encoder_config.EncoderConfig.ffn_size=32",
   "--gin.train.pretrain.eval_batches=1",
   "--gin.train.pretrain.log_every=1",
 )

@@ -7,8 +7,10 @@ import oracle
 import pytest
 
 from infoxlm_jax.objectives import masking
+from infoxlm_jax.vocabulary import Ids
 
 VOCAB = 1000
+IDS = Ids(mask=VOCAB - 1, size=VOCAB)
 
 
 def _rows(lengths, width, groups=1):
@@ -40,7 +42,7 @@ def _keys(count, seed=0):
 def many():
   """One row of items of 7, 22, 62 and 30 tokens, masked 3000 times."""
   rows = _rows([[7, 22, 62, 30]], 128, groups=3000)
-  return rows, np.asarray(_select(_keys(3000), rows, 0.15, True))
+  return rows, np.asarray(_select(_keys(3000), rows, 0.15))
 
 
 def test_count_of_each_item_is_floor_of_p_length_plus_u(many):
@@ -79,11 +81,11 @@ def test_counts_are_the_released_codes():
 
 def test_specials_can_be_spared():
   rows = _rows([[7, 22, 62, 30]], 128, groups=200)
-  drawn = np.asarray(_select(_keys(200), rows, 0.5, False))
+  drawn = np.asarray(_select(_keys(200), rows, 0.5, IDS.special))
   special = rows["tokens"] < 4
   assert drawn.any()
   assert not drawn[special].any()
-  with_specials = np.asarray(_select(_keys(200), rows, 0.5, True))
+  with_specials = np.asarray(_select(_keys(200), rows, 0.5))
   assert with_specials[special & (rows["segments"] > 0)].any()
 
 
@@ -91,9 +93,7 @@ def test_replacement_is_80_10_10():
   tokens = np.full((8, 100, 128), 500, np.int32)
   selected = np.ones_like(tokens, bool)
   out = np.asarray(
-    jax.jit(masking.corrupt, static_argnums=3)(
-      _keys(8), tokens, selected, VOCAB
-    )
+    jax.jit(masking.corrupt, static_argnums=3)(_keys(8), tokens, selected, IDS)
   )
   count = out.size
   masked, kept = (out == VOCAB - 1).mean(), (out == 500).mean()
@@ -111,11 +111,26 @@ def test_replacement_is_80_10_10():
   assert random.mean() == pytest.approx((4 + VOCAB - 2) / 2, rel=0.02)
 
 
+def test_random_ids_step_over_special_ids_in_between():
+  """As BERT has them: <pad> first, the others somewhere inside."""
+  ids = Ids(bos=6, pad=0, eos=7, unk=5, mask=9, size=12)
+  tokens = np.full((8, 50, 64), 3, np.int32)
+  out = np.asarray(
+    jax.jit(masking.corrupt, static_argnums=3)(
+      _keys(8), tokens, np.ones_like(tokens, bool), ids
+    )
+  )
+  found, counts = np.unique(out[(out != 3) & (out != 9)], return_counts=True)
+  assert found.tolist() == [1, 2, 4, 8, 10, 11]
+  np.testing.assert_allclose(counts / counts.sum(), 1 / 6, atol=0.02)
+  assert (out == 9).mean() == pytest.approx(0.8, abs=0.02)
+
+
 def test_unselected_tokens_stay():
   tokens = np.arange(2 * 3 * 8, dtype=np.int32).reshape(2, 3, 8) + 10
   selected = np.zeros_like(tokens, bool)
   selected[0, 1, 3] = True
-  out = np.asarray(masking.corrupt(_keys(2), tokens, selected, VOCAB))
+  out = np.asarray(masking.corrupt(_keys(2), tokens, selected, IDS))
   np.testing.assert_array_equal(out[~selected], tokens[~selected])
 
 
@@ -131,7 +146,7 @@ def test_slots_list_positions_and_count_what_has_no_room():
 
 def test_default_slots_are_rarely_too_few():
   rows = _rows([[5] * 25, [125], [20] * 6], 128, groups=300)
-  drawn = _select(_keys(300), rows, 0.15, True)
+  drawn = _select(_keys(300), rows, 0.15)
   slots = masking.slots(drawn, masking.default_slots(0.15, 128))
   assert masking.default_slots(0.15, 128) == 32
   assert int(slots.overflow) <= 5
@@ -140,7 +155,7 @@ def test_default_slots_are_rarely_too_few():
 def test_a_group_draws_the_same_alone():
   rows = _rows([[7, 22]], 32, groups=4)
   keys = _keys(4)
-  together = _select(keys, rows, 0.3, True)
-  alone = _select(keys[2:3], {k: v[2:3] for k, v in rows.items()}, 0.3, True)
+  together = _select(keys, rows, 0.3)
+  alone = _select(keys[2:3], {k: v[2:3] for k, v in rows.items()}, 0.3)
   np.testing.assert_array_equal(together[2], alone[0])
   assert np.asarray(together[0] != together[1]).any()

@@ -21,7 +21,7 @@ from small_run import STEPS, options
 
 from infoxlm_jax import train
 from infoxlm_jax.data import streams
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.metrics import read_metrics
 from infoxlm_jax.signals import EXIT_TERMINATED, Stopped

@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.errors import InputError
-
-BOS, PAD, EOS = Tokenizer.bos_id, Tokenizer.pad_id, Tokenizer.eos_id
+from infoxlm_jax.vocabulary import Ids
 
 # The shortest thing an item may become: its first and its last token.
 MIN_LENGTH = 2
@@ -23,10 +21,10 @@ class Packed(NamedTuple):
 
 
 def join(
-  items: Sequence[tuple[np.ndarray, ...]], max_side: int
+  items: Sequence[tuple[np.ndarray, ...]], max_side: int, ids: Ids
 ) -> tuple[list[np.ndarray], list[int]]:
   """`<s> s1 </s> s2 </s>` of each item, and its length before any cut."""
-  bos, eos = np.array([BOS], np.int32), np.array([EOS], np.int32)
+  bos, eos = np.array([ids.bos], np.int32), np.array([ids.eos], np.int32)
   joined, full = [], []
   for sentences in items:
     parts = [bos]
@@ -43,6 +41,7 @@ def place(
   rows: int,
   row_length: int,
   padded: bool,
+  ids: Ids,
   stats: dict[str, int],
 ) -> dict[str, np.ndarray]:
   """The arrays of a group, as data/streams.py describes them.
@@ -53,6 +52,7 @@ def place(
     rows: rows of the group.
     row_length: tokens a row holds.
     padded: item n goes to row n, instead of packing.
+    ids: of the tokenizer; `</s>` and padding are used.
     stats: what is added to: tokens, slots, truncated_items, cut_tokens.
 
   Raises:
@@ -64,7 +64,7 @@ def place(
     packed = Packed(np.arange(len(items)), np.zeros_like(lengths), kept_all)
   else:
     packed = pack(lengths, rows, row_length)
-  tokens = np.full((rows, row_length), PAD, np.int32)
+  tokens = np.full((rows, row_length), ids.pad, np.int32)
   segments = np.zeros((rows, row_length), np.int32)
   positions = np.zeros((rows, row_length), np.int32)
   count_up = np.arange(row_length, dtype=np.int32)
@@ -75,7 +75,7 @@ def place(
     end = start + kept
     tokens[row, start:end] = item[:kept]
     if kept < len(item):
-      tokens[row, end - 1] = EOS
+      tokens[row, end - 1] = ids.eos
     segments[row, start:end] = number
     positions[row, start:end] = count_up[:kept]
   cut = np.asarray(full, np.int64) - packed.kept

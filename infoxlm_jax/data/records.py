@@ -23,6 +23,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.vocabulary import Ids
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -218,6 +219,12 @@ class Store:
   def manifest_sha256(self) -> str:
     """Hash of manifest.json, which holds every shard's: names the data."""
     return _sha256(self.folder / MANIFEST)
+
+  @property
+  def ids(self) -> Ids:
+    """The special ids of the tokenizer that the records were made with."""
+    count = self.manifest.vocab_size
+    return Ids(mask=count - 1, size=count)
 
   @property
   def languages(self) -> list[str]:

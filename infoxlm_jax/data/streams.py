@@ -26,6 +26,7 @@ from infoxlm_jax.data.stream_checks import (
   wanted_languages,
 )
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.vocabulary import Ids
 
 STATS = ("items", "tokens", "slots", "truncated_items", "cut_tokens")
 
@@ -95,7 +96,8 @@ class TextStream:
         blocks[at] = block
     stats = dict.fromkeys(STATS, 0)
     stats["items"] = len(blocks)
-    return _placed(self, blocks, [len(b) for b in blocks], groups, stats), stats
+    full = [len(block) for block in blocks]
+    return _placed(self, blocks, full, groups, store.ids, stats), stats
 
   def epochs(self, store: Store, seed: int, position: int) -> dict[str, float]:
     """See Stream."""
@@ -147,8 +149,9 @@ class PairStream:
     items, full = join(
       [(b, a) if s else (a, b) for (a, b), s in zip(sides, swap, strict=True)],
       self.max_side,
+      store.ids,
     )
-    return _placed(self, items, full, groups, stats), stats
+    return _placed(self, items, full, groups, store.ids, stats), stats
 
   def epochs(self, store: Store, seed: int, position: int) -> dict[str, float]:
     """See Stream."""
@@ -208,8 +211,8 @@ class ContrastStream:
     arrays: Arrays = {"items": draws.source.astype(np.int32)}
     sides = self._sides(store, seed, numbers, pairs, draws)
     for name, sentences in zip(("query", "key"), sides, strict=True):
-      items, full = join(sentences, self.max_side)
-      arrays[name] = _placed(self, items, full, groups, stats)
+      items, full = join(sentences, self.max_side, store.ids)
+      arrays[name] = _placed(self, items, full, groups, store.ids, stats)
     return arrays, stats
 
   def epochs(self, store: Store, seed: int, position: int) -> dict[str, float]:
@@ -314,10 +317,11 @@ def _placed(
   items: Sequence[np.ndarray],
   full: Sequence[int],
   groups: int,
+  ids: Ids,
   stats: Stats,
 ) -> Arrays:
   rows = stream.rows // groups
-  return place(items, full, rows, stream.row_length, stream.padded, stats)
+  return place(items, full, rows, stream.row_length, stream.padded, ids, stats)
 
 
 def _numbers(

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import Tokenizer
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.evaluation import heldout
 from infoxlm_jax.evaluation.embed import make_embed
 from infoxlm_jax.evaluation.heldout import Scored

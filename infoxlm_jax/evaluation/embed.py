@@ -11,9 +11,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax import encoder, partitioning
-from infoxlm_jax.encoder import EncoderConfig
-from infoxlm_jax.objectives.contrast import members, pool
-from infoxlm_jax.objectives.masking import NUM_SPECIAL
+from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.objectives.contrast import framing, members, pool
 
 Embed = Callable[[Any, Sequence[np.ndarray]], np.ndarray]
 _Group = list[tuple[int, np.ndarray, int, int]]  # number, ids, row, offset
@@ -50,7 +49,7 @@ def make_embed(
     out_shardings=replicated,
   )
   def vectors(params: Any, rows: Any) -> jax.Array:
-    rows = dict(rows, special=rows["tokens"] < NUM_SPECIAL)
+    rows = dict(rows, framing=framing(rows["tokens"], model.ids))
 
     # All poolings in one product, its matrix made once for all layers.
     each = [members(rows, items, pooling) for pooling in poolings]

@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.objectives import masking
 from infoxlm_jax.objectives.info_nce import info_nce, unit
 from infoxlm_jax.objectives.objective import Context, LossSum, Rows, Sums
+from infoxlm_jax.vocabulary import Ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,16 +99,19 @@ class Contrast:
       side_rows = dict(rows[side])
       tokens = side_rows["tokens"]
       # Pooling goes by what a token is, not by what masking made of it.
-      side_rows["special"] = tokens < masking.NUM_SPECIAL
+      side_rows["framing"] = framing(tokens, model.ids)
       if self.mask_prob:
         keys = jax.vmap(
           lambda key, i=i: jax.random.split(jax.random.fold_in(key, i))
         )(keys_G)
         drawn = masking.select(
-          keys[:, 0], side_rows, self.mask_prob, self.mask_specials
+          keys[:, 0],
+          side_rows,
+          self.mask_prob,
+          () if self.mask_specials else model.ids.special,
         )
         side_rows["tokens"] = masking.corrupt(
-          keys[:, 1], tokens, drawn, model.vocab_size
+          keys[:, 1], tokens, drawn, model.ids
         )
       sides[side] = side_rows
     sides["items"] = rows["items"]
@@ -166,11 +170,16 @@ class Contrast:
     return unit(z) if self.normalize else z
 
 
+def framing(tokens: jax.Array, ids: Ids) -> jax.Array:
+  """Where <s>, </s> and padding stand, which "mean" leaves out: bool."""
+  return (tokens == ids.bos) | (tokens == ids.eos) | (tokens == ids.pad)
+
+
 def members(rows: Any, num_items: int, pooling: str) -> jax.Array:
   """Which tokens an item's vector is the mean of: 0 or 1, [G, n, R, T].
 
   Args:
-    rows: "segments", "positions" and "special" (<s>, </s> and padding, before
+    rows: "segments", "positions" and "framing" (of the tokens before
       masking), [G, R, T].
     num_items: n.
     pooling: see Contrast.
@@ -179,7 +188,7 @@ def members(rows: Any, num_items: int, pooling: str) -> jax.Array:
   if pooling == "first":
     counts_GRT = rows["positions"] == 0
   elif pooling == "mean":
-    counts_GRT = ~rows["special"]
+    counts_GRT = ~rows["framing"]
   elif pooling == "mean_all":
     counts_GRT = jnp.ones_like(segments_GRT, bool)
   else:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from infoxlm_jax import encoder
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.objectives import masking
 from infoxlm_jax.objectives.objective import Context, LossSum, Rows
 
@@ -64,14 +64,17 @@ class MaskedLM:
       )
       select_keys, corrupt_keys = _split(keys_G)
       drawn = masking.select(
-        select_keys, rows, self.mask_prob, self.mask_specials
+        select_keys,
+        rows,
+        self.mask_prob,
+        () if self.mask_specials else model.ids.special,
       )
       slots = masking.slots(drawn, num_slots)
       tokens = masking.corrupt(
         corrupt_keys,
         rows["tokens"],
         masking.within_budget(drawn, num_slots),
-        model.vocab_size,
+        model.ids,
       )
     target = jnp.take_along_axis(targets, slots.place, axis=-1)
     rows = {k: v for k, v in rows.items() if k != "targets"}

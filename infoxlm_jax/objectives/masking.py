@@ -7,12 +7,13 @@ becomes <mask> (80 %), a random ordinary token (10 %) or stays (10 %).
 Letters: G groups, R rows of a group, T tokens of a row, P mask slots of a row.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-NUM_SPECIAL = 4  # <s> <pad> </s> <unk>: never drawn as a random replacement
+from infoxlm_jax.vocabulary import Ids
 
 
 class Slots(NamedTuple):
@@ -27,7 +28,7 @@ def select(
   keys_G: jax.Array,
   rows: dict[str, jax.Array],
   prob: float,
-  specials: bool = True,
+  spared: Sequence[int] = (),
 ) -> jax.Array:
   """Draws the positions to mask: bool [G, R, T].
 
@@ -36,11 +37,12 @@ def select(
       how groups are spread over devices.
     rows: tokens, segments, positions [G, R, T].
     prob: share of each item's tokens.
-    specials: whether <s> and </s> may be masked (the released code: yes).
+    spared: ids that are never masked (the released code spares none, not
+      even <s> and </s>).
   """
   return jax.vmap(
     lambda key, tokens, segments, positions: _select_group(
-      key, tokens, segments, positions, prob, specials
+      key, tokens, segments, positions, prob, spared
     )
   )(keys_G, rows["tokens"], rows["segments"], rows["positions"])
 
@@ -51,13 +53,13 @@ def _select_group(
   segments_RT: jax.Array,
   positions_RT: jax.Array,
   prob: float,
-  specials: bool,
+  spared: Sequence[int],
 ) -> jax.Array:
   score_key, count_key = jax.random.split(key)
   score_RT = jax.random.uniform(score_key, tokens_RT.shape)
   eligible_RT = segments_RT > 0
-  if not specials:
-    eligible_RT &= tokens_RT >= NUM_SPECIAL
+  for spared_id in spared:
+    eligible_RT &= tokens_RT != spared_id
   # Rank of each token's score among the eligible tokens of its own item, by
   # comparing all pairs of the row: no sort, no scatter, any packing.
   same_RTT = segments_RT[:, :, None] == segments_RT[:, None, :]
@@ -75,25 +77,25 @@ def _select_group(
 
 
 def corrupt(
-  keys_G: jax.Array, tokens: jax.Array, selected: jax.Array, vocab_size: int
+  keys_G: jax.Array, tokens: jax.Array, selected: jax.Array, ids: Ids
 ) -> jax.Array:
   """Replaces selected tokens [G, R, T]: 80 % <mask>, 10 % random, 10 % kept.
 
-  Random tokens are uniform over the ordinary ids (not the first four, not
-  <mask>, which is the last id).
+  Random tokens are uniform over the ordinary ids, those that are not special.
   """
 
   def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     how_key, what_key = jax.random.split(key)
     how = jax.random.uniform(how_key, tokens.shape[1:])
-    what = jax.random.randint(
-      what_key, tokens.shape[1:], NUM_SPECIAL, vocab_size - 1
-    )
+    num_ordinary = ids.size - len(ids.special)
+    what = jax.random.randint(what_key, tokens.shape[1:], 0, num_ordinary)
+    for special in ids.special:  # in rising order: step over each
+      what += what >= special
     return how, what
 
   how, random_tokens = jax.vmap(draw)(keys_G)
   replaced = jnp.where(
-    how < 0.8, vocab_size - 1, jnp.where(how < 0.9, random_tokens, tokens)
+    how < 0.8, ids.mask, jnp.where(how < 0.9, random_tokens, tokens)
   )
   return jnp.where(selected, replaced, tokens)
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.negatives import Queue
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, weight)

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from infoxlm_jax.encoder import EncoderConfig
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 
 _FAMILY = ("xlm-roberta", "roberta", "camembert")

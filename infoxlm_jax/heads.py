@@ -1,0 +1,58 @@
+"""Heads on top of the encoder, as Hugging Face's models have them.
+
+Parameters are plain dicts; a linear map is {"kernel": [in, out], "bias":
+[out]}. The masked-LM head is encoder.lm_logits. Letters: B items, T tokens,
+D hidden size.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Params = Mapping[str, Any]
+
+
+def pooled(head: Params, hidden_BTD: jax.Array) -> jax.Array:
+  """BERT's pooler [B, D]: tanh of a linear map of the first token's vector.
+
+  Args:
+    head: heads["pooler"].
+    hidden_BTD: last hidden states, one item a row.
+  """
+  return jnp.tanh(_linear(head, hidden_BTD[:, 0]))
+
+
+def next_sentence_logits(head: Params, pooled_BD: jax.Array) -> jax.Array:
+  """BERT's [B, 2]: class 0 is "the second sentence follows the first"."""
+  return _linear(head, pooled_BD)
+
+
+def classification_logits(head: Params, hidden_BTD: jax.Array) -> jax.Array:
+  """Classes of whole items [B, classes], from the first token.
+
+  Args:
+    head: heads["classification"]: {"dense", "out"} for XLM-R's two-layer head
+      (linear, tanh, linear).
+    hidden_BTD: last hidden states, one item a row.
+  """
+  x_BD = jnp.tanh(_linear(head["dense"], hidden_BTD[:, 0]))
+  return _linear(head["out"], x_BD)
+
+
+def token_logits(head: Params, hidden_BTD: jax.Array) -> jax.Array:
+  """Classes of every token [B, T, classes]; heads["token_classification"]."""
+  return _linear(head, hidden_BTD)
+
+
+def span_logits(
+  head: Params, hidden_BTD: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Start and end of an answer, [B, T] each; heads["question_answering"]."""
+  logits_BT2 = _linear(head, hidden_BTD)
+  return logits_BT2[..., 0], logits_BT2[..., 1]
+
+
+def _linear(head: Params, x: jax.Array) -> jax.Array:
+  return x @ head["kernel"] + head["bias"]
