@@ -58,9 +58,11 @@ ONLY = {
   "gin": {"configuration"},
   "argparse": {"main"},
   "grain": {"data.loader"},
-  "tensorflow": {"data.sources"},
-  "tensorflow_datasets": {"data.sources"},
-  "seqio": {"data.sources"},
+  "defusedxml": {"data.tmx"},
+  "zstandard": {"data.files"},
+  "tensorflow": {"data.tasks"},
+  "tensorflow_datasets": {"data.tasks"},
+  "seqio": {"data.tasks"},
 }
 MODULES = sorted(
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
