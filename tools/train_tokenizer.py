@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from infoxlm_jax.data.files import LANGUAGE, read_lines
 from infoxlm_jax.data.order import mix, permute
 from infoxlm_jax.data.tables import read_table
-from infoxlm_jax.data.tokenizer import Tokenizer
+from infoxlm_jax.data.tokenizer import Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
 
 
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
-  tokenizer = Tokenizer(model, str(args.output))
+  tokenizer = load_tokenizer(args.output)
   print(report(tokenizer, sentences))
   print(f"{args.output}: {tokenizer.vocab_size} ids, {tokenizer.sha256}")
   return 0
