@@ -27,15 +27,16 @@ def fill(lengths: Sequence[int], room: int) -> tuple[np.ndarray, int]:
   open_blocks: list[list[int]] = []  # [room left, number], fullest first
   count = 0
   for length in lengths:
-    for place, block in enumerate(open_blocks):
-      if block[0] >= length:
-        break
-    else:
-      if len(open_blocks) == OPEN_BLOCKS:
+    place = 0
+    while place < len(open_blocks) and open_blocks[place][0] < length:
+      place += 1
+    if place == len(open_blocks):
+      if place == OPEN_BLOCKS:
         del open_blocks[0]
-      place, block = len(open_blocks), [room, count]
-      open_blocks.append(block)
+        place -= 1
+      open_blocks.append([room, count])
       count += 1
+    block = open_blocks[place]
     block_of.append(block[1])
     block[0] -= length
     while place and open_blocks[place - 1][0] > block[0]:
@@ -62,7 +63,9 @@ def cut(
     sentence, and its length; int64 [pieces] each.
   """
   lengths = lengths.astype(np.int64)
-  count = np.maximum(-(-lengths // limit), 1) if split else np.ones_like(lengths)
+  count = (
+    np.maximum(-(-lengths // limit), 1) if split else np.ones_like(lengths)
+  )
   sentence = np.repeat(np.arange(len(lengths)), count)
   first = np.cumsum(count) - count
   start = (np.arange(len(sentence)) - first[sentence]) * limit
