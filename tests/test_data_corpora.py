@@ -225,6 +225,11 @@ def test_moses(folder):
   assert Moses("o/train", ("de", "en")).size("train") == 4
   fails(Moses("o/train"), "no two files o/train.en and .*set languages")
   fails(Moses("o/train", ("de", "it")), "o/train.it is missing: there is")
+  write({"o/train.en.gz": "a\n"})
+  fails(
+    Moses("o/train", ("de", "en")),
+    "o/train.en and o/train.en.gz: which one",
+  )
   fails(Moses("o/none.en-fr"), "no two files o/none.en-fr.en")
 
 

@@ -36,7 +36,7 @@ _BUFFER = 1 << 20
 # A small piece of a compressed file cannot become very large.
 _PIECE = 8 << 10
 _PACKED = (".gz", ".xz", ".zst")
-_ENDINGS = (".txt", ".jsonl", ".json", ".tsv", ".tmx", ".text")
+_ENDINGS = (".txt", ".text", ".jsonl", ".ndjson", ".json", ".tsv", ".tmx")
 
 _DAMAGE = (
   EOFError,
@@ -131,17 +131,20 @@ def plain_size(paths: Sequence[Path]) -> int | None:
   return sum(path.stat().st_size for path in paths)
 
 
+def plain_name(path: PurePath) -> str:
+  """A file's name as it is unpacked: without .gz, .xz or .zst."""
+  packed = path.suffix in _PACKED
+  return path.name.removesuffix(path.suffix) if packed else path.name
+
+
 def stem(path: PurePath) -> str:
-  """A file's name without endings such as .gz, .txt or .jsonl.
+  """A file's name without endings such as .txt or .jsonl.gz.
 
   >>> stem(PurePath("corpora/wiki.de.txt.gz"))
   'wiki.de'
   """
-  name = path.name
-  for endings in (_PACKED, _ENDINGS):
-    for ending in endings:
-      name = name.removesuffix(ending)
-  return name
+  name = PurePath(plain_name(path))
+  return name.stem if name.suffix in _ENDINGS else name.name
 
 
 def language_of(path: Path) -> str:

@@ -38,13 +38,13 @@ def find_pairs(
   """
   found: dict[Files, tuple[str, str]] = {}
   for pattern in split_patterns(patterns):
-    sides: dict[str, dict[str, Path]] = {}  # X -> language -> file
+    sides: dict[str, dict[str, list[Path]]] = {}  # X -> language -> files
     plain = os.path.normpath(pattern)
     for path in matches(f"{pattern}.*"):
       name, _, language = str(path.with_name(stem(path))).rpartition(".")
       name = os.path.normpath(name)
       if name == plain or fnmatch.fnmatchcase(name, plain):
-        sides.setdefault(name, {}).setdefault(language, path)
+        sides.setdefault(name, {}).setdefault(language, []).append(path)
     here = _complete(sides, languages)
     if not here:
       a, b = languages or ("en", "fr")
@@ -81,7 +81,7 @@ def read_pairs(files: Files) -> Iterator[tuple[str, str]]:
 
 
 def _complete(
-  sides: dict[str, dict[str, Path]], languages: Sequence[str] | None
+  sides: dict[str, dict[str, list[Path]]], languages: Sequence[str] | None
 ) -> dict[Files, tuple[str, str]]:
   """The pairs among files by name and language."""
   found = {}
@@ -90,15 +90,18 @@ def _complete(
     wanted = tuple(languages) if languages else named
     if wanted is None or (named and set(named) != set(wanted)):
       continue
-    a, b = wanted
-    have = [sides[name].get(language) for language in (a, b)]
-    if have[0] and have[1]:
-      found[have[0], have[1]] = (a, b)
-    elif have[0] or have[1]:
-      there, missing = (a, b) if have[0] else (b, a)
+    a, b = (sides[name].get(language, []) for language in wanted)
+    if more := next((side for side in (a, b) if len(side) > 1), None):
       raise InputError(
-        f"{name}.{missing} is missing: there is {sides[name][there]}. A Moses"
-        " pair is two files, one a language."
+        f"{' and '.join(map(str, more))}: which one? Both are one side of the"
+        " same pair; remove one."
+      )
+    if a and b:
+      found[a[0], b[0]] = (wanted[0], wanted[1])
+    elif a or b:
+      raise InputError(
+        f"{name}.{wanted[1] if a else wanted[0]} is missing: there is"
+        f" {(a or b)[0]}. A Moses pair is two files, one a language."
       )
   return found
 

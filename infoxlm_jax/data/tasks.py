@@ -134,7 +134,7 @@ def _read(task: Any, split: str) -> Iterator[dict[str, Any]]:
   _raised.clear()
   try:
     for batch in dataset.ragged_batch(_BATCH).as_numpy_iterator():
-      columns = [_column(batch[name]) for name in names]
+      columns = [_column(batch[name], task.name) for name in names]
       for values in zip(*columns, strict=True):
         yield dict(zip(names, values, strict=True))
   except tf.errors.OpError:
@@ -143,11 +143,18 @@ def _read(task: Any, split: str) -> Iterator[dict[str, Any]]:
     raise
 
 
-def _column(values: Any) -> list[Any]:
+def _column(values: Any, task: str) -> list[Any]:
   """Strings as str, ids as arrays."""
-  if values.dtype == object:
-    return [value.decode() for value in values.tolist()]
-  return list(values)
+  found = list(values)
+  if not isinstance(found[0], bytes):
+    return found
+  try:
+    return [value.decode() for value in found]
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f"task {task!r}: an example with {error.object[:40]!r} is not UTF-8."
+      " Convert the set, or register it with a step that does."
+    ) from None
 
 
 def add(name: str, corpus: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.data.files import check_language, read_lines
+from infoxlm_jax.data.files import check_language, plain_name, read_lines
 from infoxlm_jax.errors import InputError
 
 
@@ -14,9 +14,7 @@ def is_jsonl(path: Path, format: str | None) -> bool:
   """Whether a file holds JSON lines; where `format` is None, by its name."""
   if format is not None:
     return format == "jsonl"
-  return any(
-    suffix in (".jsonl", ".json", ".ndjson") for suffix in path.suffixes
-  )
+  return plain_name(path).endswith((".jsonl", ".ndjson", ".json"))
 
 
 def read_json_lines(
