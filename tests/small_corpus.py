@@ -63,6 +63,33 @@ class Verses:
           }
 
 
+@dataclasses.dataclass(frozen=True)
+class ListCorpus:
+  """A corpus of literal examples, which has one split."""
+
+  kind: str
+  rows: tuple[dict[str, Any], ...]
+  name: str = "list"
+
+  def splits(self) -> Sequence[str]:
+    return ("train",)
+
+  def fingerprint(self, split: str) -> dict[str, Any]:
+    return {"rows": len(self.rows)}
+
+  def examples(self, split: str) -> Iterator[dict[str, Any]]:
+    return iter(self.rows)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+  """All files of a folder and what is in them."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }
+
+
 OPTIONS: dict[str, Any] = {
   "tokenizer": TOKENIZER,
   "row_length": ROW_LENGTH,

@@ -85,8 +85,8 @@ def cut_chunks(
         column.append(example[feature])
     except KeyError as error:
       raise InputError(
-        f"{name}: example {first + len(columns[0])} has no {error}: corpora of "
-        f"kind {kind!r} give {', '.join(features)}; found "
+        f"{name}: example {first + len(columns[-1]) + 1} has no {error}: "
+        f"corpora of kind {kind!r} give {', '.join(features)}; found "
         f"{', '.join(example)}."
       ) from error
     for column in columns[:count]:
@@ -199,8 +199,8 @@ def _encode(
     if ids.size and not 0 <= ids.min() <= ids.max() < model.vocab_size:
       wrong = int(ids[(ids < 0) | (ids >= model.vocab_size)][0])
       raise InputError(
-        f"{name}: among examples {chunk.first} to "
-        f"{chunk.first + len(side) - 1} stands the token id {wrong}, which is "
+        f"{name}: among examples {chunk.first + 1} to "
+        f"{chunk.first + len(side)} stands the token id {wrong}, which is "
         f"not among the tokenizer's {model.vocab_size}: give the tokenizer "
         "that the ids were made with."
       )
@@ -329,7 +329,7 @@ def _stop_at_long(
     return
   option = "on_long_side" if pairs else "on_long"
   raise InputError(
-    f"{name}: example {chunk.first + int(long[0])} has "
+    f"{name}: example {chunk.first + int(long[0]) + 1} has "
     f"{int(lengths[long[0]].max())} tokens, {limit} fit. Shorten it, or set "
     f"Cleaning.{option} to another policy than 'error'."
   )

@@ -43,6 +43,7 @@ from infoxlm_jax.signals import EXIT_TERMINATED, Stopped
 STORES = {"train": "train", "dev": "validation"}
 RETRIEVAL = {"dev": "validation", "test": "test"}
 
+REPORT = "report.md"
 _CLEANING = Cleaning()
 
 
@@ -225,7 +226,7 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> None:
       plan.output / "dev", plan.tokenizer, plan.output / "retrieval"
     )
   report = prepare_report.markdown(manifests)
-  (plan.output / "report.md").write_text(report, "utf-8")
+  (plan.output / REPORT).write_text(report, "utf-8")
   text = json.dumps(plan.request, indent=1, ensure_ascii=False) + "\n"
   (plan.output / work_folder.REQUEST).write_text(text, "utf-8")
 

@@ -101,20 +101,24 @@ def _counts(marks: np.ndarray, ends: np.ndarray) -> np.ndarray:
 @functools.cache
 def _letters(scripts: tuple[str, ...]) -> np.ndarray:
   """Which code points are letters of these scripts, bool [code points]."""
+  marks = np.zeros(_CODE_POINTS, bool)
+  text = _all_letters()
+  codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
   named = "".join(rf"\p{{Script={script}}}" for script in scripts)
-  return _marked(rf"[\p{{L}}&&[{named}]]")
+  for match in regex.finditer(f"[{named}]+", text):
+    marks[codes[match.start() : match.end()]] = True
+  return marks
 
 
 @functools.cache
 def _other_letters(scripts: tuple[str, ...]) -> np.ndarray:
-  neutral = _marked(r"[\p{L}&&[\p{Script=Common}\p{Script=Inherited}]]")
-  return _marked(r"\p{L}") & ~neutral & ~_letters(scripts)
+  marks = np.zeros(_CODE_POINTS, bool)
+  marks[np.frombuffer(_all_letters().encode("utf-32-le"), "<u4")] = True
+  return marks & ~_letters(("Common", "Inherited")) & ~_letters(scripts)
 
 
 @functools.cache
-def _marked(pattern: str) -> np.ndarray:
-  marks = np.zeros(_CODE_POINTS, bool)
-  text = "".join(map(chr, range(_CODE_POINTS)))
-  for match in regex.finditer(f"{pattern}+", text, regex.V1):
-    marks[match.start() : match.end()] = True
-  return marks
+def _all_letters() -> str:
+  surrogates = range(0xD800, 0xE000)
+  every = (chr(i) for i in range(_CODE_POINTS) if i not in surrogates)
+  return "".join(regex.findall(r"\p{L}+", "".join(every)))

@@ -121,7 +121,9 @@ def write_stores(
   for store, found in chunks.items():
     passes = _find_duplicates(plan, store, found, pool, progress)
     made[store] = _make_records(plan, found, passes, store, pool, progress)
-    if found and not any(g["size"] for f in made[store] for g in f.groups):
+    if parts[store] and not any(
+      g["size"] for f in made[store] for g in f.groups
+    ):
       raise InputError(
         f"split {plan.request['stores'][store]!r} of "
         f"{', '.join(p.corpus.name for p in parts[store])} gives no sentence."
@@ -193,13 +195,13 @@ def _read(
             plan.cleaning,
             plan.folder / "tokenizer",
           )
-        ends[part] = total
+        ends[part.folder] = total
 
-    ends: dict[_Part, int] = {}
+    ends: dict[Path, int] = {}
     for result in pool.run(make_chunk, tasks()):
       count(result)
-  for part, total in ends.items():
-    write_json(part.folder / "read.json", {"chunks": total})
+  for folder, total in ends.items():
+    write_json(folder / "read.json", {"chunks": total})
   return [
     (part, _chunk_path(part, number))
     for part in parts
