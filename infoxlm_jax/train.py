@@ -22,9 +22,11 @@ from infoxlm_jax import (
 from infoxlm_jax import state as train_state
 from infoxlm_jax.checkpoint import Checkpoints
 from infoxlm_jax.checkpoint_files import Position, describe_model
+from infoxlm_jax.data import fitting
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import health, results
 from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
 from infoxlm_jax.evaluation.heldout import SPLITS
@@ -80,7 +82,7 @@ def pretrain(
     model: shapes of the encoder; its vocabulary must be the tokenizer's.
     objectives: what is trained, by name.
     streams: what the objectives read, by name. One that no objective reads
-      is left out.
+      is left out. Rows of None are chosen from the prepared data.
     optimizer: built with `learning_rate`.
     learning_rate: rate of update n + 1 as a function of n.
     steps: updates of the whole run.
@@ -143,6 +145,7 @@ def pretrain(
     )
 
   if dry_run:
+    streams = _fitted_for_dry_run(streams, data, groups)
     print(costs.describe(model, abstract, objectives, streams, devices))
     return
 
@@ -166,6 +169,10 @@ def pretrain(
   tokenizer = load_tokenizer(data_folder / TOKENIZER_FILE)
   checks.check_tokenizer(model, tokenizer)
   store = Store(data_folder / "train")
+  streams, fits = fitting.fit_all(streams, store, groups)
+  if is_main:
+    run_folder.write_rows(folder, streams, fits)
+    fitting.say(streams, fits)
   feed = Feed(streams, devices, groups, seed)
 
   checkpoints = Checkpoints(folder / "checkpoints", keep_latest, keep_best)
@@ -224,7 +231,8 @@ def pretrain(
 
     def scores(number: int, splits: Sequence[str]) -> Scores:
       found = evaluate(state, splits)
-      writer.write(number, evaluate.metrics)
+      epochs = feed.epochs(store, position.samples)
+      writer.write(number, evaluate.metrics | epochs)
       progress.say(f"update {number}: {in_words(evaluate.metrics)}")
       return found
 
@@ -284,6 +292,24 @@ def pretrain(
       "tokenizer_hash": tokenizer.sha256,
     }
     results.write(folder, facts, start, end, f"Report of {folder.name}")
+
+
+def _fitted_for_dry_run(
+  streams: Mapping[str, Any], data: str | None, groups: int
+) -> Mapping[str, Any]:
+  """The streams with rows, which may have to be chosen from DATA."""
+  waiting = [name for name, stream in streams.items() if stream.rows is None]
+  if not waiting:
+    return streams
+  if data is None:
+    raise InputError(
+      f"the streams {waiting} have rows = None, to be chosen from the prepared"
+      " data, and none are given: add --gin.DATA=FOLDER to this dry run"
+      " (prepare them first), or give the streams a number of rows"
+    )
+  fitted, fits = fitting.fit_all(streams, Store(Path(data) / "train"), groups)
+  fitting.say(fitted, fits)
+  return fitted
 
 
 def _lasting(objective: Any) -> str:
