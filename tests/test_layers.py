@@ -45,6 +45,7 @@ LAYERS = {
   # jobs
   "checks": 3,
   "evaluation": 3,
+  "inspection": 3,
   "train": 3,
   "training_log": 3,
   # entry
