@@ -19,7 +19,7 @@ from infoxlm_jax.data.stream_checks import check_options
 # Rows are to be filled to this. Above it first-fit begins to cut.
 TARGET_FILL = 0.95
 # More rows are taken until no larger part of the tokens is cut away.
-MAX_CUT = 1e-3
+MAX_CUT = 2e-3
 
 _SAMPLE = 4096  # items whose lengths are looked at
 _TRIALS = 16384  # items packed on trial

@@ -122,8 +122,7 @@ class TextStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    _, sides, stats = _build(self, store, seed, position, group, groups)
-    return sides[ONLY_SIDE], stats
+    return build_groups(self, store, seed, position, [group], groups)[0]
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
@@ -176,8 +175,7 @@ class PairStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    _, sides, stats = _build(self, store, seed, position, group, groups)
-    return sides[ONLY_SIDE], stats
+    return build_groups(self, store, seed, position, [group], groups)[0]
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
@@ -249,8 +247,7 @@ class ContrastStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    drawn, sides, stats = _build(self, store, seed, position, group, groups)
-    return {"items": drawn.source.astype(np.int32)} | sides, stats
+    return build_groups(self, store, seed, position, [group], groups)[0]
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
@@ -329,24 +326,39 @@ def _bits(hashes: np.ndarray) -> np.ndarray:
   return (hashes & np.uint64(15)).astype(np.int64)
 
 
-def _build(
-  stream: "TextStream | PairStream | ContrastStream",
+def build_groups(
+  stream: Stream,
   store: Store,
   seed: int,
   position: int,
-  group: int,
+  chosen: Sequence[int],
   groups: int,
-) -> tuple[Drawn, Arrays, Stats]:
+) -> list[tuple[Arrays, Stats]]:
+  """What `stream.build` gives for each of these groups, drawn at one time."""
   check_options(stream, groups)
-  numbers = item_numbers(stream, position, group, groups)
-  drawn = stream.draw(store, seed, numbers)
+  each = stream.batch // groups
+  numbers = [item_numbers(stream, position, g, groups) for g in chosen]
+  drawn = stream.draw(store, seed, np.concatenate(numbers))
+  return [
+    _built(stream, drawn, slice(n * each, (n + 1) * each), groups, store.ids)
+    for n in range(len(chosen))
+  ]
+
+
+def _built(
+  stream: Any, drawn: Drawn, own: slice, groups: int, ids: Ids
+) -> tuple[Arrays, Stats]:
   stats = dict.fromkeys(STATS, 0)
-  stats["items"] = len(numbers)
+  stats["items"] = own.stop - own.start
   sides = {
-    name: _placed(stream, side, groups, store.ids, stats)
+    name: _placed(
+      stream, Side(side.items[own], side.full[own]), groups, ids, stats
+    )
     for name, side in drawn.sides.items()
   }
-  return drawn, sides, stats
+  if ONLY_SIDE in sides:
+    return sides[ONLY_SIDE], stats
+  return {"items": drawn.source[own].astype(np.int32)} | sides, stats
 
 
 def _placed(

@@ -133,7 +133,9 @@ def plot(path: Path, parts: Mapping[str, Sequence[Corpus]]) -> Path:
       ax.grid(axis="y", visible=False)
       ax.set_xlabel("per cent")
       ax.set_title(name)
-      ax.legend(loc="lower right")
+      ax.margins(y=0.01)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
   return path
 
 
