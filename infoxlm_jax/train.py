@@ -24,7 +24,7 @@ from infoxlm_jax import state as train_state
 from infoxlm_jax.checkpoint import Checkpoints
 from infoxlm_jax.checkpoint_files import Position, describe_model, find_step
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
+from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.evaluation import health, results
 from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
@@ -192,7 +192,7 @@ def pretrain(
     on_start()
 
   data_folder = prepared_folder(folder, data, prepare)
-  tokenizer = load_tokenizer(data_folder / TOKENIZER_FILE)
+  tokenizer = load_tokenizer(data_folder)
   checks.check_tokenizer(model, tokenizer)
   store = Store(data_folder / "train")
   feed = Feed(streams, devices, groups, seed)
@@ -235,7 +235,7 @@ def pretrain(
   )
   files = {
     checkpoint_files.MODEL: describe_model(model, tokenizer, contrast),
-    TOKENIZER_FILE: Path(tokenizer.path).read_bytes(),
+    **tokenizer.files,
   }
   with (
     checkpoints,

@@ -60,9 +60,11 @@ ONLY = {
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "weights.torch_files"},
   "grain": {"data.loader"},
-  "tensorflow": {"data.sources"},
-  "tensorflow_datasets": {"data.sources"},
-  "seqio": {"data.sources"},
+  "defusedxml": {"data.tmx"},
+  "zstandard": {"data.files"},
+  "tensorflow": {"data.tasks"},
+  "tensorflow_datasets": {"data.tasks"},
+  "seqio": {"data.tasks"},
   "torch": {"weights.torch_files"},
 }
 MODULES = sorted(

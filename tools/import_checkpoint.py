@@ -14,23 +14,43 @@ takes INPUT itself.
 """
 
 import argparse
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoxlm_jax.errors import InputError, StorageError
 
-_TOKENIZERS = ("sentencepiece.bpe.model", "tokenizer.model")
+if TYPE_CHECKING:
+  from infoxlm_jax.data.tokenizer import Tokenizer
 
 
-def find_tokenizer(source: Path) -> Path | None:
-  """The tokenizer's file in a folder of weights, or beside a file of them."""
+def find_tokenizer(
+  source: Path, given: Path | None, described: Mapping[str, Any]
+) -> "Tokenizer | None":
+  """The tokenizer to add: the one that is given, or the one beside the weights.
+
+  Args:
+    source: folder or file of weights.
+    given: on the command line.
+    described: model.json, of our own checkpoint with a tokenizer already.
+  """
+  from infoxlm_jax.data.tokenizer import holds_tokenizer, load_tokenizer
+
+  if described["tokenizer_sha256"]:
+    if given is not None:
+      raise InputError(
+        f"{source}: is a checkpoint that has its tokenizer: leave out"
+        " --tokenizer"
+      )
+    return None
+  if given is not None:
+    return load_tokenizer(given)
   folder = source if source.is_dir() else source.parent
-  for name in _TOKENIZERS:
-    if (folder / name).is_file():
-      return folder / name
-  return None
+  return load_tokenizer(folder) if holds_tokenizer(folder) else None
 
 
 def convert(
@@ -38,32 +58,37 @@ def convert(
 ) -> None:
   """Writes the checkpoint and prints the report."""
   # Slow to import, and not needed for --help.
-  from infoxlm_jax import checkpoint, checkpoint_files
-  from infoxlm_jax.checkpoint_files import describe_model
-  from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
+  from infoxlm_jax import checkpoint
+  from infoxlm_jax.checkpoint_files import (
+    CHECKSUMS,
+    MODEL,
+    POSITION,
+    describe_model,
+    find_step,
+    read_step_files,
+  )
   from infoxlm_jax.weights.load import load_weights, with_ids
 
   if output.exists():
     raise InputError(f"{output} exists: move it away, or choose another name")
   config, params, report = load_weights(source, allow_pickle=allow_pickle)
-  files = {}
-  if (step := checkpoint_files.find_step(source)) is not None:
-    files = checkpoint_files.read_step_files(step)
-    for name in (checkpoint_files.CHECKSUMS, checkpoint_files.POSITION):
+  files = {MODEL: describe_model(config)}
+  if (step := find_step(source)) is not None:
+    # What our own checkpoint says of itself stays, and so does its tokenizer.
+    files = read_step_files(step)
+    for name in (CHECKSUMS, POSITION):
       files.pop(name, None)
-  place = tokenizer
-  if place is None and TOKENIZER_FILE not in files:
-    place = find_tokenizer(source)
-  if place is not None:
-    found = load_tokenizer(place)
+  found = find_tokenizer(source, tokenizer, json.loads(files[MODEL]))
+  if found is not None:
     config = with_ids(config, found, str(source))
-    files[TOKENIZER_FILE] = Path(found.path).read_bytes()
-    files[checkpoint_files.MODEL] = describe_model(config, found)
-  files.setdefault(checkpoint_files.MODEL, describe_model(config))
+    files |= {MODEL: describe_model(config, found), **found.files}
   print(report)
   checkpoint.write_params(output, params, files)
-  stored = "with" if TOKENIZER_FILE in files else "without"
-  print(f"{output}: {config.architecture}, {stored} a tokenizer")
+  stored = json.loads(files[MODEL])["tokenizer_sha256"]
+  print(
+    f"{output}: {config.architecture},"
+    f" {'with' if stored else 'without'} a tokenizer"
+  )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +103,8 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     "--tokenizer",
     type=Path,
-    help="the weights' tokenizer, stored with them; default: the one in INPUT",
+    help="file or folder of the weights' tokenizer, stored with them; default:"
+    " the one that stands beside them",
   )
   parser.add_argument(
     "--allow_pickle",

@@ -1,6 +1,6 @@
 """Tokenises corpora once and writes the records that training reads.
 
-    output/tokenizer.model          copy of the tokenizer's file
+    output/tokenizer.model          copy of the tokenizer's file or files
     output/train/, output/dev/      records and manifest.json (data/records.py)
     output/retrieval/{dev,test}.jsonl   {"id": ..., "en": ..., "fr": ...} a line
 
@@ -34,7 +34,12 @@ from infoxlm_jax.data.gather import (
   gather_text,
 )
 from infoxlm_jax.data.order import mix, permute
-from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
+from infoxlm_jax.data.tokenizer import (
+  Tokenizer,
+  holds_tokenizer,
+  load_tokenizer,
+  save_tokenizer,
+)
 from infoxlm_jax.errors import InputError, StorageError
 
 # Split names of the tasks: for the records, and for the retrieval files.
@@ -70,7 +75,7 @@ def prepare(
 
   Args:
     output: folder to write; may exist when empty.
-    tokenizer: SentencePiece file; a relative one is found as gin files are.
+    tokenizer: its file or folder; a relative one is found as gin files are.
     row_length: tokens of a text record at most.
     task_modules: modules to import that register the tasks.
     text_task: features text, language. None for no texts.
@@ -115,7 +120,7 @@ def prepare(
     disable=None if progress else True,
   )
   try:
-    shutil.copyfile(model.path, beside / TOKENIZER_FILE)
+    save_tokenizer(model, beside)
     for name, split in request["stores"].items():
       gathered: dict[tuple[str, ...], Gathered] = {}
       if text_task:
@@ -268,9 +273,11 @@ def _is_done(output: Path, request: dict[str, Any]) -> bool:
   if not output.exists() or (output.is_dir() and not any(output.iterdir())):
     return False
   advice = "Choose another folder, or move this one away."
-  names = [*request["stores"], TOKENIZER_FILE]
+  names = list(request["stores"])
   names += [f"retrieval/{name}.jsonl" for name in request["retrieval"]]
   missing = [name for name in names if not (output / name).exists()]
+  if output.is_dir() and not holds_tokenizer(output):
+    missing.append("tokenizer")
   if missing:
     raise InputError(
       f"{output} exists and is not prepared data (no {missing[0]}): nothing "
