@@ -14,43 +14,12 @@ takes INPUT itself.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoxlm_jax.errors import InputError, StorageError
-
-if TYPE_CHECKING:
-  from infoxlm_jax.data.tokenizer import Tokenizer
-
-
-def find_tokenizer(
-  source: Path, given: Path | None, described: Mapping[str, Any]
-) -> "Tokenizer | None":
-  """The tokenizer to add: the one that is given, or the one beside the weights.
-
-  Args:
-    source: folder or file of weights.
-    given: on the command line.
-    described: model.json, of our own checkpoint with a tokenizer already.
-  """
-  from infoxlm_jax.data.tokenizer import holds_tokenizer, load_tokenizer
-
-  if described["tokenizer_sha256"]:
-    if given is not None:
-      raise InputError(
-        f"{source}: is a checkpoint that has its tokenizer: leave out"
-        " --tokenizer"
-      )
-    return None
-  if given is not None:
-    return load_tokenizer(given)
-  folder = source if source.is_dir() else source.parent
-  return load_tokenizer(folder) if holds_tokenizer(folder) else None
 
 
 def convert(
@@ -58,37 +27,28 @@ def convert(
 ) -> None:
   """Writes the checkpoint and prints the report."""
   # Slow to import, and not needed for --help.
-  from infoxlm_jax import checkpoint
-  from infoxlm_jax.checkpoint_files import (
-    CHECKSUMS,
-    MODEL,
-    POSITION,
-    describe_model,
-    find_step,
-    read_step_files,
-  )
-  from infoxlm_jax.weights.load import load_weights, with_ids
+  from infoxlm_jax import checkpoint, checkpoint_files
+  from infoxlm_jax.checkpoint_files import describe_model
+  from infoxlm_jax.weights.load import load_weights
+  from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
 
   if output.exists():
     raise InputError(f"{output} exists: move it away, or choose another name")
   config, params, report = load_weights(source, allow_pickle=allow_pickle)
-  files = {MODEL: describe_model(config)}
-  if (step := find_step(source)) is not None:
-    # What our own checkpoint says of itself stays, and so does its tokenizer.
-    files = read_step_files(step)
-    for name in (CHECKSUMS, POSITION):
-      files.pop(name, None)
-  found = find_tokenizer(source, tokenizer, json.loads(files[MODEL]))
+  found = find_tokenizer(source, tokenizer)
+  files = {}
   if found is not None:
-    config = with_ids(config, found, str(source))
-    files |= {MODEL: describe_model(config, found), **found.files}
+    config = with_ids_of(config, found, source)
+    files = dict(found.files)
+  files[checkpoint_files.MODEL] = describe_model(config, found)
+  if tokenizer is None and (step := checkpoint_files.find_step(source)):
+    # A run's checkpoint says more of itself: how it reads a sentence's vector.
+    stored = checkpoint_files.read_step_files(step)
+    files[checkpoint_files.MODEL] = stored[checkpoint_files.MODEL]
   print(report)
   checkpoint.write_params(output, params, files)
-  stored = json.loads(files[MODEL])["tokenizer_sha256"]
-  print(
-    f"{output}: {config.architecture},"
-    f" {'with' if stored else 'without'} a tokenizer"
-  )
+  having = "without" if found is None else "with"
+  print(f"{output}: {config.architecture}, {having} a tokenizer")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     "--tokenizer",
     type=Path,
-    help="file or folder of the weights' tokenizer, stored with them; default:"
-    " the one that stands beside them",
+    help="the weights' tokenizer, stored with them; default: the one in INPUT",
   )
   parser.add_argument(
     "--allow_pickle",
