@@ -46,6 +46,7 @@ LAYERS = {
   "checks": 3,
   "evaluation": 3,
   "initial": 3,
+  "prepare_job": 3,
   "train": 3,
   "training_log": 3,
   # entry
