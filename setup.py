@@ -99,6 +99,7 @@ setup(
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.3",
     "pyyaml>=6",
+    "regex>=2024.4.16",
     "safetensors>=0.5",
     "sentencepiece>=0.2",
     "seqio>=0.0.20",

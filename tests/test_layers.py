@@ -49,6 +49,8 @@ LAYERS = {
   "export": 3,
   "inference": 3,
   "initial": 3,
+  "inspection": 3,
+  "prepare_job": 3,
   "train": 3,
   "training_log": 3,
   # entry
@@ -63,12 +65,12 @@ ONLY = {
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "weights.torch_files"},
   "grain": {"data.loader"},
-  "torch": {"export.compare", "weights.torch_files"},
   "defusedxml": {"data.tmx"},
   "zstandard": {"data.files"},
   "tensorflow": {"data.tasks"},
   "tensorflow_datasets": {"data.tasks"},
   "seqio": {"data.tasks"},
+  "torch": {"export.compare", "weights.torch_files"},
 }
 MODULES = sorted(
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

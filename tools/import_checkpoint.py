@@ -28,21 +28,27 @@ def convert(
   """Writes the checkpoint and prints the report."""
   # Slow to import, and not needed for --help.
   from infoxlm_jax import checkpoint, checkpoint_files
+  from infoxlm_jax.checkpoint_files import describe_model
   from infoxlm_jax.weights.load import load_weights
   from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
 
   if output.exists():
     raise InputError(f"{output} exists: move it away, or choose another name")
   config, params, report = load_weights(source, allow_pickle=allow_pickle)
-  files: dict[str, bytes] = {}
-  if (found := find_tokenizer(source, tokenizer)) is not None:
+  found = find_tokenizer(source, tokenizer)
+  files = {}
+  if found is not None:
     config = with_ids_of(config, found, source)
-    files |= found.files
-  files[checkpoint_files.MODEL] = checkpoint_files.describe_model(config, found)
+    files = dict(found.files)
+  files[checkpoint_files.MODEL] = describe_model(config, found)
+  if tokenizer is None and (step := checkpoint_files.find_step(source)):
+    # A run's checkpoint says more of itself: how it reads a sentence's vector.
+    stored = checkpoint_files.read_step_files(step)
+    files[checkpoint_files.MODEL] = stored[checkpoint_files.MODEL]
   print(report)
   checkpoint.write_params(output, params, files)
-  stored = "with" if found is not None else "without"
-  print(f"{output}: {config.architecture}, {stored} a tokenizer")
+  having = "without" if found is None else "with"
+  print(f"{output}: {config.architecture}, {having} a tokenizer")
 
 
 def main(argv: list[str] | None = None) -> int:

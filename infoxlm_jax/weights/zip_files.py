@@ -20,7 +20,8 @@ from infoxlm_jax.weights.tensors import (
 # Weights hardly compress (float32 noise: 1.1 times); deflate can reach 1,000.
 _MAX_RATIO = 20
 _SMALL = 16 << 20  # a file that unpacks to so little is harmless
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+# RuntimeError: encrypted, or a compression that Python does not know.
+_BROKEN = (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 def check_zip(path: Path) -> None:
@@ -35,7 +36,7 @@ def check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
       members = archive.infolist()
     stored = path.stat().st_size
-  except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as e:
+  except (*_BROKEN, ValueError) as e:
     raise InputError(
       f"{path}: cannot be read as a zip file: {e}.{looks_like(path)}"
     ) from None
