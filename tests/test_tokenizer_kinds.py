@@ -239,7 +239,11 @@ def _without(content, name):
     ("tokenizer.json", b"[" * 100_000, "is not JSON"),
     ("tokenizer.json", b"[1]", "holds a list"),
     ("tokenizer.json", b'{"a": 1}', 'no "model"'),
-    ("tokenizer.json", b'{"model": {"type": "Trie"}}', "that tokenizers .* can read"),
+    (
+      "tokenizer.json",
+      b'{"model": {"type": "Trie"}}',
+      "that tokenizers .* can read",
+    ),
     ("vocab.txt", b"", r"no token <s> or \[CLS\]"),
     ("vocab.txt", VOCAB_TXT.replace(b"[MASK]", b"x"), r"<mask> or \[MASK\]"),
     ("vocab.txt", VOCAB_TXT + b"un\n", "line 15: the piece 'un' .* line 6"),
