@@ -210,8 +210,10 @@ def test_exported_json(kind, verses, tmp_path):
 def test_exported_verses(verses, sentences, tmp_path):
   ours = load_tokenizer(small_corpus.TOKENIZER)
   theirs = exported(ours, tmp_path)
-  assert type(theirs).__name__ == "XLMRobertaTokenizer"
   assert_same(ours, theirs, [*verses, *sentences])
+  assert_same(
+    ours, theirs, ["", " ", " a  b ", "a\tb\n", "世界　☃☃ ﬁ", "a\u00a0b"]
+  )
   a, b = ours.encode("In").tolist(), ours.encode("the").tolist()
   assert theirs("In", "the")["input_ids"] == [0, *a, 2, 2, *b, 2]
   ids = theirs("In <mask>")["input_ids"]
@@ -231,6 +233,9 @@ def test_exported_xlmr(xlmr, sentences, tmp_path):
   those of each word in float64: where two paths are as good, either may win.
   """
   theirs = exported(xlmr, tmp_path, model_max_length=512)
+  assert type(theirs).__name__ == "XLMRobertaTokenizer"
+  odd = ["", " ", " a  b ", "a\tb\n", "世界　☃☃ ﬁ", "a\u00a0b", "e\u0301"]
+  assert_same(xlmr, theirs, odd)
   read_back = tokenizer_from_files(
     {"tokenizer.json": (tmp_path / "tokenizer.json").read_bytes()}, "x"
   )

@@ -17,7 +17,7 @@ from infoxlm_jax.data.tokenizer_trim import trim, used_ids
 from infoxlm_jax.errors import InputError
 
 
-def _sentencepiece(**options):
+def sentencepiece_files(**options):
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(small_tokenizers.texts()),
@@ -39,12 +39,12 @@ def _unigram_with_bytes():
 
 MAKE = {
   "shipped": lambda: {"tokenizer.model": small_corpus.TOKENIZER.read_bytes()},
-  "spm bytes": lambda: _sentencepiece(byte_fallback=True),
-  "spm user-defined": lambda: _sentencepiece(
+  "spm bytes": lambda: sentencepiece_files(byte_fallback=True),
+  "spm user-defined": lambda: sentencepiece_files(
     user_defined_symbols=["God", "und"]
   ),
-  "spm bpe": lambda: _sentencepiece(model_type="bpe"),
-  "spm char": lambda: _sentencepiece(model_type="char", vocab_size=200),
+  "spm bpe": lambda: sentencepiece_files(model_type="bpe"),
+  "spm char": lambda: sentencepiece_files(model_type="char", vocab_size=200),
   "wordpiece": lambda: {"tokenizer.json": small_tokenizers.wordpiece()},
   "bpe": lambda: {"tokenizer.json": small_tokenizers.byte_bpe()},
   "unigram": lambda: {"tokenizer.json": small_tokenizers.unigram()},
