@@ -89,6 +89,7 @@ setup(
   # exact versions that the tests have passed with.
   install_requires=[
     "array-record>=0.8.1",
+    "defusedxml>=0.7.1",
     "flax>=0.12",
     "gin-config>=0.5",
     "grain>=0.2.11",
@@ -105,6 +106,7 @@ setup(
     "tensorflow-datasets>=4.9.8",
     "tokenizers>=0.21",
     "tqdm>=4.66",
+    "zstandard>=0.22",
   ],
   extras_require={
     "cuda": ["jax[cuda12]>=0.10"],

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infoxlm_jax.data.prepare import prepare
-from infoxlm_jax.data.sources import read_table
+from infoxlm_jax.data.tables import read_table
 
 DATA = Path(__file__).resolve().parents[1] / "tasks" / "data"
 TOKENIZER = DATA / "verses.spm.model"

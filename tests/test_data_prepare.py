@@ -1,7 +1,6 @@
 """Records: what prepare writes from text, and what Store reads back."""
 
 import functools
-import gzip
 import json
 import pickle
 import shutil
@@ -16,7 +15,7 @@ import pytest
 import small_corpus
 from small_corpus import LANGUAGES, MAX_SIDE, OPTIONS, ROW_LENGTH
 
-from infoxlm_jax.data import records, sources
+from infoxlm_jax.data import records
 from infoxlm_jax.data.prepare import prepare, prepare_in_subprocess
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import load_tokenizer
@@ -328,55 +327,9 @@ def test_pickled_and_threaded(store):
     assert all(map(np.array_equal, found, blocks))
 
 
-def test_lines(tmp_path):
-  path = tmp_path / "a.txt"
-  path.write_bytes("\ufeffone\u2028still\r\ntwo\x0c\rtwo\n\nlast".encode())
-  assert list(sources.read_lines(path)) == [
-    (1, "one\u2028still"),
-    (2, "two\x0c\rtwo"),
-    (3, ""),
-    (4, "last"),
-  ]
-
-
-@pytest.mark.parametrize(
-  ("content", "message"),
-  [
-    (b"", "is empty"),
-    (b"id\ten\tde\n", "no rows"),
-    (b"Gal.1\tPaul\tPaulus\nGal.2\tand\tund\n", "line 1: not a header"),
-    (b"id\n1\n", "line 1: not a header"),
-    (b"id\ten\ten\n1\ta\tb\n", "stands twice"),
-    (b"id\ten\tde\n1\ta\tb\n2\ta\n", "line 3: 2 tab-separated cells"),
-    (b"id\ten\tde\n1\ta\tb\tc\n", "line 2: 4 tab-separated cells"),
-    (b"id\ten\tde\n1\ta\tb\n\n", "line 3: 1 tab-separated"),
-    (b"id\ten\tde\n1\ta\tb\n2\ta\xff\tb\n", "line 3: byte 0xff at place 4"),
-  ],
-)
-def test_bad_tables(tmp_path, content, message):
-  path = tmp_path / "bad.tsv"
-  path.write_bytes(content)
-  with pytest.raises(InputError, match=f"bad.tsv.*{message}"):
-    list(sources.read_table(path, ["id"]))
-
-
-def test_truncated_and_missing(tmp_path):
-  packed = gzip.compress(b"id\ten\n" + b"1\tword\n" * 10_000)
-  path = tmp_path / "cut.tsv.gz"
-  for content in (packed[: len(packed) // 2], packed[:5], b"no gzip"):
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="cut.tsv.gz, after line .* damaged"):
-      list(sources.read_table(path, ["id"]))
-  (tmp_path / "cut.xz").write_bytes(b"no xz")
-  with pytest.raises(InputError, match="damaged"):
-    list(sources.read_lines(tmp_path / "cut.xz"))
-  with pytest.raises(InputError, match="cannot read .*No such file"):
-    list(sources.read_lines(tmp_path / "none.tsv"))
-
-
 def test_verses_through_seqio(tmp_path):
   """The real tasks, in the process that training would start."""
-  from infoxlm_jax.data.sources import read_table
+  from infoxlm_jax.data.tables import read_table
 
   verses = functools.partial(
     prepare_in_subprocess,
@@ -408,17 +361,6 @@ def test_verses_through_seqio(tmp_path):
   with pytest.raises(InputError, match="Did you mean 'verses_pairs'"):
     verses(tmp_path / "bad", pairs_task="verse_pairs")
   assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_unknown_module(tmp_path, monkeypatch):
-  monkeypatch.setattr(sources, "_import_seqio", lambda: None)
-  with pytest.raises(InputError, match="did you mean 'tasks.verses'"):
-    sources.import_tasks(["tasks.verse"])
-  # A module that itself lacks something is not called missing.
-  (tmp_path / "my_tasks.py").write_text("import no_such_package\n")
-  monkeypatch.syspath_prepend(tmp_path)
-  with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-    sources.import_tasks(["my_tasks"])
 
 
 def test_training_never_imports_tensorflow(root, plain_env, folder):

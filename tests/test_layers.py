@@ -45,6 +45,7 @@ LAYERS = {
   # jobs
   "checks": 3,
   "evaluation": 3,
+  "initial": 3,
   "train": 3,
   "training_log": 3,
   # entry
@@ -56,11 +57,15 @@ ONLY = {
   "flax.linen": {"encoder"},
   "orbax": {"checkpoint"},
   "gin": {"configuration"},
-  "argparse": {"main"},
+  # fairseq keeps its options in an argparse.Namespace.
+  "argparse": {"main", "weights.torch_files"},
   "grain": {"data.loader"},
-  "tensorflow": {"data.sources"},
-  "tensorflow_datasets": {"data.sources"},
-  "seqio": {"data.sources"},
+  "defusedxml": {"data.tmx"},
+  "zstandard": {"data.files"},
+  "tensorflow": {"data.tasks"},
+  "tensorflow_datasets": {"data.tasks"},
+  "seqio": {"data.tasks"},
+  "torch": {"weights.torch_files"},
   "sacremoses": {"data.xlm_tokenizer"},
 }
 MODULES = sorted(

@@ -26,8 +26,9 @@ import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from infoxlm_jax.data.files import LANGUAGE, read_lines
 from infoxlm_jax.data.order import mix, permute
-from infoxlm_jax.data.sources import LANGUAGE, read_lines, read_table
+from infoxlm_jax.data.tables import read_table
 from infoxlm_jax.data.tokenizer import Tokenizer, tokenizer_from_files
 from infoxlm_jax.data.tokenizer_files import JSON, SENTENCEPIECE
 from infoxlm_jax.data.tokenizer_training import (
