@@ -10,7 +10,7 @@ import small_tokenizers
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from infoxlm_jax.data.sources import read_table
+from infoxlm_jax.data.tables import read_table
 from infoxlm_jax.data.tokenizer import (
   load_tokenizer,
   save_tokenizer,
