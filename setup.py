@@ -98,6 +98,7 @@ setup(
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.3",
+    "regex>=2024.4.16",
     "safetensors>=0.5",
     "sentencepiece>=0.2",
     "seqio>=0.0.20",

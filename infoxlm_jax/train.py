@@ -23,9 +23,11 @@ from infoxlm_jax import (
 from infoxlm_jax import state as train_state
 from infoxlm_jax.checkpoint import Checkpoints
 from infoxlm_jax.checkpoint_files import Position, describe_model, find_step
+from infoxlm_jax.data import fitting
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import health, results
 from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
 from infoxlm_jax.evaluation.heldout import SPLITS
@@ -83,7 +85,7 @@ def pretrain(
     model: shapes of the encoder; its vocabulary must be the tokenizer's.
     objectives: what is trained, by name.
     streams: what the objectives read, by name. One that no objective reads
-      is left out.
+      is left out. Rows of None are chosen from the prepared data.
     optimizer: built with `learning_rate`.
     learning_rate: rate of update n + 1 as a function of n.
     steps: updates of the whole run.
@@ -148,6 +150,7 @@ def pretrain(
   if source is not None:
     initial.check(source, model, allow_pickle)
   if dry_run:
+    streams = _fitted_for_dry_run(streams, data, groups)
     print(costs.describe(model, abstract, objectives, streams, devices))
     return
 
@@ -195,6 +198,10 @@ def pretrain(
   tokenizer = load_tokenizer(data_folder)
   checks.check_tokenizer(model, tokenizer)
   store = Store(data_folder / "train")
+  streams, fits = fitting.fit_all(streams, store, groups)
+  if is_main:
+    run_folder.write_rows(folder, streams, fits)
+    fitting.say(streams, fits)
   feed = Feed(streams, devices, groups, seed)
 
   checkpoints = Checkpoints(folder / "checkpoints", keep_latest, keep_best)
@@ -254,13 +261,16 @@ def pretrain(
 
     def scores(number: int, splits: Sequence[str]) -> Scores:
       found = evaluate(state, splits)
-      writer.write(number, evaluate.metrics)
+      epochs = feed.epochs(store, position.samples)
+      writer.write(number, evaluate.metrics | epochs)
       progress.say(f"update {number}: {in_words(evaluate.metrics)}")
       return found
 
     start: Scores | None = None
     if restored is None:
       start = scores(0, SPLITS)
+      if is_main:
+        results.keep_start(folder, start)
       if contrast is not None:
         fill = side_steps.make_fill_step(abstract, devices, model, objectives)
         pushes = -(-contrast.queue_size // streams[contrast.stream].batch)
@@ -301,8 +311,12 @@ def pretrain(
     end = scores(steps, SPLITS)
     checkpoints.wait()
   if start is None:
-    # Weights are read once; a run that went on has no column for its start.
-    start = {} if init_from else evaluate(first_state(), SPLITS)
+    # Random ones are made again; given ones are read once, and may be gone.
+    start = (
+      results.read_start(folder)
+      if init_from
+      else evaluate(first_state(), SPLITS)
+    )
   if is_main:
     facts = {
       "steps": steps,
@@ -315,6 +329,24 @@ def pretrain(
       "tokenizer_hash": tokenizer.sha256,
     }
     results.write(folder, facts, start, end, f"Report of {folder.name}")
+
+
+def _fitted_for_dry_run(
+  streams: Mapping[str, Any], data: str | None, groups: int
+) -> Mapping[str, Any]:
+  """The streams with rows, which may have to be chosen from DATA."""
+  waiting = [name for name, stream in streams.items() if stream.rows is None]
+  if not waiting:
+    return streams
+  if data is None:
+    raise InputError(
+      f"the streams {waiting} have rows = None, to be chosen from the prepared"
+      " data, and none are given: add --gin.DATA=FOLDER to this dry run"
+      " (prepare them first), or give the streams a number of rows"
+    )
+  fitted, fits = fitting.fit_all(streams, Store(Path(data) / "train"), groups)
+  fitting.say(fitted, fits)
+  return fitted
 
 
 def _lasting(objective: Any) -> str:

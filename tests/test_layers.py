@@ -46,6 +46,8 @@ LAYERS = {
   "checks": 3,
   "evaluation": 3,
   "initial": 3,
+  "inspection": 3,
+  "prepare_job": 3,
   "train": 3,
   "training_log": 3,
   # entry

@@ -41,10 +41,14 @@ def convert(
     config = with_ids_of(config, found, source)
     files = dict(found.files)
   files[checkpoint_files.MODEL] = describe_model(config, found)
+  if tokenizer is None and (step := checkpoint_files.find_step(source)):
+    # A run's checkpoint says more of itself: how it reads a sentence's vector.
+    stored = checkpoint_files.read_step_files(step)
+    files[checkpoint_files.MODEL] = stored[checkpoint_files.MODEL]
   print(report)
   checkpoint.write_params(output, params, files)
-  stored = "without" if found is None else "with"
-  print(f"{output}: {config.architecture}, {stored} a tokenizer")
+  having = "without" if found is None else "with"
+  print(f"{output}: {config.architecture}, {having} a tokenizer")
 
 
 def main(argv: list[str] | None = None) -> int:
