@@ -1,5 +1,6 @@
 """Texts to vectors: against plain poolings of hidden states, and the tool."""
 
+import dataclasses
 import json
 import logging
 import subprocess
@@ -10,7 +11,11 @@ import pytest
 import small_model
 
 import infoxlm_jax
+from infoxlm_jax.data.tokenizer import load_tokenizer
+from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.vocabulary import Ids
+from infoxlm_jax.weights.tokenizer_of import with_ids_of
 from tools import encode as tool
 
 TEXTS = [
@@ -144,9 +149,18 @@ def test_models_without_a_fitting_tokenizer_are_refused(data):
     infoxlm_jax.load(oracle)
   with pytest.raises(InputError, match="101 rows, the tokenizer .* 8002 ids"):
     infoxlm_jax.load(oracle, tokenizer=small_model.folder())
-  bert = data / "oracles" / "bert_mlm"
+
+
+def test_a_padding_id_counts_where_positions_depend_on_it():
+  tokenizer = load_tokenizer(small_model.folder())
+  config = EncoderConfig(9000, 1, 8, 1, 8, pad_id=0, position_offset=1)
   with pytest.raises(InputError, match="pads with id 0, the tokenizer"):
-    infoxlm_jax.load(bert, tokenizer=small_model.folder())
+    with_ids_of(config, tokenizer, "weights")
+  # multilingual-e5: BERT's config.json, XLM-R's tokenizer.
+  bert = dataclasses.replace(config, position_offset=0, architecture="bert")
+  assert with_ids_of(bert, tokenizer, "weights").ids == Ids(
+    mask=tokenizer.mask_id, size=tokenizer.vocab_size
+  )
 
 
 def test_importing_the_package_imports_nothing_else():

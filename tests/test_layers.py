@@ -71,6 +71,7 @@ ONLY = {
   "tensorflow_datasets": {"data.tasks"},
   "seqio": {"data.tasks"},
   "torch": {"export.compare", "weights.torch_files"},
+  "sacremoses": {"data.xlm_tokenizer"},
 }
 MODULES = sorted(
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

@@ -258,8 +258,7 @@ class Store:
   @property
   def ids(self) -> Ids:
     """The special ids of the tokenizer that the records were made with."""
-    count = self.manifest.vocab_size
-    return Ids(mask=count - 1, size=count)
+    return Ids(**self.manifest.special_ids, size=self.manifest.vocab_size)
 
   @property
   def languages(self) -> list[str]:

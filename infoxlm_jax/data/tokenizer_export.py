@@ -21,6 +21,17 @@ from infoxlm_jax.errors import InputError
 SPECIALS_MAP = "special_tokens_map.json"
 XLMR_MODEL = "sentencepiece.bpe.model"
 _SPACE = "▁"
+# The class that takes tokenizer.json as it is. Those of an architecture build
+# parts of it anew, from options of their own.
+_PLAIN = "PreTrainedTokenizerFast"
+# Not `WhitespaceSplit`: to SentencePiece a tab that its normalizer leaves is a
+# character as any other.
+_AT_SPACES = {
+  "type": "Split",
+  "pattern": {"String": " "},
+  "behavior": "Removed",
+  "invert": False,
+}
 
 
 def hugging_face_files(
@@ -39,7 +50,7 @@ def hugging_face_files(
     return {
       XLMR_MODEL: tokenizer.files[SENTENCEPIECE],
       JSON: _json(_unigram(tokenizer)),
-      **_configs(tokenizer, "XLMRobertaTokenizer", model_max_length),
+      **_configs(tokenizer, _class(tokenizer), model_max_length),
     }
   if isinstance(tokenizer, XlmTokenizer):
     config = json.loads(tokenizer.files.get(CONFIG, b"{}")) | {
@@ -49,13 +60,22 @@ def hugging_face_files(
     }
     return {**tokenizer.files, CONFIG: _json(config)}
   assert isinstance(tokenizer, JsonTokenizer), type(tokenizer)
-  # The plain class takes tokenizer.json as it is; those of an architecture
-  # build a part of it anew, from options of their own.
   return {
     **{k: v for k, v in tokenizer.files.items() if k not in (JSON, CONFIG)},
     JSON: tokenizer.to_json(),
-    **_configs(tokenizer, "PreTrainedTokenizerFast", model_max_length),
+    **_configs(tokenizer, _PLAIN, model_max_length),
   }
+
+
+def _class(tokenizer: SentencePieceTokenizer) -> str:
+  """XLM-R's class where it gives the same ids, else the plain one.
+
+  XLM-R's splits at tabs and line ends too, and has no bytes to fall back to.
+  """
+  tabs, spaces = tokenizer.encode_batch(["a\tb\nc\rd", "a b c d"])
+  byte_fallback = read_proto(tokenizer).trainer_spec.byte_fallback
+  same = tabs.tolist() == spaces.tolist() and not byte_fallback
+  return "XLMRobertaTokenizer" if same else _PLAIN
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
@@ -131,7 +151,7 @@ def _unigram(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
     "normalizer": _normalizer(spec),
     "pre_tokenizer": {
       "type": "Sequence",
-      "pretokenizers": [{"type": "WhitespaceSplit"}, space],
+      "pretokenizers": [_AT_SPACES, space],
     },
     "post_processor": _template(tokenizer),
     "decoder": {"type": "Sequence", "decoders": [*bytes_back, space]},

@@ -3,10 +3,10 @@
 `trim` keeps besides the given ids what makes the smaller tokenizer cut the
 corpus into the same pieces:
 
-  unigram    The best path stays the best among fewer. The worst score decides
-             what an unknown character costs, and whether a character is
-             unknown depends on its own piece: so a piece with the worst score
-             stays, and each character of a kept piece.
+  unigram    The best path stays the best among fewer, as long as the unknown
+             costs the same: a piece with the worst score stays, for it
+             decides that. So do the characters of kept pieces, for other
+             text in the same letters.
   BPE        Every merge that was applied led to a part of a used piece: all
              pieces that a kept one may be merged from stay, with the merges.
   WordPiece  The longest match stays the longest. A word that has no pieces

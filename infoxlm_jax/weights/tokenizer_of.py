@@ -69,8 +69,9 @@ def with_ids_of(
   Raises:
     InputError: the tokenizer is of another model.
   """
-  # The one id that every config.json states.
-  if tokenizer.pad_id != config.pad_id:
+  # Only where it decides positions: multilingual-e5's config.json states
+  # BERT's 0, and its tokenizer is XLM-R's.
+  if config.position_offset and tokenizer.pad_id != config.pad_id:
     raise InputError(
       f"{where}: the model pads with id {config.pad_id}, the tokenizer"
       f" {tokenizer.path} with {tokenizer.pad_id}: they do not belong together."
