@@ -268,7 +268,7 @@ def make_shard(
     flat = np.concatenate(data)
     del keys, lengths, data
     ends = np.cumsum(sizes)
-    view = memoryview(flat.astype("<i4", copy=False)).cast("B")
+    view = flat.astype("<i4", copy=False).data.cast("B")
     runs = zip(
       (4 * (ends - sizes)[order]).tolist(),
       (4 * ends[order]).tolist(),
