@@ -274,10 +274,13 @@ def make_shard(
       (4 * ends[order]).tolist(),
       strict=True,
     )
-    shard = records.write_shard(
-      folder, name, (view[start:end].tobytes() for start, end in runs)
-    )
     pairs = len(languages) == 2
+    shard = records.write_shard(
+      folder,
+      name,
+      (view[start:end].tobytes() for start, end in runs),
+      "pairs" if pairs else "text",
+    )
     entry = {
       "shard": dataclasses.asdict(shard),
       "sentences": 2 * len(sizes) if pairs else int((flat == eos).sum()),
