@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from infoxlm_jax.data.stream_checks import check_options
 from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
@@ -73,7 +74,7 @@ def check_training(
         f"stream {name!r}: row_length = {stream.row_length} is longer than the"
         f" model's max_positions = {model.max_positions}"
       )
-    stream.shapes(groups)  # raises where its own options do not fit
+    check_options(stream, groups)
   contrasts = [n for n, o in objectives.items() if o.contrastive]
   if len(contrasts) > 1:
     raise InputError(f"objectives {contrasts}: only one may have a queue")

@@ -6,6 +6,7 @@ no quotes.
 """
 
 import ast
+import contextlib
 import difflib
 import functools
 import inspect
@@ -13,7 +14,7 @@ import logging
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ _PARAMETER = re.compile(r"^(\S+\.\w+) = ", re.MULTILINE)
 _OVERRIDE = re.compile(r"--gin\.([^=]+)=(.*)", re.DOTALL)
 _IMPORT = re.compile(r"^from ([\w.]+) import (\w+)", re.MULTILINE)
 _FLAGS = ("--gin_file", "--gin_search_paths", "--dry_run", "--help")
-_PATHS = ("MODEL_DIR", "MODEL", "DATA", "INPUT", "TOKENIZER")
+_PATHS = ("MODEL_DIR", "MODEL", "DATA", "INIT_FROM", "INPUT", "TOKENIZER")
 
 
 class Configuration:
@@ -45,22 +46,31 @@ class Configuration:
 
   def job(self, **arguments: Any) -> Any:
     """Runs JOB with these arguments besides the bound ones."""
+    function = self._reference().configurable.wrapper
+    with _told():
+      return function(**arguments)
+
+  def arguments(self) -> dict[str, Any]:
+    """What JOB would be called with: its defaults and what is bound."""
+    reference = self._reference()
+    function = inspect.unwrap(reference.configurable.wrapped)
+    defaults = {
+      name: parameter.default
+      for name, parameter in inspect.signature(function).parameters.items()
+      if parameter.default is not inspect.Parameter.empty
+    }
+    with _told():
+      bound = gin.get_bindings(reference.configurable.wrapper)
+    return defaults | bound
+
+  def _reference(self) -> Any:
     reference = self.macro("JOB")
-    try:
-      function = reference.configurable.wrapper
-    except AttributeError:
+    if not hasattr(getattr(reference, "configurable", None), "wrapper"):
       raise InputError(
         f"JOB = {reference!r} is not a reference to a function, such as"
         " @train.pretrain"
-      ) from None
-    try:
-      return function(**arguments)
-    except (RuntimeError, TypeError, ValueError) as error:
-      # Only what gin says of the configuration itself; bugs stay as they are.
-      text = str(error)
-      if "Required bindings" in text or "No values supplied by Gin" in text:
-        raise InputError(_one_line(text)) from None
-      raise
+      )
+    return reference
 
   def write(self, folder: Path) -> None:
     """config.gin, and operative_config.gin: what was really used so far."""
@@ -143,6 +153,18 @@ def _check_argument(argument: str) -> None:
   else:
     hint = _near(flag, _FLAGS)
   raise InputError(f"unknown argument {argument!r}{hint} (see --help)")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+  """What gin says of the configuration itself; bugs stay as they are."""
+  try:
+    yield
+  except (RuntimeError, TypeError, ValueError) as error:
+    text = str(error)
+    if "Required bindings" in text or "No values supplied by Gin" in text:
+      raise InputError(_one_line(text)) from None
+    raise
 
 
 def _binding(argument: str, known: str) -> tuple[str, str]:

@@ -52,6 +52,18 @@ class Feed:
     for arrays, counts in drawn:
       yield partitioning.global_batch(arrays, self.mesh), counts
 
+  def epochs(
+    self, store: Store, samples: Mapping[str, int]
+  ) -> dict[str, float]:
+    """How often each language or pair of each stream was gone through."""
+    found = {}
+    for name, stream in self.streams.items():
+      own = loader.stream_seed(self.seed, name)
+      by_corpus = stream.mixture(store, own).epochs(samples[name])
+      for corpus, epochs in by_corpus.items():
+        found[f"data/{name}/epochs/{corpus}"] = epochs
+    return found
+
   def apart(self, use: int) -> "Feed":
     """The same streams in another order, for another use than training."""
     return dataclasses.replace(self, seed=self.seed + use)

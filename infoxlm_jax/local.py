@@ -48,13 +48,36 @@ def shard_map(
 def corrupt(
   objectives: Objectives, model: EncoderConfig, rng: jax.Array, batch: Tree
 ) -> tuple[dict[str, Tree], dict[str, dict[str, jax.Array]]]:
-  """Masks and dropout keys of this device's groups, and counts of terms.
-
-  Every random number is a function of (rng, group, objective), so no mesh and
-  no number of microbatches changes it.
-  """
+  """Masks and dropout keys of this device's groups, and counts of terms."""
   groups = segments(batch)[0].shape[0]
   first = jax.lax.axis_index(BATCH_AXES) * groups
+  return corrupt_groups(objectives, model, rng, batch, first)
+
+
+def update_key(rng: jax.Array, update: jax.Array | int) -> jax.Array:
+  """The key of all that an update draws.
+
+  Args:
+    rng: TrainState.rng.
+    update: TrainState.step before it; 0 for the first.
+  """
+  return jax.random.fold_in(jax.random.wrap_key_data(rng), update)
+
+
+def corrupt_groups(
+  objectives: Objectives,
+  model: EncoderConfig,
+  rng: jax.Array,
+  batch: Tree,
+  first: jax.Array | int,
+) -> tuple[dict[str, Tree], dict[str, dict[str, jax.Array]]]:
+  """What `corrupt` gives, for groups `first`, `first` + 1, ... of a batch.
+
+  Every random number is a function of (rng, group, objective), so no mesh and
+  no number of microbatches changes it. Whoever looks at a step's masks from
+  outside calls this too.
+  """
+  groups = segments(batch)[0].shape[0]
   keys_G = jax.vmap(jax.random.fold_in, (None, 0))(
     rng, first + jnp.arange(groups)
   )

@@ -17,6 +17,7 @@ from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.metrics import METRICS_FILE, write_atomically
 
 IDENTITY = "identity.json"
+ROWS = "rows.json"
 _PACKAGES = (
   "infoxlm-jax jax jaxlib flax optax orbax-checkpoint grain numpy sentencepiece"
 )
@@ -113,6 +114,29 @@ def write_environment(folder: str | Path) -> None:
   write_atomically(
     Path(folder) / "environment.json", json.dumps(environment, indent=2) + "\n"
   )
+
+
+def write_rows(
+  folder: str | Path, streams: Mapping[str, Any], fits: Mapping[str, Any]
+) -> None:
+  """Writes rows.json: the rows of each stream, and how they came about.
+
+  Args:
+    folder: the run's.
+    streams: with their rows.
+    fits: fill and cut share expected of those whose rows were chosen.
+  """
+  rows = {
+    name: {
+      "batch": stream.batch,
+      "rows": stream.rows,
+      "row_length": stream.row_length,
+      "chosen": name in fits,
+    }
+    | (fits[name]._asdict() if name in fits else {})
+    for name, stream in streams.items()
+  }
+  write_atomically(Path(folder) / ROWS, json.dumps(rows, indent=2) + "\n")
 
 
 def _entries(folder: Path) -> list[str]:

@@ -79,6 +79,16 @@ def create(
   )
 
 
+def random_params(
+  seed: int, model: EncoderConfig, objectives: Mapping[str, Objective]
+) -> Callable[[], dict[str, Any]]:
+  """A function that makes the parameters which a run of this seed starts with.
+
+  To be compiled, or to be asked for shapes.
+  """
+  return lambda: init_params(jax.random.key(seed), model, objectives)
+
+
 def _maker(
   model: EncoderConfig,
   objectives: Mapping[str, Objective],
@@ -94,6 +104,11 @@ def _maker(
   return make
 
 
+def first_rng(seed: int) -> jax.Array:
+  """TrainState.rng of a run with this seed."""
+  return jax.random.key_data(jax.random.key(seed))
+
+
 def init_sharded(
   seed: int,
   model: EncoderConfig,
@@ -104,7 +119,7 @@ def init_sharded(
 ) -> TrainState:
   """A random state, every array made where it will live."""
   make = _maker(model, objectives, optimizer, keys_per_push)
-  rng = jax.random.key_data(jax.random.key(seed))
+  rng = first_rng(seed)
   shardings = partitioning.shardings(jax.eval_shape(make, rng), mesh)
   return jax.jit(make, out_shardings=shardings)(rng)
 

@@ -151,7 +151,7 @@ def make_train_step(
   )
 
   def train_step(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
-    rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    rng = local.update_key(state.rng, state.step)
     grads, (loss, sums, tokens), counts, pushed = sharded_update(
       state.params, state.key_params, state.queue, rng, state.step, batch
     )

@@ -106,7 +106,7 @@ def test_text_languages_and_epochs(store):
   ]
   # Four epochs, every block four times.
   assert Counter(found) == dict.fromkeys(known, 4)
-  assert one.epochs(store, 0, 4 * count) == {"ja": 4.0}
+  assert one.mixture(store, 0).epochs(4 * count) == {"ja": 4.0}
 
 
 def test_cut_items_are_counted_and_stay_closed(store):
@@ -266,7 +266,7 @@ def test_contrast_rows(store):
   assert stats["tokens"] == sum(
     int((arrays[side]["segments"] > 0).sum()) for side in ("query", "key")
   )
-  assert list(stream.epochs(store, 0, 10)) == ["en-ja"]
+  assert list(stream.mixture(store, 0).epochs(10)) == ["en-ja"]
 
 
 def test_padded_holds_the_same_items(store):

@@ -379,6 +379,12 @@ def _name(corpus: Any) -> None:
   if corpus.name:
     return
   kind = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(corpus).__name__).lower()
+  if getattr(corpus, "input", "") is None:
+    raise InputError(
+      f"{type(corpus).__name__}.input names no files: set INPUT (for text MONO,"
+      " for pairs PAIRS, where the gin file has these), or DATA, a folder that"
+      " is prepared already."
+    )
   if isinstance(corpus, FairseqBinary):
     text = f"{corpus.layout}-{corpus.folder}"
   elif isinstance(corpus.input, str | os.PathLike):

@@ -224,14 +224,15 @@ def check_tokenizer(
 
 def _check_dictionary(path: Path, tokenizer: Tokenizer) -> None:
   pieces = [line.rpartition(" ")[0] for _, line in read_lines(path) if line]
-  own = tokenizer.vocab_size - tokenizer.num_special - 1
+  # fairseq counts <s> <pad> </s> <unk> before the file's pieces, <mask> after.
+  first = 4
+  own = tokenizer.vocab_size - first - 1
   advice = "Set TOKENIZER to the one that the data were made with."
   if len(pieces) != own:
     raise InputError(
       f"{path} has {len(pieces)} pieces, the tokenizer {tokenizer.path} has"
       f" {own}. {advice}"
     )
-  first = tokenizer.num_special
   count = min(own, _COMPARED)
   expected = tokenizer.pieces(range(first, first + count))
   for number, (piece, mine) in enumerate(zip(pieces, expected, strict=False)):

@@ -98,6 +98,66 @@ class JsonTokenizer:
     """The piece of each id; "" for an id that no piece has."""
     return [self._model.id_to_token(i) or "" for i in self._checked(ids)]
 
+  @property
+  def kind(self) -> str:
+    """What cuts words: "WordPiece", "Unigram", "BPE" or "WordLevel"."""
+    return type(self._model.model).__name__
+
+  @property
+  def lower_case(self) -> bool:
+    """Whether BERT's normalizer makes text lower case."""
+    return bool(getattr(self._model.normalizer, "lowercase", False))
+
+  def given_up(self, text: str) -> list[int]:
+    """Ids that WordPiece matched in words that it then called unknown."""
+    if self.kind != "WordPiece":
+      return []
+    if self._model.normalizer is not None:
+      text = self._model.normalizer.normalize_str(text)
+    words = [text]
+    if self._model.pre_tokenizer is not None:
+      split = self._model.pre_tokenizer.pre_tokenize_str(text)
+      words = [word for word, _ in split]
+    prefix = getattr(self._model.model, "continuing_subword_prefix", "##")
+    return [i for word in words for i in self._matched(word, prefix)]
+
+  def _matched(self, word: str, prefix: str) -> list[int]:
+    """Of a word that has pieces to its end: none."""
+    found: list[int] = []
+    start = 0
+    while start < len(word):
+      begin = prefix if start else ""
+      for end in range(len(word), start, -1):
+        i = self._model.token_to_id(begin + word[start:end])
+        if i is not None:
+          break
+      else:
+        return found
+      found.append(i)
+      start = end
+    return []
+
+  def to_json(self) -> bytes:
+    """A tokenizer.json that also says what stands around a text.
+
+    The file's own where it has a post-processor; else `<s> A </s>` and
+    `<s> A </s> B </s>`, and the special tokens are named as such.
+    """
+    if JSON in self.files:
+      described = parse_json(self.files[JSON], self.path)
+      if described.get("post_processor"):
+        return self.files[JSON]
+    whole = tokenizers.Tokenizer.from_str(self._model.to_str())
+    bos, eos = self.pieces([self.bos_id, self.eos_id])
+    whole.add_special_tokens(self.pieces(sorted(self.special_ids)))
+    types = (0, 1) if bos == "[CLS]" else (0, 0)
+    whole.post_processor = tokenizers.processors.TemplateProcessing(
+      single=f"{bos} $A {eos}",
+      pair=f"{bos} $A {eos} $B:{types[1]} {eos}:{types[1]}",
+      special_tokens=[(bos, self.bos_id), (eos, self.eos_id)],
+    )
+    return whole.to_str(pretty=True).encode()
+
   def _checked(self, ids: Iterable[int]) -> list[int]:
     return checked_ids(ids, self.vocab_size, self.path)
 

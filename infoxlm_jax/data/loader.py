@@ -14,7 +14,7 @@ import numpy as np
 
 from infoxlm_jax.data.order import mix
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.streams import STATS, Shapes, Stream
+from infoxlm_jax.data.streams import STATS, Shapes, Stream, build_groups
 from infoxlm_jax.errors import InputError
 
 Batch = dict[str, Any]
@@ -52,10 +52,7 @@ def build(
   stats: BatchStats = {}
   for name, stream in streams.items():
     own = stream_seed(seed, name)
-    built = [
-      stream.build(store, own, positions[name], group, groups)
-      for group in chosen
-    ]
+    built = build_groups(stream, store, own, positions[name], chosen, groups)
     batch[name] = _stack([arrays for arrays, _ in built])
     stats[name] = {k: sum(counts[k] for _, counts in built) for k in STATS}
   return batch, stats

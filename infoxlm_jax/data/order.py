@@ -97,6 +97,7 @@ class Sampler:
     weights: Sequence[int],
     alpha: float,
     seed: int,
+    max_repeats: float | None = None,
   ):
     """Takes the sources' sizes.
 
@@ -105,6 +106,9 @@ class Sampler:
       weights: the n of n^alpha of each source, tokens or pairs.
       alpha: 1 draws as the sources are, 0 draws all alike.
       seed: of the order.
+      max_repeats: how often a source may be gone through while as many samples
+        are drawn as all sources have records; what a source may not have is
+        spread over the others as n^alpha has it. None for no limit.
     """
     if not counts or min(counts) < 1 or min(weights) < 1:
       raise InputError(
@@ -114,6 +118,8 @@ class Sampler:
     self.counts = np.array(counts, np.int64)
     self.seed = seed
     self.quotas = _quotas(weights, alpha)
+    if max_repeats is not None:
+      self.quotas = _limited(self.quotas, weights, alpha, counts, max_repeats)
     # The last few cycles suffice: threads read close to each other.
     self._cycle = functools.lru_cache(maxsize=4)(self._make_cycle)
 
@@ -134,6 +140,16 @@ class Sampler:
     key = mix(self.seed, 2, source, epoch)
     record = permute(step, self.counts[source], key)
     return Draws(*(a.reshape(index.shape) for a in (source, record, epoch)))
+
+  @property
+  def shares(self) -> np.ndarray:
+    """Each source's part of the samples, float64; sums to 1."""
+    return self.quotas / CYCLE
+
+  @property
+  def repeats(self) -> np.ndarray:
+    """Epochs of each source while the mixture's size is drawn once."""
+    return self.shares * self.counts.sum() / self.counts
 
   def epochs(self, index: int) -> list[float]:
     """How often each source was gone through in samples 0 .. index - 1."""
@@ -158,18 +174,62 @@ class Sampler:
 
 def _quotas(weights: Sequence[int], alpha: float) -> np.ndarray:
   """Places of each source in a cycle: sums to CYCLE, each at least one."""
-  # Integers from here on: the last bit of a power may differ between
-  # platforms, the quotas may not.
-  scaled = [max(1, round(float(n) ** alpha * 2**20)) for n in weights]
-  total = sum(scaled)
-  quotas = [max(1, s * CYCLE // total) for s in scaled]
-  rests = [s * CYCLE % total for s in scaled]
-  order = sorted(range(len(scaled)), key=lambda i: (-rests[i], i))
-  for i in order[: max(0, CYCLE - sum(quotas))]:
+  return np.array(_divided(_powers(weights, alpha), CYCLE), np.int64)
+
+
+def _powers(weights: Sequence[int], alpha: float) -> list[int]:
+  """n^alpha in whole numbers.
+
+  Integers from here on: the last bit of a power may differ between platforms,
+  the quotas may not.
+  """
+  return [max(1, round(float(n) ** alpha * 2**20)) for n in weights]
+
+
+def _divided(parts: Sequence[int], places: int) -> list[int]:
+  """Places in proportion to the parts, by largest remainder, at least one."""
+  total = sum(parts)
+  quotas = [max(1, p * places // total) for p in parts]
+  rests = [p * places % total for p in parts]
+  order = sorted(range(len(parts)), key=lambda i: (-rests[i], i))
+  for i in order[: max(0, places - sum(quotas))]:
     quotas[i] += 1
-  while sum(quotas) > CYCLE:
+  while sum(quotas) > places:
     quotas[quotas.index(max(quotas))] -= 1
-  return np.array(quotas, np.int64)
+  return quotas
+
+
+def _limited(
+  quotas: np.ndarray,
+  weights: Sequence[int],
+  alpha: float,
+  counts: Sequence[int],
+  max_repeats: float,
+) -> np.ndarray:
+  """Quotas of which none goes through its source more than max_repeats times.
+
+  Rounded up to a whole place of the cycle. Where none is over, they are left
+  as they are.
+  """
+  total = sum(counts)
+  limits = [-int(-max_repeats * n * CYCLE // total) for n in counts]
+  powers = _powers(weights, alpha)
+  out = quotas.tolist()
+  free = set(range(len(out)))
+  while over := [i for i in free if out[i] > limits[i]]:
+    free -= set(over)
+    for i in over:
+      out[i] = limits[i]
+    rest = sorted(free)
+    room = CYCLE - sum(n for i, n in enumerate(out) if i not in free)
+    divided = _divided([powers[i] for i in rest], room) if rest else []
+    for i, n in zip(rest, divided, strict=True):
+      out[i] = n
+  # With a limit near 1 all may have reached theirs: rounding up makes these
+  # sum to a few places too many.
+  while sum(out) > CYCLE:
+    out[out.index(max(out))] -= 1
+  return np.array(out, np.int64)
 
 
 def _as_u64(value: int | np.ndarray) -> np.ndarray:

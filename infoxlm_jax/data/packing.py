@@ -25,14 +25,23 @@ def join(
 ) -> tuple[list[np.ndarray], list[int]]:
   """`<s> s1 </s> s2 </s>` of each item, and its length before any cut."""
   bos, eos = np.array([ids.bos], np.int32), np.array([ids.eos], np.int32)
-  joined, full = [], []
+  parts: list[np.ndarray] = []
+  ends, full, end = [], [], 0
   for sentences in items:
-    parts = [bos]
+    parts.append(bos)
+    end += 1
+    length = 1
     for sentence in sentences:
-      parts += [sentence[:max_side], eos]
-    joined.append(np.concatenate(parts))
-    full.append(1 + sum(len(s) + 1 for s in sentences))
-  return joined, full
+      length += len(sentence) + 1
+      sentence = sentence[:max_side]
+      end += len(sentence) + 1
+      parts += (sentence, eos)
+    ends.append(end)
+    full.append(length)
+  # One copy of all tokens: a call an item costs more than its tokens.
+  flat = np.concatenate(parts) if parts else bos[:0]
+  starts = [0, *ends[:-1]]
+  return [flat[a:b] for a, b in zip(starts, ends, strict=True)], full
 
 
 def place(
@@ -64,26 +73,28 @@ def place(
     packed = Packed(np.arange(len(items)), np.zeros_like(lengths), kept_all)
   else:
     packed = pack(lengths, rows, row_length)
-  tokens = np.full((rows, row_length), ids.pad, np.int32)
-  segments = np.zeros((rows, row_length), np.int32)
-  positions = np.zeros((rows, row_length), np.int32)
-  count_up = np.arange(row_length, dtype=np.int32)
-  places = zip(*(a.tolist() for a in packed), strict=True)
-  for number, (item, (row, start, kept)) in enumerate(
-    zip(items, places, strict=True), 1
-  ):
-    end = start + kept
-    tokens[row, start:end] = item[:kept]
-    if kept < len(item):
-      tokens[row, end - 1] = ids.eos
-    segments[row, start:end] = number
-    positions[row, start:end] = count_up[:kept]
+  kept, size = packed.kept, int(packed.kept.sum())
+  # Of each token kept: its place in its item, and in all rows end to end.
+  count_up = np.arange(size) - np.repeat(np.cumsum(kept) - kept, kept)
+  first = packed.row * row_length + packed.offset
+  at = np.repeat(first, kept) + count_up
+  tokens = np.full(rows * row_length, ids.pad, np.int32)
+  segments = np.zeros(rows * row_length, np.int32)
+  positions = np.zeros(rows * row_length, np.int32)
+  if size:
+    tokens[at] = np.concatenate(
+      [item[:n] for item, n in zip(items, kept.tolist(), strict=True)]
+    )
+  tokens[(first + kept - 1)[kept < lengths]] = ids.eos
+  segments[at] = np.repeat(np.arange(1, len(items) + 1), kept)
+  positions[at] = count_up
   cut = np.asarray(full, np.int64) - packed.kept
   stats["tokens"] += int(packed.kept.sum())
   stats["slots"] += rows * row_length
   stats["truncated_items"] += int((cut > 0).sum())
   stats["cut_tokens"] += int(cut.sum())
-  return {"tokens": tokens, "segments": segments, "positions": positions}
+  arrays = {"tokens": tokens, "segments": segments, "positions": positions}
+  return {k: x.reshape(rows, row_length) for k, x in arrays.items()}
 
 
 def pack(lengths: np.ndarray, rows: int, row_length: int) -> Packed:

@@ -15,11 +15,13 @@ def check_options(stream: Any, groups: int) -> None:
 
   Args:
     stream: a TextStream, PairStream or ContrastStream.
-    groups: of the batch.
+    groups: of the batch. What depends on rows waits until they are chosen.
   """
   name = type(stream).__name__
   for field in ("batch", "rows"):
     value = getattr(stream, field)
+    if field == "rows" and value is None:
+      continue
     if value < 1 or value % groups:
       raise InputError(
         f"{name}.{field} = {value} must be a positive multiple of the "
@@ -27,6 +29,40 @@ def check_options(stream: Any, groups: int) -> None:
       )
   if stream.row_length < MIN_LENGTH:
     raise InputError(f"{name}.row_length = {stream.row_length}: 2 at least.")
+  if stream.rows is not None:
+    _check_rows(stream)
+  if not 0 <= stream.alpha <= 1:
+    raise InputError(f"{name}.alpha = {stream.alpha} is not between 0 and 1.")
+  if stream.max_repeats is not None and not stream.max_repeats >= 1:
+    raise InputError(
+      f"{name}.max_repeats = {stream.max_repeats}: 1 at least, where each "
+      "corpus is drawn as it is large; None for no limit."
+    )
+  if getattr(stream, "max_side", 1) < 1:
+    raise InputError(f"{name}.max_side = {stream.max_side}: 1 at least.")
+  if getattr(stream, "mixup", MIXUPS[0]) not in MIXUPS:
+    raise InputError(
+      f"{name}.mixup = {stream.mixup!r} is none of "
+      f"{', '.join(map(repr, MIXUPS))}{_near(stream.mixup, MIXUPS)}."
+    )
+
+
+def rows_of(stream: Any) -> int:
+  """The rows of a stream that has them.
+
+  Raises:
+    InputError: they are still to be chosen from the prepared data.
+  """
+  if stream.rows is None:
+    raise InputError(
+      f"{type(stream).__name__}.rows is None, to be chosen from the prepared "
+      "data, which are not known here: give a number of rows, or the data."
+    )
+  return int(stream.rows)
+
+
+def _check_rows(stream: Any) -> None:
+  name = type(stream).__name__
   if stream.padded and stream.rows != stream.batch:
     raise InputError(
       f"{name}.padded puts one item in a row: set rows = batch = "
@@ -36,15 +72,6 @@ def check_options(stream: Any, groups: int) -> None:
     raise InputError(
       f"{name}: batch = {stream.batch} items can never fit into rows = "
       f"{stream.rows} of row_length = {stream.row_length}."
-    )
-  if not 0 <= stream.alpha <= 1:
-    raise InputError(f"{name}.alpha = {stream.alpha} is not between 0 and 1.")
-  if getattr(stream, "max_side", 1) < 1:
-    raise InputError(f"{name}.max_side = {stream.max_side}: 1 at least.")
-  if getattr(stream, "mixup", MIXUPS[0]) not in MIXUPS:
-    raise InputError(
-      f"{name}.mixup = {stream.mixup!r} is none of "
-      f"{', '.join(map(repr, MIXUPS))}{_near(stream.mixup, MIXUPS)}."
     )
 
 

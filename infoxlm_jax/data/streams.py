@@ -11,40 +11,62 @@ The arrays of a group, all int32 and [rows / G, row_length]:
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from infoxlm_jax.data.order import Draws, Sampler, mix
+from infoxlm_jax.data import fitting
+from infoxlm_jax.data.mixture import (
+  ONLY_SIDE,
+  Drawn,
+  Mixture,
+  Side,
+  pair_mixture,
+  text_mixture,
+)
+from infoxlm_jax.data.order import mix
 from infoxlm_jax.data.packing import join, place
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.stream_checks import (
-  check_options,
-  pair_names,
-  wanted_languages,
-)
-from infoxlm_jax.errors import InputError
+from infoxlm_jax.data.stream_checks import check_options, rows_of
 from infoxlm_jax.vocabulary import Ids
 
 STATS = ("items", "tokens", "slots", "truncated_items", "cut_tokens")
 
+# A guard, not a part of any recipe: a text seen four times is worth as much as
+# a new one, and beyond about sixteen times next to nothing (Muennighoff et al.
+# 2023, for language models in English). With alpha = 0.7 it binds only where
+# corpora differ in size by a factor of thousands.
+MAX_REPEATS = 16.0
+
 Arrays = dict[str, Any]
 Stats = dict[str, int]
 Shapes = dict[str, Any]
-Sides = tuple[np.ndarray, np.ndarray]
+T = TypeVar("T")
+Both = tuple[T, T]
+Line = tuple[T, ...]
 
 # What a hash of (seed, tag, number) decides; order.Sampler has 1 and 2.
 _DIRECTION, _MODE, _PARTNER = 11, 12, 13
 
 
 class Stream(Protocol):
-  """What the loader asks of a stream."""
+  """What the loader and who looks at batches ask of a stream."""
 
   @property
   def batch(self) -> int:
     """Items per update, of all groups together."""
+
+  @property
+  def rows(self) -> int | None:
+    """Rows per update, of all groups together; None until fitted."""
+
+  @property
+  def row_length(self) -> int:
+    """Tokens a row."""
+
+  def fitted(self, store: Store, groups: int) -> Self:
+    """The stream with rows that its items fill well, where it has none."""
 
   def shapes(self, groups: int) -> Shapes:
     """Shapes of the whole batch: nested dicts of (groups, rows, length)."""
@@ -54,8 +76,14 @@ class Stream(Protocol):
   ) -> tuple[Arrays, Stats]:
     """Arrays of one group, without the group axis, and counts."""
 
-  def epochs(self, store: Store, seed: int, position: int) -> dict[str, float]:
-    """How often each language or pair was gone through before position."""
+  def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
+    """The items of these numbers, before they are packed."""
+
+  def mixture(self, store: Store, seed: int) -> Mixture:
+    """The corpora it draws from, and how."""
+
+  def arrangement(self, mode: int) -> dict[str, tuple[str, ...]]:
+    """Which sentence stands where: a, b of the pair; c, d of its partner."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,19 +92,27 @@ class TextStream:
 
   Attributes:
     batch: blocks per update.
-    rows: rows of the encoder per update, all groups together.
+    rows: rows of the encoder per update, all groups together. None: as many
+      as the prepared blocks fill to about 95 %, see fitting.
     row_length: tokens a row.
     languages: which of the prepared ones; None takes all.
     alpha: a language with n tokens is drawn in proportion to n^alpha.
+    max_repeats: a small language is drawn less than that, where it would be
+      gone through more often while the mixture is once. None: no limit.
     padded: one item a row (rows = batch) instead of packing.
   """
 
   batch: int
-  rows: int
+  rows: int | None = None
   row_length: int
   languages: Sequence[str] | None = None
   alpha: float = 0.7
+  max_repeats: float | None = MAX_REPEATS
   padded: bool = False
+
+  def fitted(self, store: Store, groups: int) -> Self:
+    """See Stream. Raises InputError where the options do not fit."""
+    return fitting.with_rows(self, store, groups)
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
@@ -86,30 +122,25 @@ class TextStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    check_options(self, groups)
-    sampler, names = self._sampler(store, seed)
-    draws = sampler.draw(_numbers(self, position, group, groups))
-    blocks: list[np.ndarray] = [np.empty(0, np.int32)] * len(draws.source)
-    for source, places in _by_source(draws.source):
-      found = store.read_text(names[source], draws.record[places])
-      for at, block in zip(places.tolist(), found, strict=True):
-        blocks[at] = block
-    stats = dict.fromkeys(STATS, 0)
-    stats["items"] = len(blocks)
-    full = [len(block) for block in blocks]
-    return _placed(self, blocks, full, groups, store.ids, stats), stats
+    return build_groups(self, store, seed, position, [group], groups)[0]
 
-  def epochs(self, store: Store, seed: int, position: int) -> dict[str, float]:
+  def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
-    sampler, names = self._sampler(store, seed)
-    return dict(zip(names, sampler.epochs(position), strict=True))
+    mixture = self.mixture(store, seed)
+    draws = mixture.sampler.draw(numbers)
+    blocks = mixture.read(draws.source, draws.record)
+    side = Side(blocks, [len(block) for block in blocks])
+    mode = np.zeros(len(blocks), np.int64)
+    return Drawn(mixture.corpora, *draws, mode, None, {ONLY_SIDE: side})
 
-  def _sampler(self, store: Store, seed: int) -> tuple[Sampler, list[str]]:
-    wanted = wanted_languages(self, self.languages, store.text_counts)
-    names = [n for n in store.text_counts if n in wanted]
-    counts = tuple(store.text_counts[n] for n in names)
-    tokens = tuple(store.text_tokens[n] for n in names)
-    return _cached_sampler(counts, tokens, self.alpha, seed), names
+  def mixture(self, store: Store, seed: int) -> Mixture:
+    """See Stream."""
+    return text_mixture(self, store, seed)
+
+  def arrangement(self, mode: int) -> dict[str, tuple[str, ...]]:
+    """See Stream: a block is one piece."""
+    del mode
+    return {ONLY_SIDE: ("a1",)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,12 +155,17 @@ class PairStream:
   """
 
   batch: int
-  rows: int
+  rows: int | None = None
   row_length: int
   languages: Sequence[str] | None = None
   alpha: float = 0.7
+  max_repeats: float | None = MAX_REPEATS
   max_side: int = 254
   padded: bool = False
+
+  def fitted(self, store: Store, groups: int) -> Self:
+    """See Stream. Raises InputError where the options do not fit."""
+    return fitting.with_rows(self, store, groups)
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
@@ -139,23 +175,27 @@ class PairStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    check_options(self, groups)
-    pairs = _Pairs(self, store, seed)
-    numbers = _numbers(self, position, group, groups)
-    sides = pairs.read(*pairs.sampler.draw(numbers)[:2])
-    swap = (mix(seed, _DIRECTION, numbers) & np.uint64(1)).astype(bool)
-    stats = dict.fromkeys(STATS, 0)
-    stats["items"] = len(sides)
-    items, full = join(
-      [(b, a) if s else (a, b) for (a, b), s in zip(sides, swap, strict=True)],
-      self.max_side,
-      store.ids,
-    )
-    return _placed(self, items, full, groups, store.ids, stats), stats
+    return build_groups(self, store, seed, position, [group], groups)[0]
 
-  def epochs(self, store: Store, seed: int, position: int) -> dict[str, float]:
+  def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
-    return _Pairs(self, store, seed).epochs(position)
+    mixture = self.mixture(store, seed)
+    draws = mixture.sampler.draw(numbers)
+    mode = _bits(mix(seed, _DIRECTION, numbers))
+    pairs = mixture.read(draws.source, draws.record)
+    items = [
+      _directed(m, pair) for m, pair in zip(mode.tolist(), pairs, strict=True)
+    ]
+    side = Side(*join(items, self.max_side, store.ids))
+    return Drawn(mixture.corpora, *draws, mode, None, {ONLY_SIDE: side})
+
+  def mixture(self, store: Store, seed: int) -> Mixture:
+    """See Stream."""
+    return pair_mixture(self, store, seed)
+
+  def arrangement(self, mode: int) -> dict[str, tuple[str, ...]]:
+    """See Stream."""
+    return {ONLY_SIDE: _directed(mode, ("c1", "c2"))}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,14 +224,19 @@ class ContrastStream:
   """
 
   batch: int
-  rows: int
+  rows: int | None = None
   row_length: int
   languages: Sequence[str] | None = None
   alpha: float = 0.7
+  max_repeats: float | None = MAX_REPEATS
   max_side: int = 254
   mixup: str = "none"
   cross_sides: bool = False
   padded: bool = False
+
+  def fitted(self, store: Store, groups: int) -> Self:
+    """See Stream. Raises InputError where the options do not fit."""
+    return fitting.with_rows(self, store, groups)
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
@@ -202,142 +247,142 @@ class ContrastStream:
     self, store: Store, seed: int, position: int, group: int, groups: int
   ) -> tuple[Arrays, Stats]:
     """See Stream. Raises InputError where the options do not fit."""
-    check_options(self, groups)
-    numbers = _numbers(self, position, group, groups)
-    stats = dict.fromkeys(STATS, 0)
-    stats["items"] = len(numbers)
-    pairs = _Pairs(self, store, seed)
-    draws = pairs.sampler.draw(numbers)
-    arrays: Arrays = {"items": draws.source.astype(np.int32)}
-    sides = self._sides(store, seed, numbers, pairs, draws)
-    for name, sentences in zip(("query", "key"), sides, strict=True):
-      items, full = join(sentences, self.max_side, store.ids)
-      arrays[name] = _placed(self, items, full, groups, store.ids, stats)
-    return arrays, stats
+    return build_groups(self, store, seed, position, [group], groups)[0]
 
-  def epochs(self, store: Store, seed: int, position: int) -> dict[str, float]:
-    """See Stream; partners are not counted."""
-    return _Pairs(self, store, seed).epochs(position)
-
-  def _sides(
-    self,
-    store: Store,
-    seed: int,
-    numbers: np.ndarray,
-    pairs: "_Pairs",
-    draws: Draws,
-  ) -> tuple[list[tuple[np.ndarray, ...]], list[tuple[np.ndarray, ...]]]:
-    """The sentences of each query and of each key."""
-    modes = mix(seed, _MODE, numbers).tolist()
+  def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
+    """See Stream."""
+    mixture = self.mixture(store, seed)
+    draws = mixture.sampler.draw(numbers)
     source, record = draws.source, draws.record
-    if self.mixup == "none":
-      queries_keys = [
-        _roles(mode, (a,), (b,))
-        for mode, (a, b) in zip(modes, pairs.read(source, record), strict=True)
-      ]
+    mode = _bits(mix(seed, _MODE, numbers))
+    partner = None
+    if self.mixup == "adjacent":
+      partner = source, (record + 1) % mixture.sampler.counts[source]
+    elif self.mixup == "random":
+      others = self.mixture(store, int(mix(seed, _PARTNER)))
+      partner = others.sampler.draw(numbers)[:2]
+    if partner is None:
+      pairs = [(pair, None) for pair in mixture.read(source, record)]
     else:
-      if self.mixup == "adjacent":
-        partner = source, (record + 1) % pairs.sampler.counts[source]
-      else:
-        other = _Pairs(self, store, int(mix(seed, _PARTNER)))
-        partner = other.sampler.draw(numbers)[:2]
       # One read a corpus for both: a read's cost is mostly the call.
-      found = pairs.read(
+      found = mixture.read(
         np.concatenate([source, partner[0]]),
         np.concatenate([record, partner[1]]),
       )
-      queries_keys = [
-        self._mixed(mode, c, d)
-        for mode, c, d in zip(
-          modes, found[: len(modes)], found[len(modes) :], strict=True
-        )
-      ]
-    return [q for q, _ in queries_keys], [k for _, k in queries_keys]
-
-  def _mixed(
-    self, mode: int, c: Sides, d: Sides
-  ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    if self.cross_sides and mode & 8:
-      d = (d[1], d[0])
-    one, two = (c[0], d[0]), (c[1], d[1])
-    return _roles(
-      mode,
-      one[::-1] if mode & 1 else one,
-      two[::-1] if mode & 2 else two,
-    )
-
-
-class _Pairs:
-  """The pair corpora that a stream draws from."""
-
-  def __init__(
-    self, stream: "PairStream | ContrastStream", store: Store, seed: int
-  ):
-    known = {name for pair in store.pair_counts for name in pair}
-    wanted = wanted_languages(stream, stream.languages, known)
-    self.names = [p for p in store.pair_counts if set(p) <= wanted]
-    if not self.names:
-      raise InputError(
-        f"{type(stream).__name__}.languages = {stream.languages!r} leaves no "
-        f"pair: {store.folder} holds {pair_names(store.pair_counts)}, and a "
-        "pair takes part where both its languages are named."
+      middle = len(numbers)
+      pairs = list(zip(found[:middle], found[middle:], strict=True))
+    arranged = [
+      self._arranged(m, c, d)
+      for m, (c, d) in zip(mode.tolist(), pairs, strict=True)
+    ]
+    sides = {
+      name: Side(
+        *join([item[n] for item in arranged], self.max_side, store.ids)
       )
-    counts = tuple(store.pair_counts[p] for p in self.names)
-    self.sampler = _cached_sampler(counts, counts, stream.alpha, seed)
-    self.store = store
+      for n, name in enumerate(("query", "key"))
+    }
+    return Drawn(mixture.corpora, *draws, mode, partner, sides)
 
-  def read(self, source: np.ndarray, record: np.ndarray) -> list[Sides]:
-    out: list[Sides] = [(np.empty(0), np.empty(0))] * len(source)
-    for number, places in _by_source(source):
-      found = self.store.read_pairs(self.names[number], record[places])
-      for at, sides in zip(places.tolist(), found, strict=True):
-        out[at] = sides
-    return out
+  def mixture(self, store: Store, seed: int) -> Mixture:
+    """See Stream."""
+    return pair_mixture(self, store, seed)
 
-  def epochs(self, position: int) -> dict[str, float]:
-    names = ["-".join(pair) for pair in self.names]
-    return dict(zip(names, self.sampler.epochs(position), strict=True))
+  def arrangement(self, mode: int) -> dict[str, tuple[str, ...]]:
+    """See Stream."""
+    d = None if self.mixup == "none" else ("d1", "d2")
+    query, key = self._arranged(mode, ("c1", "c2"), d)
+    return {"query": query, "key": key}
+
+  def _arranged(
+    self, mode: int, c: Both[T], d: Both[T] | None
+  ) -> Both[Line[T]]:
+    """What the query and the key consist of, in order.
+
+    Of mode, bit 0 turns the first side's order, 1 the second's, 2 lets the
+    second side be the query, 3 crosses the partner's sides, where asked for.
+    """
+    one: Line[T]
+    two: Line[T]
+    if d is None:
+      one, two = c[:1], c[1:]
+    else:
+      if self.cross_sides and mode & 8:
+        d = (d[1], d[0])
+      one, two = (c[0], d[0]), (c[1], d[1])
+      if mode & 1:
+        one = one[::-1]
+      if mode & 2:
+        two = two[::-1]
+    return (two, one) if mode & 4 else (one, two)
 
 
-@functools.lru_cache(maxsize=64)
-def _cached_sampler(
-  counts: tuple[int, ...], weights: tuple[int, ...], alpha: float, seed: int
-) -> Sampler:
-  return Sampler(counts, weights, alpha, seed)
+def _directed(mode: int, pair: Both[T]) -> Both[T]:
+  """A pair in the order that its row has it in."""
+  return (pair[1], pair[0]) if mode & 1 else pair
 
 
-def _roles(
-  mode: int, one: tuple[np.ndarray, ...], two: tuple[np.ndarray, ...]
-) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-  return (two, one) if mode & 4 else (one, two)
+def _bits(hashes: np.ndarray) -> np.ndarray:
+  """The lowest bits, as many as anything here is decided by."""
+  return (hashes & np.uint64(15)).astype(np.int64)
+
+
+def build_groups(
+  stream: Stream,
+  store: Store,
+  seed: int,
+  position: int,
+  chosen: Sequence[int],
+  groups: int,
+) -> list[tuple[Arrays, Stats]]:
+  """What `stream.build` gives for each of these groups, drawn at one time."""
+  check_options(stream, groups)
+  each = stream.batch // groups
+  numbers = [item_numbers(stream, position, g, groups) for g in chosen]
+  drawn = stream.draw(store, seed, np.concatenate(numbers))
+  return [
+    _built(stream, drawn, slice(n * each, (n + 1) * each), groups, store.ids)
+    for n in range(len(chosen))
+  ]
+
+
+def _built(
+  stream: Any, drawn: Drawn, own: slice, groups: int, ids: Ids
+) -> tuple[Arrays, Stats]:
+  stats = dict.fromkeys(STATS, 0)
+  stats["items"] = own.stop - own.start
+  sides = {
+    name: _placed(
+      stream, Side(side.items[own], side.full[own]), groups, ids, stats
+    )
+    for name, side in drawn.sides.items()
+  }
+  if ONLY_SIDE in sides:
+    return sides[ONLY_SIDE], stats
+  return {"items": drawn.source[own].astype(np.int32)} | sides, stats
 
 
 def _placed(
   stream: "TextStream | PairStream | ContrastStream",
-  items: Sequence[np.ndarray],
-  full: Sequence[int],
+  side: Side,
   groups: int,
   ids: Ids,
   stats: Stats,
 ) -> Arrays:
-  rows = stream.rows // groups
-  return place(items, full, rows, stream.row_length, stream.padded, ids, stats)
+  rows = rows_of(stream) // groups
+  return place(*side, rows, stream.row_length, stream.padded, ids, stats)
 
 
-def _numbers(
+def item_numbers(
   stream: Stream, position: int, group: int, groups: int
 ) -> np.ndarray:
+  """Numbers of a group's items, int64 [batch / groups]."""
   each = stream.batch // groups
   return position + group * each + np.arange(each, dtype=np.int64)
-
-
-def _by_source(source: np.ndarray) -> list[tuple[int, np.ndarray]]:
-  return [(int(n), np.flatnonzero(source == n)) for n in np.unique(source)]
 
 
 def _shapes(
   stream: "TextStream | PairStream | ContrastStream", groups: int
 ) -> Shapes:
   check_options(stream, groups)
-  shape = (groups, stream.rows // groups, stream.row_length)
+  shape = (groups, rows_of(stream) // groups, stream.row_length)
   return dict.fromkeys(("tokens", "segments", "positions"), shape)

@@ -1,0 +1,140 @@
+"""The corpora that a stream draws from, and what it drew of them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from infoxlm_jax.data.order import Sampler
+from infoxlm_jax.data.records import Store
+from infoxlm_jax.data.stream_checks import pair_names, wanted_languages
+from infoxlm_jax.errors import InputError
+
+# What stands for the side of a stream whose items have one only.
+ONLY_SIDE = ""
+
+
+class Side(NamedTuple):
+  """One sequence of each item, and its length before any cut."""
+
+  items: Sequence[np.ndarray]
+  full: Sequence[int]
+
+
+class Drawn(NamedTuple):
+  """Items by number: where they come from, and their tokens.
+
+  Attributes:
+    corpora: languages of each corpus of the mixture.
+    source, record, epoch: of each item, int64 [items].
+    mode: what decides order, roles and crossing; see the stream's arrangement.
+    partner: (source, record) of each item's partner; None without mixup.
+    sides: {"query", "key"}, or ONLY_SIDE alone.
+  """
+
+  corpora: Sequence[tuple[str, ...]]
+  source: np.ndarray
+  record: np.ndarray
+  epoch: np.ndarray
+  mode: np.ndarray
+  partner: tuple[np.ndarray, np.ndarray] | None
+  sides: dict[str, Side]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+  """Corpora with their sampler.
+
+  Attributes:
+    corpora: languages of each, one or two.
+    weights: the n of n^alpha of each.
+    sampler: sample number -> corpus and record.
+    read_one: (languages, records) -> what stands in them.
+  """
+
+  corpora: list[tuple[str, ...]]
+  weights: tuple[int, ...]
+  sampler: Sampler
+  read_one: Callable[[tuple[str, ...], np.ndarray], Sequence[Any]]
+
+  @property
+  def names(self) -> list[str]:
+    """Language or pair of each corpus: en, en-de."""
+    return ["-".join(languages) for languages in self.corpora]
+
+  def read(self, source: np.ndarray, record: np.ndarray) -> list[Any]:
+    """What stands in these records of these corpora, in their order."""
+    out: list[Any] = [None] * len(source)
+    for number in np.unique(source).tolist():
+      places = np.flatnonzero(source == number)
+      found = self.read_one(self.corpora[number], record[places])
+      for at, one in zip(places.tolist(), found, strict=True):
+        out[at] = one
+    return out
+
+  def epochs(self, position: int) -> dict[str, float]:
+    """How often each corpus was gone through before position."""
+    return dict(zip(self.names, self.sampler.epochs(position), strict=True))
+
+
+def text_mixture(stream: Any, store: Store, seed: int) -> Mixture:
+  """The languages of a stream of texts; n is tokens."""
+  wanted = wanted_languages(stream, stream.languages, store.text_counts)
+  names = [n for n in store.text_counts if n in wanted]
+  return _mixture(
+    stream,
+    seed,
+    [(name,) for name in names],
+    [store.text_counts[n] for n in names],
+    [store.text_tokens[n] for n in names],
+    lambda languages, record: store.read_text(languages[0], record),
+  )
+
+
+def pair_mixture(stream: Any, store: Store, seed: int) -> Mixture:
+  """The pair corpora both of whose languages take part; n is pairs."""
+  known = {name for pair in store.pair_counts for name in pair}
+  wanted = wanted_languages(stream, stream.languages, known)
+  pairs = [p for p in store.pair_counts if set(p) <= wanted]
+  if not pairs:
+    raise InputError(
+      f"{type(stream).__name__}.languages = {stream.languages!r} leaves no "
+      f"pair: {store.folder} holds {pair_names(store.pair_counts)}, and a "
+      "pair takes part where both its languages are named."
+    )
+  counts = [store.pair_counts[p] for p in pairs]
+  return _mixture(
+    stream,
+    seed,
+    pairs,
+    counts,
+    counts,
+    lambda pair, record: store.read_pairs((pair[0], pair[1]), record),
+  )
+
+
+def _mixture(
+  stream: Any,
+  seed: int,
+  corpora: Sequence[tuple[str, ...]],
+  counts: Sequence[int],
+  weights: Sequence[int],
+  read_one: Callable[[tuple[str, ...], np.ndarray], Sequence[Any]],
+) -> Mixture:
+  sampler = _cached_sampler(
+    tuple(counts), tuple(weights), stream.alpha, seed, stream.max_repeats
+  )
+  return Mixture(list(corpora), tuple(weights), sampler, read_one)
+
+
+@functools.lru_cache(maxsize=64)
+def _cached_sampler(
+  counts: tuple[int, ...],
+  weights: tuple[int, ...],
+  alpha: float,
+  seed: int,
+  max_repeats: float | None,
+) -> Sampler:
+  return Sampler(counts, weights, alpha, seed, max_repeats)
