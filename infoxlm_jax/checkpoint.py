@@ -37,7 +37,6 @@ from infoxlm_jax.fingerprints import describe
 from infoxlm_jax.partitioning import path_of
 
 _METRIC = "best"
-_PARAMS = "params/"
 _policy = ocp.checkpoint_managers
 
 
@@ -303,33 +302,39 @@ def read_params(
   files: Mapping[str, bytes],
   sharding_of: Callable[[str, tuple[int, ...]], jax.sharding.Sharding],
   wanted: Callable[[str], bool] = lambda path: True,
+  part: str = "params",
 ) -> tuple[dict[str, Any], list[str]]:
-  """The parameters alone; optimiser, key parameters and queue stay on disk.
+  """One part of a state, such as the parameters; all else stays on disk.
 
   Args:
     step: folder of one checkpoint, of a run or of weights only.
     files: as read_step_files gives them.
     sharding_of: where an array goes, by its path in the parameters and shape.
     wanted: which of the arrays to read.
+    part: "params", or "key_params", which not every checkpoint has.
 
   Returns:
-    The parameters, nested, and the paths of the arrays that were not read.
+    The parameters, nested ({} where there are none), and the paths of the
+    arrays that were not read.
 
   Raises:
     InputError: an array cannot be read, or is not what was saved.
   """
-  stored = json.loads(files[CHECKSUMS])["arrays"]
+  stored, prefix = json.loads(files[CHECKSUMS])["arrays"], f"{part}/"
   chosen = {
     path: entry
     for path, entry in stored.items()
-    if path.startswith(_PARAMS) and wanted(path.removeprefix(_PARAMS))
+    if path.startswith(prefix) and wanted(path.removeprefix(prefix))
   }
+  left = [path for path in stored if path not in chosen]
+  if not chosen:
+    return {}, left
   abstract = unflatten(
     {
       path: jax.ShapeDtypeStruct(
         tuple(entry["shape"]),
         jnp.dtype(entry["dtype"]),
-        sharding=sharding_of(path.removeprefix(_PARAMS), tuple(entry["shape"])),
+        sharding=sharding_of(path.removeprefix(prefix), tuple(entry["shape"])),
       )
       for path, entry in chosen.items()
     }
@@ -355,7 +360,7 @@ def read_params(
         f"{step}: array {path} is not what was saved (its checksum differs)."
         " Give another step's folder."
       )
-  return found["params"], [path for path in stored if path not in chosen]
+  return found[part], left
 
 
 def write_params(

@@ -41,10 +41,13 @@ LAYERS = {
   "progress": 2,
   "run_folder": 2,
   "signals": 2,
+  "vector_files": 2,
   "weights": 2,
   # jobs
   "checks": 3,
   "evaluation": 3,
+  "export": 3,
+  "inference": 3,
   "initial": 3,
   "inspection": 3,
   "prepare_job": 3,
@@ -67,7 +70,7 @@ ONLY = {
   "tensorflow": {"data.tasks"},
   "tensorflow_datasets": {"data.tasks"},
   "seqio": {"data.tasks"},
-  "torch": {"weights.torch_files"},
+  "torch": {"export.compare", "weights.torch_files"},
 }
 MODULES = sorted(
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

@@ -1,4 +1,7 @@
-"""Sentence vectors of every layer, many sentences at a time."""
+"""Vectors of many sentences at a time, packed into rows; of every layer or one.
+
+Evaluation reads all layers while a run goes; inference.py reads one.
+"""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +17,12 @@ from infoxlm_jax import encoder, partitioning
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.objectives.contrast import framing, members, pool
 
-Embed = Callable[[Any, Sequence[np.ndarray]], np.ndarray]
-_Group = list[tuple[int, np.ndarray, int, int]]  # number, ids, row, offset
+Embed = Callable[..., np.ndarray]
+Group = list[tuple[int, np.ndarray, int, int]]  # number, ids, row, offset
+
+
+def _ignore(count: int) -> None:
+  del count
 
 
 def make_embed(
@@ -26,12 +33,15 @@ def make_embed(
   row_length: int = 128,
   rows: int = 8,
   items: int = 32,
+  groups: int | None = None,
+  layer: int | None = None,
 ) -> Embed:
   """Builds embed(params, sentences) -> [layers + 1, poolings, N, D] float32.
 
   Sentences are int32 ids with <s> and </s>; they are packed into rows, so one
   compiled shape serves all lengths. Longer ones than a row are cut (their
-  number is the caller's to count). Layer 0 is the embedding output.
+  number is the caller's to count). Layer 0 is the embedding output. A third
+  argument of embed is called with the number of sentences of each batch.
 
   Args:
     model: the encoder's shapes.
@@ -39,8 +49,11 @@ def make_embed(
     poolings: as in Contrast.pooling.
     row_length: tokens of a row.
     rows, items: a group's rows, and the most sentences it holds.
+    groups: of a batch, a multiple of the devices; None: a few.
+    layer: the vectors of this layer only, [1, poolings, N, D]; those above
+      it are not computed.
   """
-  groups = mesh.size * max(1, 4 // mesh.size)
+  groups = groups or mesh.size * max(1, 4 // mesh.size)
   replicated = NamedSharding(mesh, P())
 
   @functools.partial(
@@ -60,21 +73,31 @@ def make_embed(
       vectors = vectors.reshape(groups, len(poolings), items, -1)
       return jnp.moveaxis(vectors, 1, 0)
 
-    # [layers + 1, poolings, groups, items, D]
-    return encoder.encode(params, rows, model, collect=pooled)
+    # [layers, poolings, groups, items, D]
+    if layer is None:
+      return encoder.encode(params, rows, model, collect=pooled)
+    if layer == 0:  # of an encoder, which has at least one layer
+      both = encoder.encode(params, rows, model, num_layers=1, collect=pooled)
+      return both[:1]
+    return pooled(encoder.encode(params, rows, model, num_layers=layer))[None]
 
-  def embed(params: Any, sentences: Sequence[np.ndarray]) -> np.ndarray:
+  def embed(
+    params: Any,
+    sentences: Sequence[np.ndarray],
+    done: Callable[[int], None] = _ignore,
+  ) -> np.ndarray:
     order = np.argsort([len(s) for s in sentences], kind="stable")
-    placed = _place(
+    placed = place(
       [sentences[i][:row_length] for i in order], rows, row_length, items
     )
-    shape = (model.num_layers + 1, len(poolings), len(sentences))
+    layers = model.num_layers + 1 if layer is None else 1
+    shape = (layers, len(poolings), len(sentences))
     out = np.zeros((*shape, model.hidden_size), np.float32)
     params = {name: params[name] for name in ("embed", "layers")}
     mine = partitioning.local_groups(mesh, groups)
     for start in range(0, len(placed), groups):
       chunk = placed[start : start + groups]
-      batch = _rows_of(chunk, groups, rows, row_length, model.pad_id)
+      batch = rows_of(chunk, groups, rows, row_length, model.pad_id)
       local = {k: v[mine.start : mine.stop] for k, v in batch.items()}
       found = np.asarray(
         vectors(params, partitioning.global_batch(local, mesh))
@@ -82,6 +105,7 @@ def make_embed(
       for g, group in enumerate(chunk):
         ids = order[[number for number, *_ in group]]
         out[:, :, ids] = found[:, :, g, : len(group)]
+      done(sum(map(len, chunk)))
     return out
 
   return embed
@@ -99,11 +123,11 @@ def embed_languages(
   return dict(zip(sentences, np.split(vectors, ends, axis=2), strict=True))
 
 
-def _place(
+def place(
   sentences: Sequence[np.ndarray], rows: int, row_length: int, items: int
-) -> list[_Group]:
+) -> list[Group]:
   """Next-fit: groups of (sentence number, ids, row, offset)."""
-  groups: list[_Group] = []
+  groups: list[Group] = []
   row, used = rows, 0
   for number, ids in enumerate(sentences):
     if groups and used + len(ids) > row_length:
@@ -116,9 +140,10 @@ def _place(
   return groups
 
 
-def _rows_of(
-  chunk: Sequence[_Group], groups: int, rows: int, row_length: int, pad_id: int
+def rows_of(
+  chunk: Sequence[Group], groups: int, rows: int, row_length: int, pad_id: int
 ) -> dict[str, np.ndarray]:
+  """What the encoder reads of placed sentences, [groups, rows, row_length]."""
   shape = (groups, rows, row_length)
   tokens = np.full(shape, pad_id, np.int32)
   segments, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)

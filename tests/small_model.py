@@ -1,0 +1,61 @@
+"""Small models with a tokenizer, as Hugging Face folders."""
+
+import dataclasses
+import functools
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import small_corpus
+
+from infoxlm_jax import encoder
+from infoxlm_jax.data.tokenizer import load_tokenizer
+from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.export import folders
+from infoxlm_jax.export.card import About
+from infoxlm_jax.export.source import Source
+from infoxlm_jax.weights.tokenizer_of import with_ids_of
+
+CONFIG = EncoderConfig(
+  vocab_size=8010,  # more rows than the tokenizer has ids
+  num_layers=3,
+  hidden_size=32,
+  num_heads=4,
+  ffn_size=64,
+  max_positions=256,
+)
+
+
+def params(config, scale=0.1):
+  """Weights far from zero, so that a forgotten one shows."""
+  found = dict(encoder.init(jax.random.key(0), config))
+  head = encoder.init_lm_head(jax.random.key(1), config)
+  found["heads"] = {"masked_lm": head}
+  random = np.random.default_rng(2)
+  return jax.tree.map(
+    lambda x: np.asarray(x) + scale * random.normal(size=x.shape).astype("f4"),
+    found,
+  )
+
+
+def source(**changes):
+  """A model as it comes out of a run."""
+  tokenizer = load_tokenizer(small_corpus.TOKENIZER)
+  config = dataclasses.replace(CONFIG, **changes)
+  config = with_ids_of(config, tokenizer, "here")
+  return Source("here", config, params(config), tokenizer, {})
+
+
+@functools.cache
+def folder() -> Path:
+  """The same as a Hugging Face folder; nobody writes into it."""
+  target = Path(_kept().name) / "model"
+  folders.export_transformers(source(), target, About("small"), check=False)
+  return target
+
+
+@functools.cache
+def _kept() -> tempfile.TemporaryDirectory[str]:
+  # Kept by the cache, removed when the process ends.
+  return tempfile.TemporaryDirectory(prefix="infoxlm-test-")
