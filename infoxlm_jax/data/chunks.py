@@ -226,7 +226,7 @@ def encode_flat(
 
 def _hashes(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
   """A hash of each run of tokens, uint64."""
-  view = memoryview(ids.astype("<i4", copy=False)).cast("B")
+  view = ids.astype("<i4", copy=False).data.cast("B")
   ends = (4 * np.cumsum(lengths)).tolist()
   starts = [0, *ends[:-1]]
   blake = hashlib.blake2b

@@ -1,6 +1,6 @@
 """What prepare read, dropped and kept, as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from infoxlm_jax.data.records import Manifest
 
@@ -32,7 +32,7 @@ def markdown(manifests: Mapping[str, Manifest]) -> str:
 
 
 def _read_rows(manifest: Manifest) -> list[tuple[str, ...]]:
-  rows = []
+  rows: list[tuple[str, ...]] = []
   for counts in manifest.counts:
     cut = dict(counts.truncated)
     if counts.split:
@@ -61,7 +61,9 @@ def _fill(manifest: Manifest, languages: int, records: int, tokens: int) -> str:
   return f"{100 * tokens / (records * manifest.row_length):.1f} %"
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(
+  columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]
+) -> list[str]:
   widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
 
   def line(cells: tuple[str, ...]) -> str:

@@ -28,8 +28,13 @@ from infoxlm_jax.vocabulary import Ids
 FORMAT = 2
 MANIFEST = "manifest.json"
 
-# One record a group: a read of one record unpacks nothing else.
-_WRITER_OPTIONS = "group_size:1,zstd:3"
+# One record a group: a read of one record unpacks nothing else. Pairs are too
+# short for zstd: it takes three times as long to write and twice as long to
+# read as snappy, for 13 % fewer bytes.
+_WRITER_OPTIONS = {
+  "text": "group_size:1,zstd:3",
+  "pairs": "group_size:1,snappy",
+}
 # Records are read in random order: reading ahead would be thrown away.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -189,13 +194,23 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     ) from error
 
 
-def write_shard(folder: Path, name: str, records: Iterable[bytes]) -> Shard:
-  """Writes one ArrayRecord file and returns its entry of the manifest."""
+def write_shard(
+  folder: Path, name: str, records: Iterable[bytes], kind: str = "text"
+) -> Shard:
+  """Writes one ArrayRecord file and returns its entry of the manifest.
+
+  Args:
+    folder, name: of the file.
+    records: what encode_text or encode_pair gave.
+    kind: "text" or "pairs".
+  """
   path = folder / name
   count = 0
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+    writer = array_record_module.ArrayRecordWriter(
+      str(path), _WRITER_OPTIONS[kind]
+    )
     for record in records:
       writer.write(record)
       count += 1

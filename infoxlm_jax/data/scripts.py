@@ -119,6 +119,7 @@ def _other_letters(scripts: tuple[str, ...]) -> np.ndarray:
 
 @functools.cache
 def _all_letters() -> str:
-  surrogates = range(0xD800, 0xE000)
-  every = (chr(i) for i in range(_CODE_POINTS) if i not in surrogates)
-  return "".join(regex.findall(r"\p{L}+", "".join(every)))
+  codes = np.arange(_CODE_POINTS, dtype="<u4")
+  surrogates = (codes >= 0xD800) & (codes < 0xE000)
+  every = codes[~surrogates].tobytes().decode("utf-32-le")
+  return "".join(regex.findall(r"\p{L}+", every))

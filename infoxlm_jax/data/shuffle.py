@@ -268,16 +268,19 @@ def make_shard(
     flat = np.concatenate(data)
     del keys, lengths, data
     ends = np.cumsum(sizes)
-    view = memoryview(flat.astype("<i4", copy=False)).cast("B")
+    view = flat.astype("<i4", copy=False).data.cast("B")
     runs = zip(
       (4 * (ends - sizes)[order]).tolist(),
       (4 * ends[order]).tolist(),
       strict=True,
     )
-    shard = records.write_shard(
-      folder, name, (view[start:end].tobytes() for start, end in runs)
-    )
     pairs = len(languages) == 2
+    shard = records.write_shard(
+      folder,
+      name,
+      (view[start:end].tobytes() for start, end in runs),
+      "pairs" if pairs else "text",
+    )
     entry = {
       "shard": dataclasses.asdict(shard),
       "sentences": 2 * len(sizes) if pairs else int((flat == eos).sum()),
