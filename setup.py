@@ -89,6 +89,7 @@ setup(
   # exact versions that the tests have passed with.
   install_requires=[
     "array-record>=0.8.1",
+    "defusedxml>=0.7.1",
     "flax>=0.12",
     "gin-config>=0.5",
     "grain>=0.2.11",
@@ -97,19 +98,31 @@ setup(
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.3",
+    "regex>=2024.4.16",
     "safetensors>=0.5",
     "sentencepiece>=0.2",
     "seqio>=0.0.20",
     "tensorboardX>=2.6.2",
     "tensorflow>=2.20",
     "tensorflow-datasets>=4.9.8",
+    "tokenizers>=0.21",
     "tqdm>=4.66",
+    "zstandard>=0.22",
   ],
   extras_require={
     "cuda": ["jax[cuda12]>=0.10"],
+    # Comparisons with other implementations: `python -m pytest -m parity`.
+    "parity": [
+      "torch==2.13.0",
+      "transformers>=5",
+      "sentence-transformers>=5",
+      "sacremoses>=0.1.1",
+    ],
     "tpu": ["jax[tpu]>=0.10"],
     "test": _TEST,
     "dev": [*_TEST, "mypy>=1.15", "ruff>=0.12"],
+    # Reading text with XLM's own tokenizer.
+    "xlm": ["sacremoses>=0.1.1"],
   },
   classifiers=[
     "Intended Audience :: Science/Research",

@@ -6,33 +6,39 @@ beside them and compared after a restore.
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
 
+from infoxlm_jax.checkpoint_files import (
+  CHECKSUMS,
+  FILES,
+  STATE,
+  Damaged,
+  checksums,
+  read_folder,
+  unflatten,
+  verified,
+)
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.fingerprints import describe
 from infoxlm_jax.partitioning import path_of
 
-FORMAT = 1
-_CHECKSUMS = "checksums.json"
-_COMMITTED = "commit_success.txt"  # orbax puts it into every finished folder
 _METRIC = "best"
+_PARAMS = "params/"
 _policy = ocp.checkpoint_managers
-
-
-class Damaged(Exception):
-  """A stored checkpoint is not what was saved."""
 
 
 class FilesHandler(ocp.CheckpointHandler):
@@ -47,11 +53,7 @@ class FilesHandler(ocp.CheckpointHandler):
     self, directory: epath.Path, args: Any = None
   ) -> dict[str, bytes]:
     del args
-    return {
-      path.name: path.read_bytes()
-      for path in directory.iterdir()
-      if path.name != _COMMITTED
-    }
+    return read_folder(Path(directory))
 
 
 @ocp.args.register_with_handler(FilesHandler, for_save=True)
@@ -146,12 +148,7 @@ class Checkpoints:
       StorageError: this save, or an earlier one in the background, failed.
     """
     step = int(state.step)
-    sums = {
-      "format": FORMAT,
-      "arrays": describe(state),
-      "files": {k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
-    }
-    files = dict(files) | {_CHECKSUMS: json.dumps(sums, indent=1).encode()}
+    files = dict(files) | {CHECKSUMS: checksums(state, files)}
     finite = metric is not None and math.isfinite(metric)
     try:
       saved = self._manager.save(
@@ -230,25 +227,16 @@ class Checkpoints:
       files = self._manager.restore(
         step, args=ocp.args.Composite(files=RestoreFiles())
       )["files"]
-      sums = json.loads(files.pop(_CHECKSUMS))
     except Exception as error:
       raise Damaged(f"{where}: its files cannot be read: {error}") from error
-    if sums.get("format") != FORMAT:
-      raise InputError(
-        f"{where}: checkpoint format {sums.get('format')}, this version reads"
-        f" {FORMAT}"
-      )
-    for name, digest in sums["files"].items():
-      if hashlib.sha256(files.get(name, b"")).hexdigest() != digest:
-        raise Damaged(f"{where}: {name} is not what was saved")
-    return files | {_CHECKSUMS: json.dumps(sums).encode()}
+    return verified(files, where)
 
   def _restore_step(
     self, step: int, abstract: Any
   ) -> tuple[Any, dict[str, bytes]]:
     where = f"{self.folder / str(step)}"
     files = self.read_files(step)
-    stored = json.loads(files.pop(_CHECKSUMS))["arrays"]
+    stored = json.loads(files.pop(CHECKSUMS))["arrays"]
     abstract = _with_stored_queue(abstract, stored)
     wanted = {
       path_of(path): [list(leaf.shape), str(leaf.dtype)]
@@ -308,6 +296,124 @@ class Checkpoints:
       if error is None:
         raise
       logging.warning("%s", failure)  # it must not hide what went wrong first
+
+
+def read_params(
+  step: Path,
+  files: Mapping[str, bytes],
+  sharding_of: Callable[[str, tuple[int, ...]], jax.sharding.Sharding],
+  wanted: Callable[[str], bool] = lambda path: True,
+) -> tuple[dict[str, Any], list[str]]:
+  """The parameters alone; optimiser, key parameters and queue stay on disk.
+
+  Args:
+    step: folder of one checkpoint, of a run or of weights only.
+    files: as read_step_files gives them.
+    sharding_of: where an array goes, by its path in the parameters and shape.
+    wanted: which of the arrays to read.
+
+  Returns:
+    The parameters, nested, and the paths of the arrays that were not read.
+
+  Raises:
+    InputError: an array cannot be read, or is not what was saved.
+  """
+  stored = json.loads(files[CHECKSUMS])["arrays"]
+  chosen = {
+    path: entry
+    for path, entry in stored.items()
+    if path.startswith(_PARAMS) and wanted(path.removeprefix(_PARAMS))
+  }
+  abstract = unflatten(
+    {
+      path: jax.ShapeDtypeStruct(
+        tuple(entry["shape"]),
+        jnp.dtype(entry["dtype"]),
+        sharding=sharding_of(path.removeprefix(_PARAMS), tuple(entry["shape"])),
+      )
+      for path, entry in chosen.items()
+    }
+  )
+  try:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+      found = reader.restore(
+        epath.Path(os.path.abspath(step / STATE)),
+        args=ocp.args.PyTreeRestore(
+          item=abstract,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+          partial_restore=True,
+        ),
+      )
+  except Exception as error:  # orbax and tensorstore have many
+    raise InputError(
+      f"{step}: cannot be read: {_first_line(error)}. Give another step's"
+      " folder."
+    ) from error
+  for path, entry in describe(_on_host(found)).items():
+    if entry["sum"] != stored[path]["sum"]:
+      raise InputError(
+        f"{step}: array {path} is not what was saved (its checksum differs)."
+        " Give another step's folder."
+      )
+  return found["params"], [path for path in stored if path not in chosen]
+
+
+def write_params(
+  folder: Path, params: Mapping[str, Any], files: Mapping[str, bytes]
+) -> None:
+  """Writes a checkpoint of weights only: a folder with state/ and files/.
+
+  Args:
+    folder: new; it appears when all of it is written.
+    params: numpy arrays, nested.
+    files: small files by name, stored with their hashes.
+
+  Raises:
+    InputError: the folder exists, or cannot be made.
+    StorageError: writing failed; nothing is left.
+  """
+  if folder.exists():
+    raise InputError(f"{folder} exists: move it away, or choose another name")
+  state = {"params": dict(params)}
+  files = dict(files) | {CHECKSUMS: checksums(state, files)}
+  part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+  try:
+    (part / FILES).mkdir(parents=True)
+  except OSError as error:
+    raise InputError(f"{folder}: cannot be written: {error}") from None
+  try:
+    for name, content in files.items():
+      (part / FILES / name).write_bytes(content)
+    # Compressed, float32 weights are 8 % smaller, and held in memory twice.
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+    with ocp.Checkpointer(handler) as writer:
+      writer.save(
+        epath.Path(os.path.abspath(part / STATE)),
+        args=ocp.args.PyTreeSave(jax.device_put(state)),
+      )
+    part.rename(folder)
+  except Exception as error:  # orbax wraps storage failures in its own
+    raise StorageError(
+      f"{folder}: could not be written: {_first_line(error)}"
+    ) from error
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _on_host(tree: Any) -> Any:
+  """Numpy's views of arrays that are in this machine's memory as a whole."""
+
+  def plain(x: jax.Array) -> bool:
+    devices: Any = x.sharding.device_set
+    return len(devices) == 1 and all(d.platform == "cpu" for d in devices)
+
+  if all(plain(x) for x in jax.tree.leaves(tree)):
+    return jax.tree.map(np.asarray, tree)
+  return tree
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _metric_of(metrics: Mapping[str, float]) -> float:

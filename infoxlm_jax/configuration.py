@@ -29,7 +29,7 @@ _PARAMETER = re.compile(r"^(\S+\.\w+) = ", re.MULTILINE)
 _OVERRIDE = re.compile(r"--gin\.([^=]+)=(.*)", re.DOTALL)
 _IMPORT = re.compile(r"^from ([\w.]+) import (\w+)", re.MULTILINE)
 _FLAGS = ("--gin_file", "--gin_search_paths", "--dry_run", "--help")
-_PATHS = ("MODEL_DIR", "MODEL", "DATA", "INPUT", "TOKENIZER")
+_PATHS = ("MODEL_DIR", "MODEL", "DATA", "INIT_FROM", "INPUT", "TOKENIZER")
 
 
 class Configuration:

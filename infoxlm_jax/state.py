@@ -79,6 +79,16 @@ def create(
   )
 
 
+def random_params(
+  seed: int, model: EncoderConfig, objectives: Mapping[str, Objective]
+) -> Callable[[], dict[str, Any]]:
+  """A function that makes the parameters which a run of this seed starts with.
+
+  To be compiled, or to be asked for shapes.
+  """
+  return lambda: init_params(jax.random.key(seed), model, objectives)
+
+
 def _maker(
   model: EncoderConfig,
   objectives: Mapping[str, Objective],

@@ -14,6 +14,7 @@ from infoxlm_jax import (
   checkpoint_files,
   checks,
   costs,
+  initial,
   partitioning,
   run_folder,
   side_steps,
@@ -21,10 +22,10 @@ from infoxlm_jax import (
 )
 from infoxlm_jax import state as train_state
 from infoxlm_jax.checkpoint import Checkpoints
-from infoxlm_jax.checkpoint_files import Position, describe_model
+from infoxlm_jax.checkpoint_files import Position, describe_model, find_step
 from infoxlm_jax.data import fitting
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
+from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import health, results
@@ -32,7 +33,7 @@ from infoxlm_jax.evaluation.during import Evaluation, best_of, in_words
 from infoxlm_jax.evaluation.heldout import SPLITS
 from infoxlm_jax.evaluation.results import Scores
 from infoxlm_jax.feed import Feed, prepared_folder
-from infoxlm_jax.metrics import MetricWriter
+from infoxlm_jax.metrics import MetricWriter, write_atomically
 from infoxlm_jax.objectives.objective import Objective
 from infoxlm_jax.progress import Progress
 from infoxlm_jax.schedules import Schedule, constant
@@ -59,6 +60,8 @@ def pretrain(
   momentum: Schedule = _MOMENTUM,
   loss_norm: str = "joint_sum",
   data: str | None = None,
+  init_from: str | None = None,
+  allow_pickle: bool = False,
   prepare: Callable[..., Any] | None = None,
   mesh: Callable[[], Mesh] = partitioning.make_mesh,
   microbatches: int = 1,
@@ -94,6 +97,9 @@ def pretrain(
     push_per_microbatch: when keys join the queue.
     data: a folder that `prepare` wrote. None: prepare now, into the run's
       folder, with `prepare`.
+    init_from: weights to start from, see weights.load.load_weights. None:
+      random ones. Read at the first start only.
+    allow_pickle: whether `init_from` may be one of torch's pickled files.
     prepare: called with output=folder when `data` is None.
     mesh: builds the device mesh.
     seed: of the parameters, the masks and the order of the data.
@@ -139,22 +145,42 @@ def pretrain(
     model, objectives, optimizer, keys_per_push, devices
   )
 
-  def first_state() -> TrainState:
-    return train_state.init_sharded(
-      seed, model, objectives, optimizer, keys_per_push, devices
-    )
-
+  folder = Path(model_dir)
+  source = init_from if find_step(folder) is None else None
+  if source is not None:
+    initial.check(source, model, allow_pickle)
   if dry_run:
     streams = _fitted_for_dry_run(streams, data, groups)
     print(costs.describe(model, abstract, objectives, streams, devices))
     return
 
-  folder = Path(model_dir)
+  weights = None
+  if source is not None:
+    # Before the folder is claimed: bad weights leave nothing behind.
+    weights = initial.read_params(
+      source,
+      allow_pickle=allow_pickle,
+      seed=seed,
+      model=model,
+      objectives=objectives,
+      mesh=devices,
+    )
+
+  def first_state() -> TrainState:
+    if weights is not None:
+      return initial.state_of(
+        weights[0], seed, objectives, optimizer, abstract, keys_per_push
+      )
+    return train_state.init_sharded(
+      seed, model, objectives, optimizer, keys_per_push, devices
+    )
+
   identity = {
     "model": dataclasses.asdict(model),
     "objectives": {name: _lasting(o) for name, o in objectives.items()},
     "seed": seed,
     "data": data or "prepared into this folder",
+    "init_from": init_from,
   }
   run_folder.claim(model_dir, identity)
   if results.say_if_finished(folder, steps):
@@ -163,10 +189,13 @@ def pretrain(
   is_main = jax.process_index() == 0
   if is_main:
     run_folder.write_environment(folder)
+    if weights is not None:
+      print(weights[1])
+      write_atomically(folder / initial.REPORT_FILE, f"{weights[1]}\n")
     on_start()
 
   data_folder = prepared_folder(folder, data, prepare)
-  tokenizer = load_tokenizer(data_folder / TOKENIZER_FILE)
+  tokenizer = load_tokenizer(data_folder)
   checks.check_tokenizer(model, tokenizer)
   store = Store(data_folder / "train")
   streams, fits = fitting.fit_all(streams, store, groups)
@@ -179,6 +208,7 @@ def pretrain(
   restored = checkpoints.restore(abstract)
   if restored is None:
     state, position = first_state(), Position(feed.start())
+    weights = None  # the state has taken them over
   else:
     state, stored = restored
     checks.check_restored(stored, tokenizer, streams)
@@ -212,7 +242,7 @@ def pretrain(
   )
   files = {
     checkpoint_files.MODEL: describe_model(model, tokenizer, contrast),
-    TOKENIZER_FILE: Path(tokenizer.path).read_bytes(),
+    **tokenizer.files,
   }
   with (
     checkpoints,
@@ -239,6 +269,8 @@ def pretrain(
     start: Scores | None = None
     if restored is None:
       start = scores(0, SPLITS)
+      if is_main:
+        results.keep_start(folder, start)
       if contrast is not None:
         fill = side_steps.make_fill_step(abstract, devices, model, objectives)
         pushes = -(-contrast.queue_size // streams[contrast.stream].batch)
@@ -279,7 +311,12 @@ def pretrain(
     end = scores(steps, SPLITS)
     checkpoints.wait()
   if start is None:
-    start = evaluate(first_state(), SPLITS)
+    # Random ones are made again; given ones are read once, and may be gone.
+    start = (
+      results.read_start(folder)
+      if init_from
+      else evaluate(first_state(), SPLITS)
+    )
   if is_main:
     facts = {
       "steps": steps,

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from infoxlm_jax.weights.hugging_face import load_hugging_face
+from infoxlm_jax.weights.load import load_weights
 
 ORACLES = Path(__file__).parent / "data" / "oracles"
 PAD = 1
@@ -23,7 +23,7 @@ def load(name):
 
 def model(name):
   """(config, params) of a stored Hugging Face model."""
-  return load_hugging_face(ORACLES / name)
+  return load_weights(ORACLES / name)[:2]
 
 
 def train_init():

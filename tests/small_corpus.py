@@ -1,12 +1,15 @@
 """A few dozen real verses, prepared once for all tests that read records."""
 
+import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from infoxlm_jax.data.cleaning import Cleaning
 from infoxlm_jax.data.prepare import prepare
-from infoxlm_jax.data.sources import read_table
+from infoxlm_jax.data.tables import read_table
 
 DATA = Path(__file__).resolve().parents[1] / "tasks" / "data"
 TOKENIZER = DATA / "verses.spm.model"
@@ -28,33 +31,73 @@ def table() -> list[dict[str, str]]:
   return rows[:100]
 
 
-def read(task: str, split: str) -> Iterator[dict[str, str]]:
-  """Stands for the seqio tasks "text", "pairs" and "multiway"."""
-  for row in table()[_ROWS[split]]:
-    if task == "multiway":
-      yield {name: row[name] for name in ("id", *LANGUAGES)}
-    for language in LANGUAGES:
-      if task == "text":
-        yield {"text": row[language], "language": language}
-      elif task == "pairs" and language != "en":
-        yield {
-          "text_a": row["en"],
-          "language_a": "en",
-          "text_b": row[language],
-          "language_b": language,
-        }
+@dataclasses.dataclass(frozen=True)
+class Verses:
+  """A corpus of the rows above."""
+
+  kind: str
+  name: str = ""
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, "name", self.name or self.kind)
+
+  def splits(self) -> Sequence[str]:
+    return tuple(_ROWS)
+
+  def fingerprint(self, split: str) -> dict[str, Any]:
+    return {"rows": [_ROWS[split].start, _ROWS[split].stop]}
+
+  def examples(self, split: str) -> Iterator[dict[str, str]]:
+    for row in table()[_ROWS[split]]:
+      if self.kind == "multiway":
+        yield {name: row[name] for name in ("id", *LANGUAGES)}
+      for language in LANGUAGES:
+        if self.kind == "text":
+          yield {"text": row[language], "language": language}
+        elif self.kind == "pairs" and language != "en":
+          yield {
+            "text_a": row["en"],
+            "language_a": "en",
+            "text_b": row[language],
+            "language_b": language,
+          }
 
 
-OPTIONS = {
+@dataclasses.dataclass(frozen=True)
+class ListCorpus:
+  """A corpus of literal examples, which has one split."""
+
+  kind: str
+  rows: tuple[dict[str, Any], ...]
+  name: str = "list"
+
+  def splits(self) -> Sequence[str]:
+    return ("train",)
+
+  def fingerprint(self, split: str) -> dict[str, Any]:
+    return {"rows": len(self.rows)}
+
+  def examples(self, split: str) -> Iterator[dict[str, Any]]:
+    return iter(self.rows)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+  """All files of a folder and what is in them."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }
+
+
+OPTIONS: dict[str, Any] = {
   "tokenizer": TOKENIZER,
   "row_length": ROW_LENGTH,
-  "task_modules": (),
-  "text_task": "text",
-  "pairs_task": "pairs",
-  "multiway_task": "multiway",
+  "corpora": (Verses("text"), Verses("pairs"), Verses("multiway")),
   "seed": 5,
   "max_side": MAX_SIDE,
-  "read": read,
+  "cleaning": Cleaning(on_long="truncate"),
+  "workers": 1,
 }
 
 

@@ -1,10 +1,16 @@
 """A pretraining run that takes seconds: 2 layers of 16 on one device."""
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import small_corpus
+import weights_files
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, Mesh
 
 from infoxlm_jax import optimizer, schedules
@@ -15,6 +21,11 @@ from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.partitioning import BATCH_AXES
 
+_CACHE_OPTIONS = (
+  "jax_enable_compilation_cache",
+  "jax_compilation_cache_dir",
+  "jax_persistent_cache_min_compile_time_secs",
+)
 LENGTH = small_corpus.ROW_LENGTH
 STEPS = 20
 
@@ -26,6 +37,24 @@ def one_device() -> Mesh:
     devices=jax.devices()[:1],
     axis_types=(AxisType.Auto,) * 2,
   )
+
+
+@contextlib.contextmanager
+def compiled_once(folder: Path) -> Iterator[None]:
+  """A second start finds the programs of the first, kept in the folder.
+
+  Without most optimisations: such runs compile longer than they compute.
+  """
+  before = {name: getattr(jax.config, name) for name in _CACHE_OPTIONS}
+  for name, value in zip(_CACHE_OPTIONS, (True, str(folder), 0), strict=True):
+    jax.config.update(name, value)
+  jax.config.update("jax_disable_most_optimizations", True)
+  compilation_cache.reset_cache()
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
 
 
 def options(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -62,3 +91,33 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
     "save_every": 1000,
     "log_every": 1,
   } | changes
+
+
+def hugging_face(folder: Path, **changes: Any) -> Path:
+  """A random XLM-R of these shapes as a Hugging Face folder, with tokenizer."""
+  config = options(Path("unused"))["model"]
+  draw = np.random.default_rng(0)
+  found = {}
+  for name, value in weights_files.tensors_of("xlmr_mlm").items():
+    shape = tuple(
+      {
+        101: config.vocab_size,
+        40: config.max_positions + 2,
+        32: config.hidden_size,
+        64: config.ffn_size,
+      }.get(n, n)
+      for n in value.shape
+    )
+    found[name] = draw.normal(0, 0.05, shape).astype(np.float32)
+  weights_files.write(
+    folder,
+    found,
+    vocab_size=config.vocab_size,
+    hidden_size=config.hidden_size,
+    intermediate_size=config.ffn_size,
+    num_attention_heads=config.num_heads,
+    max_position_embeddings=config.max_positions + 2,
+    **changes,
+  )
+  shutil.copyfile(small_corpus.TOKENIZER, folder / "sentencepiece.bpe.model")
+  return folder

@@ -1,7 +1,8 @@
 """Records: what prepare writes from text, and what Store reads back."""
 
+import dataclasses
 import functools
-import gzip
+import itertools
 import json
 import pickle
 import shutil
@@ -14,13 +15,24 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import small_corpus
-from small_corpus import LANGUAGES, MAX_SIDE, OPTIONS, ROW_LENGTH
+from small_corpus import (
+  LANGUAGES,
+  MAX_SIDE,
+  OPTIONS,
+  ROW_LENGTH,
+  ListCorpus,
+  contents,
+)
 
-from infoxlm_jax.data import records, sources
+from infoxlm_jax.data import records
+from infoxlm_jax.data.cleaning import Cleaning
+from infoxlm_jax.data.corpora import SeqioTask
 from infoxlm_jax.data.prepare import prepare, prepare_in_subprocess
 from infoxlm_jax.data.records import Store
+from infoxlm_jax.data.stages import Sizes
 from infoxlm_jax.data.tokenizer import load_tokenizer
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.evaluation.retrieval import read_multiway
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +83,11 @@ def test_texts_decode_to_the_sentences(store, tokenizer):
       ids = tokenizer.encode(text)[: ROW_LENGTH - 2]
       if len(ids):
         expected.append(tokenizer.decode(ids))
-    # Blocks are shuffled, the sentences of a block follow each other.
+    # Blocks are shuffled, the sentences of a block in the order read.
     assert Counter(sum(found, [])) == Counter(expected)
-    starts = [expected.index(sentences[0]) for sentences in found]
-    assert starts != sorted(starts)
-    joined = [found[i] for i in np.argsort(starts)]
-    assert sum(joined, []) == expected
-    # Greedy: a block's next sentence would not have fitted.
-    ordered = [blocks[i] for i in np.argsort(starts)]
-    for block, after in zip(ordered[:-1], ordered[1:], strict=True):
-      first = np.flatnonzero(after == 2)[0]
-      assert len(block) + first > ROW_LENGTH
+    places = [[expected.index(text) for text in block] for block in found]
+    assert all(place == sorted(place) for place in places)
+    assert places != sorted(places)
 
 
 def test_whole_text_comes_back(store, tokenizer):
@@ -157,54 +163,67 @@ def test_retrieval_files(folder):
     assert lines == expected
 
 
-def test_the_tokenizer_is_kept(folder):
+def test_the_tokenizer_is_kept(folder, tokenizer):
   kept = (folder / "tokenizer.model").read_bytes()
   assert kept == small_corpus.TOKENIZER.read_bytes()
+  special = Store(folder / "dev").manifest.special_ids
+  assert special == {"bos": 0, "pad": 1, "eos": 2, "unk": 3, "mask": 8001}
+
+
+def test_the_report(folder):
+  lines = (folder / "report.md").read_text("utf-8").split("\n")
+  fr = next(line for line in lines if line.startswith("| text   | fr "))
+  cells = [cell.strip() for cell in fr.split("|")[1:-1]]
+  assert cells[:4] == ["text", "fr", "60", "51"]
+  assert cells[5:] == ["empty 9", "longer_than_row 5"]
 
 
 def test_same_bytes_twice_and_seed(folder, tmp_path):
-  files = sorted(p.relative_to(folder) for p in folder.rglob("*.*"))
   prepare(tmp_path / "again", **OPTIONS)
-  for name in files:
-    assert (tmp_path / "again" / name).read_bytes() == (
-      folder / name
-    ).read_bytes()
+  assert contents(tmp_path / "again") == contents(folder)
   prepare(tmp_path / "other", **OPTIONS | {"seed": 6})
   blocks = [
-    np.concatenate(_all_blocks(Store(f / "train"), "en"))
+    [b.tolist() for b in _all_blocks(Store(f / "train"), "en")]
     for f in (folder, tmp_path / "other")
   ]
   assert sorted(blocks[0]) == sorted(blocks[1])
-  assert blocks[0].tolist() != blocks[1].tolist()
+  assert blocks[0] != blocks[1]
   # Nothing is left beside.
   assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "other"]
 
 
-def _no_reading(task, split):
-  raise AssertionError("read again")
+class _Unreadable(small_corpus.Verses):
+  def __repr__(self):
+    return f"Verses(kind={self.kind!r}, name={self.name!r})"
+
+  def examples(self, split):
+    raise AssertionError("read again")
 
 
 def test_a_prepared_folder_is_used_again(folder):
-  options = OPTIONS | {"read": _no_reading}
+  corpora = [_Unreadable(c.kind) for c in OPTIONS["corpora"]]
+  options = OPTIONS | {"corpora": corpora, "workers": 2}
   assert prepare(folder, **options) == folder
   # Where nothing is to do, no process is started: this one could not be
-  # told of a reader that does not pickle.
-  options["read"] = lambda task, split: iter(())
+  # told of a corpus that does not pickle.
+  corpora[0].__dict__["more"] = lambda: None
   assert prepare_in_subprocess(folder, **options) == folder
 
 
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"row_length": 71}, "row_length = 72, now it is 71"),
-    ({"seed": 0}, "seed = 5, now it is 0"),
-    ({"pairs_task": None}, "pairs_task"),
+    ({"row_length": 71}, "row_length was 72, now it is 71"),
+    ({"seed": 0}, "seed was 5, now it is 0"),
+    ({"cleaning": Cleaning()}, 'on_long was "truncate", now it is "split"'),
+    ({"corpora": OPTIONS["corpora"][:1]}, "corpora was"),
   ],
 )
 def test_another_request(folder, change, message):
   before = sorted(p.stat().st_mtime_ns for p in folder.rglob("*"))
-  with pytest.raises(InputError, match=message):
-    prepare(folder, **OPTIONS | change)
+  for function in (prepare, prepare_in_subprocess):
+    with pytest.raises(InputError, match=message):
+      function(folder, **OPTIONS | change)
   assert before == sorted(p.stat().st_mtime_ns for p in folder.rglob("*"))
 
 
@@ -218,51 +237,188 @@ def test_a_folder_of_something_else(tmp_path):
   with pytest.raises(InputError):
     prepare(note, **OPTIONS)
   assert note.read_text() == "mine"
+  strange = tmp_path / "out.partial"
+  strange.mkdir()
+  (strange / "mine").write_text("mine")
+  with pytest.raises(InputError, match="not prepare's .mine."):
+    prepare(tmp_path / "out", **OPTIONS)
+  assert (strange / "mine").read_text() == "mine"
 
 
-def test_a_failed_prepare_leaves_nothing(tmp_path):
-  def read(task, split):
-    if task == "pairs":
+def _corpus(rows, kind="text"):
+  """A corpus of literal rows."""
+  return ListCorpus(kind, tuple(rows))
+
+
+def _tiny(tmp_path, corpora, **changes):
+  options = OPTIONS | {"corpora": corpora, "cleaning": Cleaning()} | changes
+  return Store(prepare(tmp_path / "out", **options) / "train")
+
+
+def test_a_broken_corpus_leaves_nothing(tmp_path):
+  @dataclasses.dataclass(frozen=True)
+  class Broken(small_corpus.Verses):
+    def examples(self, split):
+      yield from itertools.islice(super().examples(split), 30)
       raise InputError("line 7 is broken")
-    return small_corpus.read(task, split)
 
   with pytest.raises(InputError, match="line 7"):
-    prepare(tmp_path / "out", **OPTIONS | {"read": read})
+    prepare(
+      tmp_path / "out",
+      **OPTIONS | {"corpora": [*OPTIONS["corpora"][:1], Broken("pairs")]},
+    )
   assert not list(tmp_path.iterdir())
 
 
 def test_bad_options(tmp_path):
-  out = tmp_path / "out"
   for change, message in (
     ({"row_length": 2}, "row_length = 2"),
-    ({"text_task": None, "pairs_task": None}, "text_task, pairs_task"),
+    ({"corpora": []}, "at least one corpus"),
+    ({"corpora": [small_corpus.Verses("text")] * 2}, "the name 'text'"),
     ({"tokenizer": tmp_path / "no.model"}, "no file or folder .*no.model"),
-    ({"read": lambda t, s: iter([{"text": "a"}])}, "without 'language'"),
+    ({"workers": 0}, "workers = 0"),
+    ({"held_out": -1}, "held_out = -1"),
+    ({"cleaning": Cleaning(on_long="cut")}, "Cleaning.on_long = 'cut'"),
+    ({"corpora": [_corpus([{"text": "a"}])]}, "example 1 has no 'language'"),
     (
-      {"read": lambda t, s: iter([{"text": "a", "language": "../x"}])},
+      {"corpora": [_corpus([{"text": "a", "language": "../x"}])]},
       "language '../x'",
     ),
-    ({"read": lambda t, s: iter(())}, "gives no sentence"),
+    ({"corpora": [_corpus([])]}, "gives no sentence"),
+    ({"corpora": [_corpus([{"text": " ", "language": "en"}])]}, "no sentence"),
+    ({"stores": {"train": "trian"}}, "no corpus has the split 'trian'"),
+    (
+      {"corpora": [_corpus([{"ids": np.array([9000]), "language": "en"}])]},
+      "token id 9000.*8002",
+    ),
   ):
     with pytest.raises(InputError, match=message):
-      prepare(out, **OPTIONS | change)
+      prepare(tmp_path / "out", **OPTIONS | change)
     assert not list(tmp_path.iterdir())
 
 
 def test_output_under_a_file(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(InputError, match="cannot write beside"):
+  with pytest.raises(InputError, match="cannot write into"):
     prepare(tmp_path / "file" / "out", **OPTIONS)
 
 
-def test_storage_that_fails(tmp_path, monkeypatch):
-  def full(*args):
-    raise OSError(28, "No space left on device")
+def test_duplicates_are_removed_once(tmp_path, tokenizer):
+  """Across chunks, corpora and white space; not across languages."""
+  words = "alpha beta gamma delta epsilon zeta eta theta".split()
+  rows = [{"text": f"{w} {v}", "language": "en"} for w in words for v in words]
+  again = [{"text": f"  {r['text']} ", "language": "en"} for r in rows[::3]]
+  german = [r | {"language": "de"} for r in rows[:10]]
+  corpora = [_corpus(rows + again), ListCorpus("text", tuple(german), "more")]
+  corpora.append(ListCorpus("text", tuple(rows[5:8]), "last"))
+  for number, hashes in enumerate((7, 1000)):
+    folder = tmp_path / str(number)
+    folder.mkdir()
+    sizes = Sizes(chunk=100, shard=300, hashes=hashes)
+    store = _tiny(folder, corpora, sizes=sizes, stores={"train": "train"})
+    by_name = {c.name: c for c in store.manifest.corpora}
+    assert by_name["en"].dropped == {"duplicate": len(again) + 3}
+    assert by_name["en"].sentences == len(rows)
+    assert by_name["de"].dropped == {}
+    assert len(by_name["en"].shards) > 3
+    counts = {(c.corpus, c.languages): c for c in store.manifest.counts}
+    assert counts["last", ("en",)].dropped == {"duplicate": 3}
+    assert counts["last", ("en",)].sentences == 0
+    found = Counter()
+    for block in _all_blocks(store, "en"):
+      for ids in np.split(block, np.flatnonzero(block == 2))[:-1]:
+        found[tokenizer.decode(ids)] += 1
+    assert found == Counter(row["text"] for row in rows)
+  folder = tmp_path / "kept"
+  folder.mkdir()
+  store = _tiny(folder, corpora, cleaning=Cleaning(drop_duplicates=False))
+  assert store.manifest.corpora[1].sentences == len(rows + again) + 3
 
-  monkeypatch.setattr(records.array_record_module, "ArrayRecordWriter", full)
-  with pytest.raises(StorageError, match="No space left"):
-    prepare(tmp_path / "out", **OPTIONS)
-  assert not list(tmp_path.iterdir())
+
+def test_long_texts(tmp_path, tokenizer):
+  text = " ".join(row["en"] for row in small_corpus.table()[:30])
+  ids = tokenizer.encode(text)
+  corpus = _corpus([{"text": text, "language": "en"}])
+  limit = ROW_LENGTH - 2
+  store = _tiny(tmp_path, [corpus], stores={"train": "train"})
+  pieces = {
+    tuple(piece[1:].tolist())
+    for block in _all_blocks(store, "en")
+    for piece in np.split(block, np.flatnonzero(block == 2))[:-1]
+  }
+  expected = {
+    tuple(ids[n : n + limit].tolist()) for n in range(0, len(ids), limit)
+  }
+  assert pieces == expected and len(pieces) > 10
+  assert store.manifest.counts[0].split == 1
+  assert store.manifest.counts[0].sentences == 1
+  with pytest.raises(InputError, match=f"example 1 has {len(ids)} tokens, 70"):
+    prepare(
+      tmp_path / "bad",
+      **OPTIONS | {"corpora": [corpus], "cleaning": Cleaning(on_long="error")},
+    )
+
+
+def test_ready_made_tokens(tmp_path, tokenizer):
+  """Give the records that their texts give."""
+  rows = [{"text": r["en"], "language": "en"} for r in small_corpus.table()]
+  made = [{"ids": tokenizer.encode(r["text"]), "language": "en"} for r in rows]
+  blocks = []
+  for number, corpus in enumerate((_corpus(rows), _corpus(made))):
+    (tmp_path / str(number)).mkdir()
+    store = _tiny(tmp_path / str(number), [corpus])
+    blocks.append([b.tolist() for b in _all_blocks(store, "en")])
+  assert blocks[0] == blocks[1]
+
+
+def test_held_out(tmp_path, tokenizer):
+  """The user's corpora give dev data and retrieval; others keep their own."""
+  rows = [r for r in small_corpus.table() if r["fr"]]
+  rows *= 5
+  pairs = [
+    {
+      "text_a": f"{n} {row['en']}",
+      "language_a": "en",
+      "text_b": f"{n} {row['fr']}",
+      "language_b": "fr",
+    }
+    for n, row in enumerate(rows)
+  ]
+  own = ListCorpus("pairs", tuple(pairs), "mine")
+  corpora = [own, small_corpus.Verses("text")]
+  store = _tiny(tmp_path, corpora, held_out=7)
+  dev = Store(tmp_path / "out" / "dev")
+  assert dev.pair_counts == {("en", "fr"): 7}
+  assert store.pair_counts == {("en", "fr"): len(pairs) - 7}
+  both = [
+    (tuple(a.tolist()), tuple(b.tolist()))
+    for s in (store, dev)
+    for a, b in s.read_pairs(("en", "fr"), range(s.pair_counts["en", "fr"]))
+  ]
+  expected = [
+    tuple(
+      tuple(tokenizer.encode(p[side])[:MAX_SIDE].tolist())
+      for side in ("text_a", "text_b")
+    )
+    for p in pairs
+  ]
+  assert Counter(both) == Counter(expected)
+  # The verses' own split is their dev data.
+  assert dev.text_counts == Store(small_corpus.prepared() / "dev").text_counts
+  path = tmp_path / "out" / "retrieval" / "dev.jsonl"
+  ids, by_language = read_multiway(path)
+  assert len(ids) == 7
+  for (_, en), number in zip(
+    enumerate(by_language["en"][1]), range(7), strict=True
+  ):
+    a, b = dev.read_pairs(("en", "fr"), [number])[0]
+    assert tokenizer.decode(a) == en
+    assert tokenizer.decode(b) == by_language["fr"][1][number]
+  # Never more than a twentieth.
+  (tmp_path / "more").mkdir()
+  _tiny(tmp_path / "more", [own], held_out=10_000)
+  dev = Store(tmp_path / "more" / "out" / "dev")
+  assert dev.pair_counts == {("en", "fr"): len(pairs) // 20}
 
 
 @pytest.fixture
@@ -292,7 +448,7 @@ def test_damaged_stores(copy):
   shard.write_bytes(good_bytes)
 
   for text, message in (
-    (good.replace('"format": 1', '"format": 99'), "has format 99"),
+    (good.replace('"format": 2', '"format": 99'), "has format 99"),
     (good[:200], "is damaged"),
     (good.replace('"tokens"', '"tokns"'), "is damaged"),
     ("[]", "is damaged"),
@@ -328,67 +484,24 @@ def test_pickled_and_threaded(store):
     assert all(map(np.array_equal, found, blocks))
 
 
-def test_lines(tmp_path):
-  path = tmp_path / "a.txt"
-  path.write_bytes("\ufeffone\u2028still\r\ntwo\x0c\rtwo\n\nlast".encode())
-  assert list(sources.read_lines(path)) == [
-    (1, "one\u2028still"),
-    (2, "two\x0c\rtwo"),
-    (3, ""),
-    (4, "last"),
-  ]
-
-
-@pytest.mark.parametrize(
-  ("content", "message"),
-  [
-    (b"", "is empty"),
-    (b"id\ten\tde\n", "no rows"),
-    (b"Gal.1\tPaul\tPaulus\nGal.2\tand\tund\n", "line 1: not a header"),
-    (b"id\n1\n", "line 1: not a header"),
-    (b"id\ten\ten\n1\ta\tb\n", "stands twice"),
-    (b"id\ten\tde\n1\ta\tb\n2\ta\n", "line 3: 2 tab-separated cells"),
-    (b"id\ten\tde\n1\ta\tb\tc\n", "line 2: 4 tab-separated cells"),
-    (b"id\ten\tde\n1\ta\tb\n\n", "line 3: 1 tab-separated"),
-    (b"id\ten\tde\n1\ta\tb\n2\ta\xff\tb\n", "line 3: byte 0xff at place 4"),
-  ],
-)
-def test_bad_tables(tmp_path, content, message):
-  path = tmp_path / "bad.tsv"
-  path.write_bytes(content)
-  with pytest.raises(InputError, match=f"bad.tsv.*{message}"):
-    list(sources.read_table(path, ["id"]))
-
-
-def test_truncated_and_missing(tmp_path):
-  packed = gzip.compress(b"id\ten\n" + b"1\tword\n" * 10_000)
-  path = tmp_path / "cut.tsv.gz"
-  for content in (packed[: len(packed) // 2], packed[:5], b"no gzip"):
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="cut.tsv.gz, after line .* damaged"):
-      list(sources.read_table(path, ["id"]))
-  (tmp_path / "cut.xz").write_bytes(b"no xz")
-  with pytest.raises(InputError, match="damaged"):
-    list(sources.read_lines(tmp_path / "cut.xz"))
-  with pytest.raises(InputError, match="cannot read .*No such file"):
-    list(sources.read_lines(tmp_path / "none.tsv"))
+def _verses(pairs):
+  names = {"verses_text": "text", pairs: "pairs", "verses_multiway": "multiway"}
+  return [SeqioTask(n, ("tasks.verses",), kind) for n, kind in names.items()]
 
 
 def test_verses_through_seqio(tmp_path):
   """The real tasks, in the process that training would start."""
-  from infoxlm_jax.data.sources import read_table
+  from infoxlm_jax.data.tables import read_table
 
   verses = functools.partial(
     prepare_in_subprocess,
     tokenizer=small_corpus.TOKENIZER,
     row_length=128,
-    task_modules=("tasks.verses",),
-    text_task="verses_text",
-    multiway_task="verses_multiway",
     stores={"dev": "validation"},
+    cleaning=Cleaning(drop_duplicates=False),
     progress=False,
   )
-  out = verses(tmp_path / "out", pairs_task="verses_pairs")
+  out = verses(tmp_path / "out", corpora=_verses("verses_pairs"))
   store = Store(out / "dev")
   path = small_corpus.DATA / "verses.dev.tsv.gz"
   rows = [dict(zip(h, c, strict=True)) for h, c in read_table(path, ["id"])]
@@ -406,19 +519,8 @@ def test_verses_through_seqio(tmp_path):
   assert "tensorflow" not in sys.modules
   # An error of the other process arrives as it was raised.
   with pytest.raises(InputError, match="Did you mean 'verses_pairs'"):
-    verses(tmp_path / "bad", pairs_task="verse_pairs")
+    verses(tmp_path / "bad", corpora=_verses("verse_pairs"))
   assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_unknown_module(tmp_path, monkeypatch):
-  monkeypatch.setattr(sources, "_import_seqio", lambda: None)
-  with pytest.raises(InputError, match="did you mean 'tasks.verses'"):
-    sources.import_tasks(["tasks.verse"])
-  # A module that itself lacks something is not called missing.
-  (tmp_path / "my_tasks.py").write_text("import no_such_package\n")
-  monkeypatch.syspath_prepend(tmp_path)
-  with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-    sources.import_tasks(["my_tasks"])
 
 
 def test_training_never_imports_tensorflow(root, plain_env, folder):

@@ -13,7 +13,7 @@ from infoxlm_jax import encoder
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.objectives.masked_lm import MaskedLM
-from infoxlm_jax.weights.hugging_face import load_hugging_face
+from infoxlm_jax.weights.load import load_weights
 
 
 def _encode(params, rows, config, **options):
@@ -260,4 +260,4 @@ def test_weights_that_do_not_fit_are_named(tmp_path, change, message):
   config = json.loads((folder / "config.json").read_text())
   (folder / "config.json").write_text(json.dumps(config | change))
   with pytest.raises(InputError, match=message):
-    load_hugging_face(folder)
+    load_weights(folder)

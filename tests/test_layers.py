@@ -45,7 +45,9 @@ LAYERS = {
   # jobs
   "checks": 3,
   "evaluation": 3,
+  "initial": 3,
   "inspection": 3,
+  "prepare_job": 3,
   "train": 3,
   "training_log": 3,
   # entry
@@ -57,11 +59,15 @@ ONLY = {
   "flax.linen": {"encoder"},
   "orbax": {"checkpoint"},
   "gin": {"configuration"},
-  "argparse": {"main"},
+  # fairseq keeps its options in an argparse.Namespace.
+  "argparse": {"main", "weights.torch_files"},
   "grain": {"data.loader"},
-  "tensorflow": {"data.sources"},
-  "tensorflow_datasets": {"data.sources"},
-  "seqio": {"data.sources"},
+  "defusedxml": {"data.tmx"},
+  "zstandard": {"data.files"},
+  "tensorflow": {"data.tasks"},
+  "tensorflow_datasets": {"data.tasks"},
+  "seqio": {"data.tasks"},
+  "torch": {"weights.torch_files"},
 }
 MODULES = sorted(
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

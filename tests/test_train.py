@@ -16,7 +16,6 @@ import orbax.checkpoint as ocp
 import pytest
 import small_corpus
 import small_run
-from jax.experimental.compilation_cache import compilation_cache
 from small_run import STEPS, options
 
 from infoxlm_jax import train
@@ -27,30 +26,11 @@ from infoxlm_jax.metrics import read_metrics
 from infoxlm_jax.signals import EXIT_TERMINATED, Stopped
 from infoxlm_jax.training_log import Diverged, TrainingLog
 
-_CACHE_OPTIONS = (
-  "jax_enable_compilation_cache",
-  "jax_compilation_cache_dir",
-  "jax_persistent_cache_min_compile_time_secs",
-)
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _compile_once(tmp_path_factory):
-  """A second start finds the programs of the first, made in this module.
-
-  Without most optimisations: these tests compile longer than they compute.
-  """
-  before = {name: getattr(jax.config, name) for name in _CACHE_OPTIONS}
-  folder = str(tmp_path_factory.mktemp("compiled"))
-  for name, value in zip(_CACHE_OPTIONS, (True, folder, 0), strict=True):
-    jax.config.update(name, value)
-  jax.config.update("jax_disable_most_optimizations", True)
-  compilation_cache.reset_cache()
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
+  with small_run.compiled_once(tmp_path_factory.mktemp("compiled")):
+    yield
 
 
 def run(folder: Path, **changes) -> str:

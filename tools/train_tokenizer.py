@@ -1,7 +1,13 @@
-"""Trains a SentencePiece model with XLM-R's layout on text of many languages.
+"""Trains a tokenizer on text of many languages.
 
     python tools/train_tokenizer.py --input tasks/data/verses.train.tsv.gz \
       --vocab_size 8000 --output tasks/data/verses.spm.model
+    python tools/train_tokenizer.py --input en.txt fr.txt.gz \
+      --model_type wordpiece --vocab_size 8000 --output tokenizer.json
+
+`unigram` writes a SentencePiece model (XLM-R's ids: two more than its pieces),
+`wordpiece` and `bpe` (of bytes) a Hugging Face tokenizer.json with the special
+tokens of BERT and of XLM-R.
 
 Inputs are TSV files whose header names languages (a first column `id` is left
 out) or plain text files named after their language (`fr.txt`, `fr.txt.gz`).
@@ -10,29 +16,41 @@ the most that needs no sentence twice. Same input and options, same bytes out.
 """
 
 import argparse
-import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import sentencepiece
+import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from infoxlm_jax.data.files import LANGUAGE, read_lines
 from infoxlm_jax.data.order import mix, permute
-from infoxlm_jax.data.sources import LANGUAGE, read_lines, read_table
-from infoxlm_jax.data.tokenizer import Tokenizer
-from infoxlm_jax.errors import InputError
+from infoxlm_jax.data.tables import read_table
+from infoxlm_jax.data.tokenizer import Tokenizer, tokenizer_from_files
+from infoxlm_jax.data.tokenizer_files import JSON, SENTENCEPIECE
+from infoxlm_jax.data.tokenizer_training import (
+  MODEL_TYPES,
+  train_bpe,
+  train_unigram,
+  train_wordpiece,
+)
+from infoxlm_jax.errors import InputError, StorageError
 
 
 def read_sentences(paths: list[Path]) -> dict[str, list[str]]:
   """Sentences of each language, in the files' order, without empty ones."""
   sentences: dict[str, list[str]] = {}
-  for path in paths:
-    for language, text in _read(path):
-      if text := text.strip():
-        sentences.setdefault(language, []).append(text)
+  with tqdm.tqdm(
+    desc="read", unit=" sentences", unit_scale=True, disable=None
+  ) as bar:
+    for path in paths:
+      for language, text in _read(path):
+        if text := text.strip():
+          sentences.setdefault(language, []).append(text)
+          bar.update()
   return dict(sorted(sentences.items()))
 
 
@@ -71,30 +89,20 @@ def balance(
 
 def train(
   sentences: dict[str, list[str]],
+  model_type: str,
   vocab_size: int,
   character_coverage: float,
   normalizer: str,
-) -> bytes:
-  """The bytes of a unigram model."""
-  model = io.BytesIO()
-  texts = (text for pool in sentences.values() for text in pool)
-  try:
-    sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=texts,
-      model_writer=model,
-      model_type="unigram",
-      vocab_size=vocab_size,
-      character_coverage=character_coverage,
-      normalization_rule_name=normalizer,
-      max_sentence_length=1 << 20,
-      # Part of the model's bytes and of the order of its sums: never the
-      # machine's number of cores.
-      num_threads=2,
-      minloglevel=2,
-    )
-  except (RuntimeError, OSError) as error:
-    raise InputError(f"SentencePiece could not train: {error}") from error
-  return model.getvalue()
+) -> dict[str, bytes]:
+  """The tokenizer's only file, by the name that `load_tokenizer` knows."""
+  texts = [text for pool in sentences.values() for text in pool]
+  shown = sys.stderr.isatty()
+  if model_type == "wordpiece":
+    return {JSON: train_wordpiece(texts, vocab_size, character_coverage, shown)}
+  if model_type == "bpe":
+    return {JSON: train_bpe(texts, vocab_size, shown)}
+  model = train_unigram(texts, vocab_size, character_coverage, normalizer)
+  return {SENTENCEPIECE: model}
 
 
 def report(tokenizer: Tokenizer, sentences: dict[str, list[str]]) -> str:
@@ -102,6 +110,7 @@ def report(tokenizer: Tokenizer, sentences: dict[str, list[str]]) -> str:
   lines = [
     f"{'language':<10}{'sentences':>10}{'characters':>12}{'tokens':>10}"
     f"{'pieces/char':>13}{'tokens/sent':>13}{'unknown %':>11}"
+    f"{'pieces used':>13}"
   ]
   for language, pool in sentences.items():
     sample = pool[:: max(1, len(pool) // 2000)][:2000]
@@ -113,6 +122,7 @@ def report(tokenizer: Tokenizer, sentences: dict[str, list[str]]) -> str:
       f"{language:<10}{len(pool):>10,}{chars:>12,}{tokens:>10,}"
       f"{tokens / chars:>13.3f}{tokens / len(sample):>13.1f}"
       f"{100 * unknown / tokens:>11.3f}"
+      f"{len(np.unique(np.concatenate(encoded))):>13,}"
     )
   return "\n".join(lines)
 
@@ -122,32 +132,73 @@ def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--input", nargs="+", type=Path, required=True)
-  parser.add_argument("--output", type=Path, required=True)
-  parser.add_argument("--vocab_size", type=int, default=8000)
-  parser.add_argument("--alpha", type=float, default=0.7)
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--max_sentences", type=int, default=2_000_000)
-  parser.add_argument("--character_coverage", type=float, default=0.9998)
-  parser.add_argument("--normalizer", default="nfkc")
+  add = parser.add_argument
+  add("--input", nargs="+", type=Path, required=True, help="files to read")
+  add("--output", type=Path, required=True, help="file to write, a new one")
+  add("--model_type", choices=MODEL_TYPES, default="unigram")
+  add("--vocab_size", type=int, default=8000, help="pieces (default 8000)")
+  add("--alpha", type=float, default=0.7, help="of n^alpha (default 0.7)")
+  add("--seed", type=int, default=0, help="chooses the sentences")
+  add("--max_sentences", type=int, default=2_000_000, help="to train on")
+  add(
+    "--character_coverage",
+    type=float,
+    default=0.9998,
+    help="share of the characters to have pieces (default 0.9998; not of bpe)",
+  )
+  add("--normalizer", default="nfkc", help="of unigram (default nfkc)")
   args = parser.parse_args(argv)
   try:
-    if args.output.exists():
-      raise InputError(f"{args.output} exists: move it away first.")
-    sentences = read_sentences(args.input)
-    chosen = balance(sentences, args.alpha, args.seed, args.max_sentences)
-    model = train(
-      chosen, args.vocab_size, args.character_coverage, args.normalizer
-    )
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_bytes(model)
+    print(run(args))
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
-  tokenizer = Tokenizer(model, str(args.output))
-  print(report(tokenizer, sentences))
-  print(f"{args.output}: {tokenizer.vocab_size} ids, {tokenizer.sha256}")
+  except StorageError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 3
+  except KeyboardInterrupt:
+    return 130
   return 0
+
+
+def run(args: argparse.Namespace) -> str:
+  """Trains, writes, and returns the report."""
+  if args.output.exists():
+    raise InputError(f"{args.output} exists: move it away first.")
+  if (args.output.suffix == ".json") != (args.model_type != "unigram"):
+    raise InputError(
+      f"--output {args.output}: {args.model_type} is written as a "
+      f"{'.model' if args.model_type == 'unigram' else '.json'} file; give "
+      "such a name."
+    )
+  sentences = read_sentences(args.input)
+  if not sentences:
+    raise InputError("the input files hold no sentence.")
+  chosen = balance(sentences, args.alpha, args.seed, args.max_sentences)
+  files = train(
+    chosen,
+    args.model_type,
+    args.vocab_size,
+    args.character_coverage,
+    args.normalizer,
+  )
+  tokenizer = tokenizer_from_files(files, str(args.output))
+  table = report(tokenizer, sentences)
+  _write(args.output, *files.values())
+  return (
+    f"{table}\n{args.output}: {tokenizer.vocab_size} ids, {tokenizer.sha256}"
+  )
+
+
+def _write(path: Path, content: bytes) -> None:
+  beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside.write_bytes(content)
+    os.rename(beside, path)
+  except OSError as error:
+    beside.unlink(missing_ok=True)
+    raise StorageError(f"writing {path} failed: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

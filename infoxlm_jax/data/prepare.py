@@ -1,50 +1,50 @@
 """Tokenises corpora once and writes the records that training reads.
 
-    output/tokenizer.model          copy of the tokenizer's file
+    output/tokenizer.model ...      the tokenizer's files
     output/train/, output/dev/      records and manifest.json (data/records.py)
     output/retrieval/{dev,test}.jsonl   {"id": ..., "en": ..., "fr": ...} a line
+    output/report.md                what was read, dropped and kept
 
-Examples are read as a stream; the token ids of one split stay in memory (four
-bytes each) until they are shuffled and written.
+Memory is bounded whatever the input's size, all cores work, and what was done
+before a stop is not done again: chunks.py, duplicates.py and shuffle.py are
+the three phases, stages.py runs them, work_folder.py keeps what they leave.
 """
 
+import contextlib
+import dataclasses
+import errno
 import json
 import os
-import pickle
 import shutil
 import signal
-import subprocess
-import sys
-import tempfile
-import traceback
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-import tqdm
+from types import FrameType
+from typing import Any
 
 from infoxlm_jax import resources
-from infoxlm_jax.data import records, sources
-from infoxlm_jax.data.gather import (
-  Example,
-  Gathered,
-  gather_pairs,
-  gather_text,
+from infoxlm_jax.data import held_out as held_out_rows
+from infoxlm_jax.data import prepare_report, records, work_folder
+from infoxlm_jax.data.apart import run_apart
+from infoxlm_jax.data.cleaning import Cleaning
+from infoxlm_jax.data.corpora import Corpus, SeqioTask
+from infoxlm_jax.data.pool import Pool
+from infoxlm_jax.data.stages import SIZES, Plan, Sizes, write_stores
+from infoxlm_jax.data.tokenizer import (
+  Tokenizer,
+  load_tokenizer,
+  save_tokenizer,
 )
-from infoxlm_jax.data.order import mix, permute
-from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.signals import EXIT_TERMINATED, Stopped
 
-# Split names of the tasks: for the records, and for the retrieval files.
+# Split names of the corpora: for the records, and for the retrieval files.
 STORES = {"train": "train", "dev": "validation"}
 RETRIEVAL = {"dev": "validation", "test": "test"}
 
-# Exit status of the other process after Ctrl-C, a shell's own.
-_INTERRUPTED = 130
-
-Reader = Callable[[str, str], Iterator[dict[str, str]]]
+REPORT = "report.md"
+_CLEANING = Cleaning()
 
 
 def prepare(
@@ -52,92 +52,103 @@ def prepare(
   *,
   tokenizer: str | os.PathLike[str],
   row_length: int,
-  task_modules: Sequence[str],
-  text_task: str | None,
-  pairs_task: str | None,
-  multiway_task: str | None,
+  corpora: Sequence[Corpus],
   seed: int = 0,
   max_side: int = 254,
+  cleaning: Cleaning = _CLEANING,
   stores: Mapping[str, str] | None = None,
   retrieval: Mapping[str, str] | None = None,
-  read: Reader | None = None,
+  held_out: int = 0,
+  workers: int | None = None,
   progress: bool = True,
+  sizes: Sizes = SIZES,
 ) -> Path:
-  """Prepares the tasks' examples into `output`, or finds that it is done.
+  """Prepares corpora into `output`, or finds that it is done.
 
-  Everything is written beside `output` and renamed at the end: a folder of
-  that name is complete. One that holds the same request is used as it is.
+  All work happens in `<output>.partial`, which becomes `output` at the end: a
+  folder of that name is complete, and one that holds the same request is used
+  as it is. Started again after a stop, it goes on. The records are a function
+  of everything but `workers` and `progress`.
 
   Args:
     output: folder to write; may exist when empty.
-    tokenizer: SentencePiece file; a relative one is found as gin files are.
+    tokenizer: file or folder; a relative one is found as gin files are.
     row_length: tokens of a text record at most.
-    task_modules: modules to import that register the tasks.
-    text_task: features text, language. None for no texts.
-    pairs_task: text_a, language_a, text_b, language_b. None for no pairs.
-    multiway_task: id and a feature a language. None for no retrieval files.
+    corpora: what to read (data/corpora.py).
     seed: decides the order of the records.
     max_side: tokens of one side of a pair at most.
-    stores: {folder: split of the tasks}, by default train and dev.
-    retrieval: {file: split of multiway_task}, by default dev and test.
-    read: (task, split) -> examples; by default the registered seqio tasks'.
+    cleaning: which examples are left out.
+    stores: {folder: split of the corpora}, by default train and dev. A corpus
+      takes part in those whose split it has.
+    retrieval: {file: split of the multiway corpora}, by default dev and test.
+    held_out: so many records of each language and pair go to dev and not to
+      train, 5 % of them at most; of corpora that have no split of their own
+      for dev. Their pairs with English become retrieval/dev.jsonl, where no
+      multiway corpus gives it.
+    workers: processes; None for one a core.
     progress: show a progress bar where standard error is a terminal.
+    sizes: of chunks and shards; decide the records, too.
 
   Returns:
     `output`.
 
   Raises:
-    InputError: bad options or corpora, or `output` holds something else.
-    StorageError: writing failed.
+    InputError: bad options or corpora, `output` or the work folder hold
+      something else, or another process works there.
+    StorageError: writing failed, or a worker was killed: what was done is
+      kept.
+    Stopped: SIGTERM; what was done is kept, as after Ctrl-C.
   """
   output = Path(output)
-  model, request = _request(
-    tokenizer=tokenizer,
+  model = load_tokenizer(resources.find(tokenizer))
+  options = _options(
+    model=model,
     row_length=row_length,
-    max_side=max_side,
     seed=seed,
-    text_task=text_task,
-    pairs_task=pairs_task,
-    multiway_task=multiway_task,
+    max_side=max_side,
+    cleaning=cleaning,
     stores=stores,
     retrieval=retrieval,
+    held_out=held_out,
+    sizes=sizes,
+    corpora=corpora,
   )
+  request = options | {
+    "corpora": [_describe(corpus, options) for corpus in corpora]
+  }
   if _is_done(output, request):
     return output
-  if read is None:
-    sources.import_tasks(task_modules)
-    read = sources.read_task
-  beside = _folder_beside(output)
-  bar = tqdm.tqdm(
-    unit=" sentences",
-    unit_scale=True,
-    desc="prepare",
-    disable=None if progress else True,
-  )
-  try:
-    shutil.copyfile(model.path, beside / TOKENIZER_FILE)
-    for name, split in request["stores"].items():
-      gathered: dict[tuple[str, ...], Gathered] = {}
-      if text_task:
-        examples = _counted(read(text_task, split), bar, 1)
-        gather_text(examples, model, row_length, gathered, text_task)
-      if pairs_task:
-        examples = _counted(read(pairs_task, split), bar, 2)
-        gather_pairs(examples, model, max_side, gathered, pairs_task)
-      manifest = _write_store(beside / name, gathered, model, request)
-      if not any(corpus.records for corpus in manifest.corpora):
-        raise InputError(
-          f"split {split!r} of {text_task or pairs_task} gives no sentence."
-        )
-    for name, split in request["retrieval"].items():
-      path = beside / "retrieval" / f"{name}.jsonl"
-      _write_retrieval(path, read(str(multiway_task), split))
-    _publish(beside, output, request)
-  except OSError as error:
-    raise StorageError(f"preparing {output} failed: {error}") from error
-  finally:
-    bar.close()
-    shutil.rmtree(beside, ignore_errors=True)
+  for corpus in corpora:
+    if check := getattr(corpus, "check_tokenizer", None):
+      check(model)
+  partial = output.with_name(f"{output.name}.partial")
+  with (
+    _stopped_by_sigterm(),
+    work_folder.locked(partial),
+    _storage_errors(partial),
+  ):
+    if _is_done(output, request):  # by another process, just now
+      work_folder.remove(partial)
+      return output
+    work_folder.claim(partial, request)
+    plan = Plan(
+      folder=partial / "work",
+      output=partial / "output",
+      corpora=corpora,
+      request=request,
+      cleaning=cleaning,
+      sizes=sizes,
+      tokenizer=model,
+    )
+    try:
+      with Pool(workers) as pool:
+        _build(plan, pool, progress)
+    except InputError:
+      # To mend it changes the request, which makes what was done useless.
+      work_folder.remove(partial)
+      raise
+    os.rename(plan.output, output)
+    work_folder.remove(partial)
   return output
 
 
@@ -146,16 +157,16 @@ def prepare_in_subprocess(
   *,
   tokenizer: str | os.PathLike[str],
   row_length: int,
-  task_modules: Sequence[str],
-  text_task: str | None,
-  pairs_task: str | None,
-  multiway_task: str | None,
+  corpora: Sequence[Corpus],
   seed: int = 0,
   max_side: int = 254,
+  cleaning: Cleaning = _CLEANING,
   stores: Mapping[str, str] | None = None,
   retrieval: Mapping[str, str] | None = None,
-  read: Reader | None = None,
+  held_out: int = 0,
+  workers: int | None = None,
   progress: bool = True,
+  sizes: Sizes = SIZES,
 ) -> Path:
   """`prepare` in a fresh process, so that TensorFlow stays out of this one.
 
@@ -164,206 +175,199 @@ def prepare_in_subprocess(
   arrive as they were raised; a process that dies without one is an
   InputError with its status.
   """
-  options: dict[str, Any] = {
-    "tokenizer": tokenizer,
+  decisive: dict[str, Any] = {
     "row_length": row_length,
-    "text_task": text_task,
-    "pairs_task": pairs_task,
-    "multiway_task": multiway_task,
     "seed": seed,
     "max_side": max_side,
+    "cleaning": cleaning,
     "stores": stores,
     "retrieval": retrieval,
+    "held_out": held_out,
+    "sizes": sizes,
+    "corpora": corpora,
   }
-  if _is_done(Path(output), _request(**options)[1]):
-    return Path(output)
-  options |= {"task_modules": task_modules, "read": read, "progress": progress}
-  environment = {
-    **os.environ,
-    "CUDA_VISIBLE_DEVICES": "",
-    "JAX_PLATFORMS": "cpu",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
+  model = load_tokenizer(resources.find(tokenizer))
+  options = _options(model=model, **decisive)
+  if found := _found_request(Path(output), options):
+    # What a task reads cannot be asked for without TensorFlow.
+    kept = {c["corpus"]: c for c in found.get("corpora", ())}
+    described = [
+      kept.get(repr(corpus))
+      if isinstance(corpus, SeqioTask)
+      else _describe(corpus, options)
+      for corpus in corpora
+    ]
+    if _is_done(Path(output), options | {"corpora": described}):
+      return Path(output)
+  arguments = decisive | {
+    "output": str(output),
+    "tokenizer": str(tokenizer),
+    "workers": workers,
+    "progress": progress,
   }
-  # This process's path comes first: the rest may need it to unpickle.
-  code = (
-    "import pickle, sys; file = open(sys.argv[1], 'rb');"
-    "sys.path[:] = pickle.load(file);"
-    "from infoxlm_jax.data.prepare import _child; _child(file)"
+  with _stopped_by_sigterm():
+    return Path(run_apart(prepare, arguments, f"prepared {output}"))
+
+
+def _build(plan: Plan, pool: Pool, progress: bool) -> None:
+  """Everything from the corpora to the complete output folder."""
+  plan.folder.mkdir(exist_ok=True)
+  shutil.rmtree(plan.output, ignore_errors=True)
+  plan.output.mkdir()
+  save_tokenizer(plan.tokenizer, plan.output)
+  (plan.folder / "tokenizer").mkdir(exist_ok=True)
+  save_tokenizer(plan.tokenizer, plan.folder / "tokenizer")
+  manifests = write_stores(plan, pool, progress)
+  written = held_out_rows.write_multiway(
+    plan.corpora, plan.request["retrieval"], plan.output / "retrieval"
   )
-  with tempfile.TemporaryDirectory() as folder:
-    exchange = Path(folder) / "exchange"
-    exchange.write_bytes(
-      pickle.dumps(sys.path) + pickle.dumps((str(output), options))
+  if plan.request["held_out"] and "dev" not in written:
+    held_out_rows.write_pairs(
+      plan.output / "dev", plan.tokenizer, plan.output / "retrieval"
     )
-    command = [sys.executable, "-c", code, str(exchange)]
-    status = subprocess.run(command, env=environment, check=False).returncode
-    if status in (_INTERRUPTED, -signal.SIGINT):
-      raise KeyboardInterrupt
-    if status:
-      raise InputError(
-        f"the process that prepared {output} ended with status {status} and "
-        "left no error of its own (killed, or out of memory?)."
-      )
-    result = pickle.loads(exchange.read_bytes())
-  if isinstance(result, BaseException):
-    raise result
-  return Path(result)
+  report = prepare_report.markdown(manifests)
+  (plan.output / REPORT).write_text(report, "utf-8")
+  text = json.dumps(plan.request, indent=1, ensure_ascii=False) + "\n"
+  (plan.output / work_folder.REQUEST).write_text(text, "utf-8")
 
 
-def _child(file: IO[bytes]) -> None:
-  """Runs in the fresh process: the rest of `file` says what to do."""
-  output, options = pickle.load(file)
-  result: str | Exception
-  try:
-    result = str(prepare(output, **options))
-  except KeyboardInterrupt:
-    # The terminal interrupts both processes; the other one speaks.
-    sys.exit(_INTERRUPTED)
-  except Exception as error:
-    if not isinstance(error, InputError):
-      error.add_note(traceback.format_exc())
-    result = error
-  Path(file.name).write_bytes(pickle.dumps(result))
-
-
-def _request(
+def _options(
   *,
-  tokenizer: str | os.PathLike[str],
+  model: Tokenizer,
   row_length: int,
-  text_task: str | None,
-  pairs_task: str | None,
-  multiway_task: str | None,
-  seed: int = 0,
-  max_side: int = 254,
-  stores: Mapping[str, str] | None = None,
-  retrieval: Mapping[str, str] | None = None,
-) -> tuple[Tokenizer, dict[str, Any]]:
-  """The tokenizer, and what makes two prepared folders the same."""
+  seed: int,
+  max_side: int,
+  cleaning: Cleaning,
+  stores: Mapping[str, str] | None,
+  retrieval: Mapping[str, str] | None,
+  held_out: int,
+  sizes: Sizes,
+  corpora: Sequence[Corpus],
+) -> dict[str, Any]:
+  """What makes two prepared folders the same, but for the corpora."""
   if row_length < 3 or max_side < 1:
     raise InputError(
       f"prepare: row_length = {row_length} and max_side = {max_side} leave no "
       "room for a sentence (3 and 1 at least)."
     )
-  if not (text_task or pairs_task):
-    raise InputError("prepare: give text_task, pairs_task or both.")
-  stores = STORES if stores is None else stores
-  retrieval = RETRIEVAL if retrieval is None else retrieval
-  model = load_tokenizer(resources.find(tokenizer))
-  request = {
+  if held_out < 0:
+    raise InputError(f"prepare: held_out = {held_out}: 0 at least.")
+  cleaning.check()
+  kinds = [corpus.kind for corpus in corpora]
+  if not {"text", "pairs"} & set(kinds):
+    raise InputError(
+      "prepare: corpora names no texts and no pairs: give at least one corpus "
+      f"of kind 'text' or 'pairs' (found {kinds or 'none'})."
+    )
+  names = [corpus.name for corpus in corpora]
+  if twice := sorted({name for name in names if names.count(name) > 1}):
+    raise InputError(
+      f"prepare: two corpora have the name {twice[0]!r}: give each its own."
+    )
+  return {
+    "format": records.FORMAT,
     "tokenizer_sha256": model.sha256,
     "row_length": row_length,
     "max_side": max_side,
     "seed": seed,
-    "text_task": text_task,
-    "pairs_task": pairs_task,
-    "multiway_task": multiway_task,
-    "stores": dict(stores),
-    "retrieval": dict(retrieval) if multiway_task else {},
+    "cleaning": dataclasses.asdict(cleaning),
+    "stores": dict(STORES if stores is None else stores),
+    "retrieval": dict(RETRIEVAL if retrieval is None else retrieval),
+    "held_out": held_out,
+    "sizes": sizes._asdict(),
   }
-  return model, request
+
+
+def _describe(corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
+  """A corpus and what it reads, as JSON."""
+  which = "retrieval" if corpus.kind == "multiway" else "stores"
+  there = corpus.splits()
+  wanted = dict.fromkeys(options[which].values())
+  splits = {s: corpus.fingerprint(s) for s in wanted if s in there}
+  described = {
+    "corpus": repr(corpus),
+    "name": corpus.name,
+    "kind": corpus.kind,
+    "splits": splits,
+  }
+  return json.loads(json.dumps(described))
+
+
+def _found_request(
+  output: Path, options: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """The request that `output` was prepared with; None where it is free.
+
+  Raises:
+    InputError: it holds something else, or was damaged since.
+  """
+  if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    return None
+  try:
+    found = json.loads((output / work_folder.REQUEST).read_text("utf-8"))
+  except (OSError, ValueError):
+    raise InputError(
+      f"{output} exists and is not prepared data (no {work_folder.REQUEST}): "
+      "nothing was overwritten. Choose another folder, or move this one away."
+    ) from None
+  if changed := work_folder.differences(
+    {k: found.get(k) for k in options}, options
+  ):
+    raise InputError(_another(output, changed))
+  return found
 
 
 def _is_done(output: Path, request: dict[str, Any]) -> bool:
   """Whether `output` holds this request; InputError where it holds another."""
-  if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+  found = _found_request(output, {})
+  if found is None:
     return False
-  advice = "Choose another folder, or move this one away."
-  names = [*request["stores"], TOKENIZER_FILE]
-  names += [f"retrieval/{name}.jsonl" for name in request["retrieval"]]
-  missing = [name for name in names if not (output / name).exists()]
-  if missing:
-    raise InputError(
-      f"{output} exists and is not prepared data (no {missing[0]}): nothing "
-      f"was overwritten. {advice}"
-    )
+  if changed := work_folder.differences(found, request):
+    raise InputError(_another(output, changed))
   for name in request["stores"]:
-    found = records.Store(output / name).manifest.request
-    for key in request:
-      if found.get(key) != request[key]:
-        raise InputError(
-          f"{output} was prepared with {key} = {found.get(key)!r}, now it is "
-          f"{request[key]!r}: nothing was overwritten. {advice}"
-        )
+    if (output / name).exists():
+      records.Store(output / name)
   return True
 
 
-def _folder_beside(output: Path) -> Path:
+def _another(output: Path, changed: Sequence[str]) -> str:
+  return (
+    f"{output} was prepared from another request: {'; '.join(changed[:5])}. "
+    "Nothing was overwritten. Choose another folder, or move this one away."
+  )
+
+
+@contextlib.contextmanager
+def _storage_errors(partial: Path) -> Iterator[None]:
+  """What goes wrong with the disk, as an error that says what to do."""
   try:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return Path(
-      tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent)
-    )
-  except OSError as error:
-    raise InputError(
-      f"cannot write beside {output}: {error.strerror}. Choose a folder that "
-      "can be written."
+    yield
+  except (OSError, StorageError) as error:
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+      raise
+    try:
+      free = f"{shutil.disk_usage(partial).free / 1e9:.1f} GB are free there. "
+    except OSError:
+      free = ""
+    raise StorageError(
+      f"preparing in {partial} failed: {error}. {free}What is done is kept: "
+      "start again to go on."
     ) from error
 
 
-def _publish(beside: Path, output: Path, request: dict[str, Any]) -> None:
-  beside.chmod(0o755)
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+  """Within it SIGTERM raises Stopped, as Ctrl-C does KeyboardInterrupt."""
+
+  def stop(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise Stopped(EXIT_TERMINATED)
+
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = signal.signal(signal.SIGTERM, stop)
   try:
-    os.rename(beside, output)
-  except OSError:
-    # Another process was faster; its folder serves if it is the same.
-    if not _is_done(output, request):
-      raise
-
-
-def _counted(
-  examples: Iterable[dict[str, str]], bar: Any, sentences: int
-) -> Iterator[dict[str, str]]:
-  for example in examples:
-    yield example
-    bar.update(sentences)
-
-
-def _write_store(
-  folder: Path,
-  gathered: dict[tuple[str, ...], Gathered],
-  model: Tokenizer,
-  request: dict[str, Any],
-) -> records.Manifest:
-  corpora = []
-  for languages, found in sorted(gathered.items()):
-    kind = "text" if len(languages) == 1 else "pairs"
-    name = f"{kind}/{'-'.join(languages)}"
-    count = len(found.records)
-    key = mix(request["seed"], zlib.crc32(f"{folder.name}/{name}".encode()))
-    order = permute(np.arange(count), max(count, 1), key).tolist()
-    shard = records.write_shard(
-      folder,
-      f"{name}-00000-of-00001.arrayrecord",
-      (found.records[i] for i in order),
-    )
-    corpora.append(
-      records.Corpus(
-        languages=languages,
-        records=count,
-        sentences=found.sentences,
-        tokens=found.tokens,
-        dropped=dict(+found.dropped),
-        truncated=dict(+found.truncated),
-        shards=(shard,),
-      )
-    )
-  manifest = records.Manifest(
-    tokenizer_sha256=model.sha256,
-    vocab_size=model.vocab_size,
-    row_length=request["row_length"],
-    max_side=request["max_side"],
-    corpora=tuple(corpora),
-    request=request,
-    versions=records.versions(),
-  )
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / records.MANIFEST).write_text(manifest.to_json(), "utf-8")
-  return manifest
-
-
-def _write_retrieval(path: Path, examples: Iterable[Example]) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open("w", encoding="utf-8", newline="\n") as file:
-    for example in examples:
-      kept = {name: text for name, text in example.items() if text}
-      file.write(json.dumps(kept, ensure_ascii=False) + "\n")
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)

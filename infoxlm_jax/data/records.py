@@ -25,7 +25,7 @@ from array_record.python import array_record_module
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.vocabulary import Ids
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 # One record a group: a read of one record unpacks nothing else.
@@ -74,9 +74,9 @@ class Shard:
 class Corpus:
   """All records of one language or of one pair of languages.
 
-  sentences counts what was read and kept (a pair has two), tokens what stands
-  in the records (special ones included where they are stored). dropped and
-  truncated count sentences by reason.
+  sentences counts those in the records (a pair has two, pieces of a split text
+  count each), tokens what stands there (special ones included where they are
+  stored). dropped and truncated count sentences by reason.
   """
 
   languages: tuple[str, ...]
@@ -93,14 +93,45 @@ class Corpus:
 
 
 @dataclasses.dataclass(frozen=True)
+class Counts:
+  """What became of the sentences of one input corpus in one language or pair.
+
+  read = sentences + dropped. Records held out from training are among them.
+  truncated and split are among `sentences`. A pair has two sentences.
+  """
+
+  corpus: str
+  split_name: str
+  languages: tuple[str, ...]
+  read: int
+  sentences: int
+  tokens: int
+  dropped: dict[str, int]
+  truncated: dict[str, int]
+  split: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
-  """What `manifest.json` holds; request: the options it was prepared with."""
+  """What `manifest.json` holds.
+
+  Attributes:
+    tokenizer_sha256, vocab_size, special_ids: of the tokenizer; special_ids
+      has bos, pad, eos, unk and mask.
+    row_length, max_side: tokens of a text record and of a pair's side.
+    corpora: what stands in the records.
+    counts: what was read, by input corpus.
+    request: the options that the data was prepared with.
+    versions: of the packages that decide what the records hold.
+  """
 
   tokenizer_sha256: str
   vocab_size: int
+  special_ids: dict[str, int]
   row_length: int
   max_side: int
   corpora: tuple[Corpus, ...]
+  counts: tuple[Counts, ...]
   request: dict[str, Any]
   versions: dict[str, str]
   format: int = FORMAT
@@ -116,7 +147,11 @@ class Manifest:
       shards = tuple(Shard(**shard) for shard in entry.pop("shards"))
       languages = tuple(entry.pop("languages"))
       corpora.append(Corpus(languages=languages, shards=shards, **entry))
-    return cls(corpora=tuple(corpora), **fields)
+    counts = []
+    for entry in fields.pop("counts"):
+      languages = tuple(entry.pop("languages"))
+      counts.append(Counts(languages=languages, **entry))
+    return cls(corpora=tuple(corpora), counts=tuple(counts), **fields)
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:

@@ -1,124 +1,202 @@
-"""SentencePiece with XLM-R's id layout.
+"""What every tokenizer is, and where one is found.
 
-    <s> 0, <pad> 1, </s> 2, <unk> 3, piece i of the file -> i + 1, <mask> last
+Kinds, in the order in which a folder is searched for their files:
 
-The file itself has <unk> <s> </s> at its ids 0, 1, 2 (SentencePiece's own
-default), so its first ordinary piece, number 3, becomes id 4 and <mask> comes
-after the last one: 250,000 pieces make a vocabulary of 250,002.
+    tokenizer.model, sentencepiece.bpe.model ...   SentencePiece, XLM-R's ids
+    tokenizer.json                                 Hugging Face's own format
+    vocab.json + merges.txt                        XLM
+    vocab.txt                                      BERT
+
+A vocab.* has its options in a tokenizer_config.json beside it.
 """
 
-import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import sentencepiece
 
+from infoxlm_jax.data import tokenizer_files as names
+from infoxlm_jax.data.json_tokenizer import (
+  JsonTokenizer,
+  read_json,
+  read_vocab_txt,
+)
+from infoxlm_jax.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from infoxlm_jax.data.xlm_tokenizer import XlmTokenizer
 from infoxlm_jax.errors import InputError
 
-# What the copy in prepared data and in checkpoints is called.
-TOKENIZER_FILE = "tokenizer.model"
 
-_SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>")
-
-
-class Tokenizer:
+class Tokenizer(Protocol):
   """Text to ids and back; thread safe and picklable.
 
   Attributes:
-    path: the file it was read from.
-    sha256: hash of the file's bytes, in hex: names the vocabulary in
-      manifests and checkpoints.
-    vocab_size: number of ids, special ones and <mask> included.
+    path: the file or folder it was read from.
+    sha256: names the vocabulary in manifests and checkpoints, in hex: the
+      hash of the file's bytes, of several files that of names and bytes.
+    files: what must be stored to have it again, by the names under which
+      `load_tokenizer` finds them in a folder.
+    vocab_size: number of ids, special ones included.
     bos_id, pad_id, eos_id, unk_id, mask_id: special ids.
-    num_special: ids below it are special (<mask> is special too, but last).
+    special_ids: these and all other special ids.
   """
 
-  bos_id = 0
-  pad_id = 1
-  eos_id = 2
-  unk_id = 3
-  num_special = 4
+  path: str
+  sha256: str
+  vocab_size: int
+  mask_id: int
+  special_ids: frozenset[int]
 
-  def __init__(self, model: bytes, path: str):
-    self.path = path
-    self.sha256 = hashlib.sha256(model).hexdigest()
-    self._model = sentencepiece.SentencePieceProcessor(model_proto=model)
-    self.vocab_size = self._model.get_piece_size() + 2
-    self.mask_id = self.vocab_size - 1
+  @property
+  def files(self) -> Mapping[str, bytes]:
+    """See the class."""
+
+  @property
+  def bos_id(self) -> int:
+    """See the class."""
+
+  @property
+  def pad_id(self) -> int:
+    """See the class."""
+
+  @property
+  def eos_id(self) -> int:
+    """See the class."""
+
+  @property
+  def unk_id(self) -> int:
+    """See the class."""
 
   def encode(self, text: str) -> np.ndarray:
-    """Ids of one text, int32 [length], without <s> and </s>."""
-    return self.encode_batch([text])[0]
+    """Ids of one text, int32 [length], without <s> and </s>.
+
+    Text never makes special ids but that of <unk>, whatever it says.
+    """
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Ids of each text, int32 [length], without <s> and </s>."""
-    encoded = self._model.encode(list(texts), out_type=int)
-    return [self._from_file_ids(np.array(ids, np.int32)) for ids in encoded]
 
   def decode(self, ids: Iterable[int]) -> str:
-    """The text of ids; special ids and <mask> are left out, <unk> is shown."""
-    kept = [i - 1 if i > 3 else 0 for i in self._checked(ids) if self._shown(i)]
-    return self._model.decode(kept)
+    """The text of ids; special ids are left out, <unk> is shown."""
 
   def pieces(self, ids: Iterable[int]) -> list[str]:
     """The piece of each id, special ones by their names."""
-    return [self._piece(i) for i in self._checked(ids)]
-
-  def _from_file_ids(self, ids: np.ndarray) -> np.ndarray:
-    return np.where(ids == 0, np.int32(self.unk_id), ids + np.int32(1))
-
-  def _checked(self, ids: Iterable[int]) -> list[int]:
-    out = [int(i) for i in ids]
-    for i in out:
-      if not 0 <= i < self.vocab_size:
-        raise InputError(
-          f"token id {i} is not in the vocabulary of {self.path} "
-          f"({self.vocab_size} ids): were these ids made with another "
-          "tokenizer?"
-        )
-    return out
-
-  def _shown(self, i: int) -> bool:
-    return i >= self.unk_id and i != self.mask_id
-
-  def _piece(self, i: int) -> str:
-    if i < self.num_special:
-      return _SPECIAL_NAMES[i]
-    return "<mask>" if i == self.mask_id else self._model.id_to_piece(i - 1)
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-  """Reads a SentencePiece file.
+  """Reads a tokenizer from a file or a folder.
+
+  Args:
+    path: a file of one of the kinds above (the others of its kind are read
+      from beside it), or a folder that holds one: a Hugging Face model,
+      prepared data, the files of a checkpoint.
 
   Raises:
-    InputError: the file is missing, is no SentencePiece model, or has its
-      special pieces elsewhere than XLM-R's file has them.
+    InputError: nothing there, no tokenizer, or a broken one.
   """
+  path = Path(path)
   try:
-    model = Path(path).read_bytes()
+    if path.is_dir():
+      folder = path
+      return _build(
+        os.listdir(folder), lambda name: (folder / name).read_bytes(), str(path)
+      )
+    return _load_file(path)
   except OSError as error:
     raise InputError(
-      f"cannot read the tokenizer file {path}: {error.strerror}. TOKENIZER "
-      "takes the path of a SentencePiece model, for example XLM-R's "
-      "sentencepiece.bpe.model."
+      f"cannot read the tokenizer {error.filename or path}: "
+      f"{error.strerror}. TOKENIZER takes the path of a SentencePiece model "
+      "(XLM-R's sentencepiece.bpe.model), of a tokenizer.json, or of a folder "
+      "that holds one."
     ) from error
-  try:
-    if not model:
-      raise RuntimeError("empty")
-    tokenizer = Tokenizer(model, str(path))
-  except RuntimeError as error:
+
+
+def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
+  """The tokenizer among files that are read already, such as a checkpoint's.
+
+  Args:
+    files: contents by name; others than a tokenizer's are left alone.
+    where: what to call their place in messages.
+
+  Raises:
+    InputError: no tokenizer among them, or a broken one.
+  """
+  return _build(files, files.__getitem__, where)
+
+
+def save_tokenizer(
+  tokenizer: Tokenizer, folder: str | os.PathLike[str]
+) -> None:
+  """Writes the tokenizer's files into an existing folder.
+
+  Raises:
+    OSError: writing failed.
+  """
+  for name, content in tokenizer.files.items():
+    (Path(folder) / name).write_bytes(content)
+
+
+def holds_tokenizer(folder: str | os.PathLike[str]) -> bool:
+  """Whether `load_tokenizer` finds files in this folder."""
+  return _choose(os.listdir(folder)) is not None
+
+
+# Files that make a kind: those it must have, those it may have.
+_KINDS = (
+  *(((name,), ()) for name in names.SENTENCEPIECE_NAMES),
+  ((names.JSON,), ()),
+  ((names.VOCAB_JSON, names.MERGES), (names.CONFIG,)),
+  ((names.VOCAB_TXT,), (names.CONFIG,)),
+)
+
+
+def _choose(present: Iterable[str]) -> list[str] | None:
+  """Names of the files of the first kind that is there."""
+  there = set(present)
+  for needed, optional in _KINDS:
+    if there.issuperset(needed):
+      return [*needed, *(name for name in optional if name in there)]
+  return None
+
+
+def _build(
+  present: Iterable[str], read: Callable[[str], bytes], where: str
+) -> Tokenizer:
+  chosen = _choose(present)
+  if chosen is None:
+    looked = ", ".join(" + ".join(needed) for needed, _ in _KINDS)
     raise InputError(
-      f"{path} is not a SentencePiece model ({len(model)} bytes read): give "
-      "the .model file that spm_train or tools/train_tokenizer.py wrote."
-    ) from error
-  spm = tokenizer._model
-  specials = (spm.unk_id(), spm.bos_id(), spm.eos_id())
-  if specials != (0, 1, 2):
-    raise InputError(
-      f"{path} has <unk>, <s>, </s> at ids {specials}, XLM-R's layout needs "
-      "(0, 1, 2), SentencePiece's own default: train it again without "
-      "setting these ids."
+      f"no tokenizer in {where}: looked for {looked}. Give the tokenizer's "
+      "own file or folder."
     )
-  return tokenizer
+  return _of_kind({name: read(name) for name in chosen}, where)
+
+
+def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:
+  first = next(iter(files))
+  if first in names.SENTENCEPIECE_NAMES:
+    return SentencePieceTokenizer(files[first], where)
+  if first == names.JSON:
+    return JsonTokenizer(files, where, read_json)
+  if first == names.VOCAB_TXT:
+    return JsonTokenizer(files, where, read_vocab_txt)
+  return XlmTokenizer(files, where)
+
+
+def _load_file(path: Path) -> Tokenizer:
+  """One file, and what belongs to it from beside it, by its name's ending."""
+  if path.suffix == ".json" and path.name != names.VOCAB_JSON:
+    return _of_kind({names.JSON: path.read_bytes()}, str(path))
+  if path.name in (names.VOCAB_JSON, names.MERGES):
+    wanted = [names.VOCAB_JSON, names.MERGES, names.CONFIG]
+  elif path.suffix == ".txt":
+    wanted = [names.VOCAB_TXT, names.CONFIG]
+  else:
+    return _of_kind({names.SENTENCEPIECE: path.read_bytes()}, str(path))
+  files = {}
+  for name in wanted:
+    beside = path if name == names.VOCAB_TXT else path.with_name(name)
+    if name != names.CONFIG or beside.exists():
+      files[name] = beside.read_bytes()
+  return _of_kind(files, str(path))

@@ -1,8 +1,12 @@
 """The end of a run for people: table, results.json, report.md, figures."""
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from infoxlm_jax.evaluation import (
   curves,
@@ -13,9 +17,11 @@ from infoxlm_jax.evaluation import (
   tables,
 )
 from infoxlm_jax.evaluation.heldout import POOLINGS, Scored
-from infoxlm_jax.metrics import read_metrics
+from infoxlm_jax.evaluation.retrieval import Retrieval
+from infoxlm_jax.metrics import read_metrics, write_atomically
 
 Scores = Mapping[str, Scored]  # by split
+_START_FILE = "start.json"
 Figures = list[Path | None]
 
 
@@ -28,6 +34,38 @@ def say_if_finished(folder: Path, steps: int) -> bool:
   _print_tables(found)
   print(f"Report: {folder / report.REPORT_FILE}")
   return True
+
+
+def keep_start(folder: Path, start: Scores) -> None:
+  """Keeps the retrieval before the first update for a run that is resumed."""
+  kept = {
+    split: dataclasses.asdict(scored.retrieval)
+    | {"accuracy": scored.retrieval.accuracy.tolist()}
+    for split, scored in start.items()
+  }
+  write_atomically(folder / _START_FILE, json.dumps(kept) + "\n")
+
+
+def read_start(folder: Path) -> dict[str, Scored]:
+  """What keep_start kept, without vectors; {} where it kept nothing."""
+  try:
+    kept = json.loads((folder / _START_FILE).read_text())
+  except (OSError, ValueError):
+    return {}
+  return {
+    split: Scored(
+      vectors={},
+      rows={},
+      retrieval=Retrieval(
+        accuracy=np.array(fields["accuracy"]),
+        languages=tuple(fields["languages"]),
+        poolings=tuple(fields["poolings"]),
+        counts=fields["counts"],
+        pivot=fields["pivot"],
+      ),
+    )
+    for split, fields in kept.items()
+  }
 
 
 def write(
@@ -45,6 +83,7 @@ def write(
     folder: the run's folder.
     facts: what was run, for results.json: steps, seconds, tokens, ...
     start: scores of the untrained model, by split; {} without retrieval data.
+      Without vectors (read_start) it has no part in the pictures of these.
     end: the same of the trained one.
     title: of the report.
   """
@@ -104,6 +143,7 @@ def _retrieval_figures(start: Scores, end: Scores, folder: Path) -> Figures:
   place = POOLINGS.index(pooling)
   split = "test" if "test" in end else "dev"
   now, before = end[split], start.get(split)
+  drawn = before if before and before.vectors else None
 
   def close(scored: Scored) -> similarity.Similarity:
     return similarity.similarities(scored.vectors, scored.rows, layer, place)
@@ -116,9 +156,9 @@ def _retrieval_figures(start: Scores, end: Scores, folder: Path) -> Figures:
       now.retrieval, folder, pooling, before.retrieval if before else None
     ),
     figures.plot_similarity(
-      close(now), folder, close(before) if before else None
+      close(now), folder, close(drawn) if drawn else None
     ),
     figures.plot_sentences(
-      points(now), folder, points(before) if before else None
+      points(now), folder, points(drawn) if drawn else None
     ),
   ]

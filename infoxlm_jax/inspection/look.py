@@ -7,7 +7,7 @@ from typing import Any
 
 from infoxlm_jax import checks
 from infoxlm_jax.data.records import MANIFEST, Store
-from infoxlm_jax.data.tokenizer import TOKENIZER_FILE, load_tokenizer
+from infoxlm_jax.data.tokenizer import holds_tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.feed import prepared_folder
 from infoxlm_jax.inspection import show, statistics, step
@@ -49,7 +49,7 @@ def at_step(
   """The first rows of every stream, as an update sees them."""
   store = Store(data / TRAIN)
   run = step.run_of(arguments, store)
-  tokenizer = load_tokenizer(data / TOKENIZER_FILE)
+  tokenizer = load_tokenizer(data)
   checks.check_tokenizer(run.model, tokenizer)
   folder = run_folder(arguments)
   samples = step.positions(run, update, folder)
@@ -94,11 +94,10 @@ def at_data(
   yield from _statistics(statistics.streams_for(store), store, output)
   if only_statistics:
     return
-  found = [p / TOKENIZER_FILE for p in (place, place.parent)]
-  files = [path for path in found if path.exists()]
-  if not files:
-    raise InputError(f"no {TOKENIZER_FILE} beside {place}: cannot decode")
-  yield from show.records(store, load_tokenizer(files[0]), rows)
+  folders = [p for p in (place, place.parent) if holds_tokenizer(p)]
+  if not folders:
+    raise InputError(f"no tokenizer in or beside {place}: cannot decode")
+  yield from show.records(store, load_tokenizer(folders[0]), rows)
 
 
 def _statistics(

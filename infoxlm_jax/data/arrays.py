@@ -1,0 +1,78 @@
+"""Files of named arrays that are read in part: safetensors, mapped to memory.
+
+Written beside and renamed, so that a file that is there is complete.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import safetensors.numpy
+
+from infoxlm_jax.errors import StorageError
+
+_DTYPES = {"I32": "<i4", "I64": "<i8", "U64": "<u8"}
+_META = "meta"
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+  """A file to write into, which gets its name when all of it is on disk."""
+  beside = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    with beside.open("wb") as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    beside.replace(path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      beside.unlink()
+    raise
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes JSON, whole or not at all."""
+  text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+  with written_whole(path) as file:
+    file.write(text.encode())
+
+
+def write_arrays(
+  path: Path, meta: Mapping[str, Any], **arrays: np.ndarray
+) -> None:
+  """Writes int32, int64 and uint64 arrays, and `meta` as JSON."""
+  content = safetensors.numpy.save(
+    {k: np.ascontiguousarray(a) for k, a in arrays.items()},
+    {_META: json.dumps(meta)},
+  )
+  with written_whole(path) as file:
+    file.write(content)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """(meta, arrays); an array is read from disk where it is looked at.
+
+  Raises:
+    StorageError: the file is damaged.
+  """
+  try:
+    raw = np.memmap(path, np.uint8, "r")
+    start = 8 + int.from_bytes(raw[:8].tobytes(), "little")
+    header = json.loads(raw[8:start].tobytes())
+    meta = json.loads(header.pop("__metadata__")[_META])
+    arrays = {}
+    for name, entry in header.items():
+      first, last = entry["data_offsets"]
+      data = np.asarray(raw[start + first : start + last])
+      arrays[name] = data.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+  except (ValueError, KeyError, TypeError) as error:
+    raise StorageError(
+      f"{path} is damaged ({error}): remove the folder "
+      f"{path.parent} and start again, which makes it anew."
+    ) from error
+  return meta, arrays

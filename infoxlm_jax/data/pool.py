@@ -1,0 +1,117 @@
+"""Worker processes that leave when the process that started them does."""
+
+import concurrent.futures
+import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from infoxlm_jax.errors import InputError, StorageError
+
+Task = tuple[Any, ...]
+
+
+def count_cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+class Pool:
+  """Runs functions on `workers` processes; with one, in this process.
+
+  Processes are started at the first use that has two tasks or more. A worker
+  knows nothing of this process's memory: functions and arguments must pickle.
+  """
+
+  def __init__(self, workers: int | None):
+    if workers is None:
+      workers = count_cores()
+    if workers < 1:
+      raise InputError(f"workers = {workers}: 1 at least, or None for all.")
+    self._workers = workers
+    self._executor: concurrent.futures.ProcessPoolExecutor | None = None
+
+  def __enter__(self) -> "Pool":
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    if self._executor is not None:
+      self._executor.shutdown(wait=True, cancel_futures=True)
+
+  def run(
+    self, function: Callable[..., Any], tasks: Iterable[Task]
+  ) -> Iterator[Any]:
+    """Results of function(*task) as they come; few tasks wait at a time.
+
+    Raises:
+      StorageError: a worker was killed.
+      Exception: whatever a task raises.
+    """
+    stream = iter(tasks)
+    ahead = list(itertools.islice(stream, 2))
+    if self._workers == 1 or len(ahead) < 2:
+      for task in itertools.chain(ahead, stream):
+        yield function(*task)
+      return
+    waiting: set[concurrent.futures.Future[Any]] = set()
+    try:
+      executor = self._started()
+      for task in itertools.chain(ahead, stream):
+        waiting.add(executor.submit(function, *task))
+        if len(waiting) > self._workers:
+          waiting, done = _some(waiting)
+          yield from done
+      while waiting:
+        waiting, done = _some(waiting)
+        yield from done
+    except BrokenProcessPool as error:
+      raise StorageError(
+        "a worker process was killed, perhaps for want of memory. Start "
+        "again: what is done is kept. Fewer workers (WORKERS) need less."
+      ) from error
+
+  def _started(self) -> concurrent.futures.ProcessPoolExecutor:
+    if self._executor is None:
+      self._executor = concurrent.futures.ProcessPoolExecutor(
+        self._workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_begin,
+      )
+      # Ctrl-C goes to all processes of a terminal; only this one answers.
+      # What is ignored here is ignored in what is started here.
+      main = threading.current_thread() is threading.main_thread()
+      kept = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+      try:
+        self._executor.submit(os.getpid)
+      finally:
+        if main:
+          signal.signal(signal.SIGINT, kept)
+    return self._executor
+
+
+def _some(
+  waiting: set[concurrent.futures.Future[Any]],
+) -> tuple[set[concurrent.futures.Future[Any]], list[Any]]:
+  done, rest = concurrent.futures.wait(
+    waiting, return_when=concurrent.futures.FIRST_COMPLETED
+  )
+  return rest, [future.result() for future in done]
+
+
+def _begin() -> None:
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+  multiprocessing.connection.wait([parent.sentinel])
+  os._exit(1)

@@ -1,0 +1,25 @@
+"""seqio tasks on data that the released code's tools wrote.
+
+    fairseq_mlm   corpora/fairseq/mlm: train.0.bin, train.0.idx (txt2bin.py)
+    fairseq_tlm   corpora/fairseq/tlm (para2bin.py)
+    fairseq_xlco  corpora/fairseq/xlco (para2bin4xlco.py)
+
+The files tell no languages, so "mul", many, is what they are called. They hold
+token ids: prepare them with the tokenizer that they were made with.
+INFOXLM_CORPORA names another folder than `corpora`.
+"""
+
+import os
+
+from infoxlm_jax.data.corpora import FairseqBinary
+from infoxlm_jax.data.fairseq_binary import LAYOUTS
+from infoxlm_jax.data.tasks import add
+
+FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
+
+for _layout in LAYOUTS:
+  _folder = f"{FOLDER}/fairseq/{_layout}"
+  add(
+    f"fairseq_{_layout}",
+    FairseqBinary(_folder, _layout, languages=("mul", "mul")),
+  )

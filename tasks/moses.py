@@ -1,0 +1,15 @@
+"""seqio task on your own pairs in Moses files, as OPUS gives them out.
+
+    moses_pairs  corpora/moses/NAME.en-fr.en and NAME.en-fr.fr, ...
+
+INFOXLM_CORPORA names another folder than `corpora`.
+"""
+
+import os
+
+from infoxlm_jax.data.corpora import Moses
+from infoxlm_jax.data.tasks import add
+
+FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
+
+add("moses_pairs", Moses(f"{FOLDER}/moses/*-*"))

@@ -1,0 +1,18 @@
+"""seqio tasks on your own text, a sentence or a document a line.
+
+    text_lines  corpora/text/*.txt, .gz, .xz or .zst behind: CC-100 is like this
+    text_jsonl  corpora/text/*.jsonl: a JSON object a line, with a field "text"
+
+The files' names tell their languages: de.txt.xz, wiki.sw.jsonl. INFOXLM_CORPORA
+names another folder than `corpora`. Copy this file for other places or fields.
+"""
+
+import os
+
+from infoxlm_jax.data.corpora import TextFiles
+from infoxlm_jax.data.tasks import add
+
+FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
+
+add("text_lines", TextFiles(f"{FOLDER}/text/*.txt*", format="lines"))
+add("text_jsonl", TextFiles(f"{FOLDER}/text/*.jsonl*", format="jsonl"))

@@ -1,0 +1,15 @@
+"""seqio task on your own translation memories.
+
+    tmx_pairs  corpora/tmx/*.tmx, .gz, .xz or .zst behind: all pairs
+
+INFOXLM_CORPORA names another folder than `corpora`.
+"""
+
+import os
+
+from infoxlm_jax.data.corpora import Tmx
+from infoxlm_jax.data.tasks import add
+
+FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
+
+add("tmx_pairs", Tmx(f"{FOLDER}/tmx/*.tmx*"))

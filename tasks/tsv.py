@@ -1,0 +1,16 @@
+"""seqio task on your own pairs in tab-separated files.
+
+    tsv_pairs  corpora/tsv/en-fr.tsv, ..., .gz, .xz or .zst behind: two columns
+
+INFOXLM_CORPORA names another folder than `corpora`. Copy this file for columns
+with names.
+"""
+
+import os
+
+from infoxlm_jax.data.corpora import Tsv
+from infoxlm_jax.data.tasks import add
+
+FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
+
+add("tsv_pairs", Tsv(f"{FOLDER}/tsv/*.tsv*"))

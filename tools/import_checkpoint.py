@@ -1,0 +1,89 @@
+"""Converts weights from elsewhere into a checkpoint of this project.
+
+    python tools/import_checkpoint.py --input xlm-roberta-base --output base
+    python tools/import_checkpoint.py --input model.safetensors --output base \
+      --tokenizer sentencepiece.bpe.model
+
+INPUT is a folder or a file that is here already (nothing is downloaded): a
+Hugging Face folder of XLM-R, RoBERTa, InfoXLM, XLM-Align, BERT (mBERT, e5) or
+XLM with safetensors, one file or several, a .npz, or, with --allow_pickle,
+torch's .bin and fairseq's model.pt; config.json stands beside the weights.
+Prints what became of every tensor. OUTPUT is then a checkpoint of weights
+only, for training (--gin.INIT_FROM=OUTPUT), export and encoding; training also
+takes INPUT itself.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from infoxlm_jax.errors import InputError, StorageError
+
+
+def convert(
+  source: Path, output: Path, tokenizer: Path | None, allow_pickle: bool
+) -> None:
+  """Writes the checkpoint and prints the report."""
+  # Slow to import, and not needed for --help.
+  from infoxlm_jax import checkpoint, checkpoint_files
+  from infoxlm_jax.checkpoint_files import describe_model
+  from infoxlm_jax.weights.load import load_weights
+  from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
+
+  if output.exists():
+    raise InputError(f"{output} exists: move it away, or choose another name")
+  config, params, report = load_weights(source, allow_pickle=allow_pickle)
+  found = find_tokenizer(source, tokenizer)
+  files = {}
+  if found is not None:
+    config = with_ids_of(config, found, source)
+    files = dict(found.files)
+  files[checkpoint_files.MODEL] = describe_model(config, found)
+  if tokenizer is None and (step := checkpoint_files.find_step(source)):
+    # A run's checkpoint says more of itself: how it reads a sentence's vector.
+    stored = checkpoint_files.read_step_files(step)
+    files[checkpoint_files.MODEL] = stored[checkpoint_files.MODEL]
+  print(report)
+  checkpoint.write_params(output, params, files)
+  having = "without" if found is None else "with"
+  print(f"{output}: {config.architecture}, {having} a tokenizer")
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the tool; returns its exit code."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--input", type=Path, required=True, help="see above")
+  parser.add_argument(
+    "--output", type=Path, required=True, help="a new folder, the checkpoint"
+  )
+  parser.add_argument(
+    "--tokenizer",
+    type=Path,
+    help="the weights' tokenizer, stored with them; default: the one in INPUT",
+  )
+  parser.add_argument(
+    "--allow_pickle",
+    action="store_true",
+    help="read torch's .bin and .pt, which can be harmful; only for files"
+    " whose origin you know",
+  )
+  args = parser.parse_args(argv)
+  try:
+    convert(args.input, args.output, args.tokenizer, args.allow_pickle)
+  except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  except StorageError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 3
+  except KeyboardInterrupt:
+    return 130
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
