@@ -86,6 +86,51 @@ def test_any_number_of_hosts(store, unbroken, hosts):
         assert count == sum(part[step][1][name][key] for part in parts)
 
 
+LONG = {
+  "mlm": TextStream(batch=4, rows=4, row_length=72),
+  "tlm": PairStream(batch=4, rows=4, row_length=96),
+  "xlco": ContrastStream(batch=4, rows=8, row_length=96, mixup="random"),
+}
+
+
+def hashes(store, first, steps, groups=(0, 1, 2, 3)):
+  """{(step, group): hash} of all streams."""
+  drawn = loader.batches(
+    LONG,
+    store,
+    seed=5,
+    positions={name: first * s.batch for name, s in LONG.items()},
+    groups=GROUPS,
+    local_groups=groups,
+    steps=steps,
+    prefetch=0,
+  )
+  found = {}
+  for step, (batch, _) in enumerate(drawn, first):
+    leaves = jax.tree.leaves(batch)
+    for n, group in enumerate(groups):
+      whole = b"".join(leaf[n].tobytes() for leaf in leaves)
+      found[step, group] = hashlib.sha256(whole).digest()
+  return found
+
+
+def test_a_thousand_steps_however_they_are_read(store):
+  """Unbroken, resumed twice, and by 2 and 4 hosts: the same hashes."""
+  unbroken = hashes(store, 0, 1000)
+  assert len(unbroken) == len(set(unbroken.values())) == 4000
+  resumed = (
+    hashes(store, 0, 333) | hashes(store, 333, 401) | hashes(store, 734, 266)
+  )
+  assert resumed == unbroken
+  for hosts in (2, 4):
+    each = GROUPS // hosts
+    parts = {}
+    for host in range(hosts):
+      own = range(host * each, (host + 1) * each)
+      parts |= hashes(store, 0, 1000, tuple(own))
+    assert parts == unbroken
+
+
 @pytest.mark.parametrize(("prefetch", "threads"), [(0, 1), (2, 1), (8, 3)])
 def test_any_number_of_threads(store, unbroken, prefetch, threads):
   found = run(store, prefetch=prefetch, threads=threads)

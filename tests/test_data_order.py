@@ -140,6 +140,46 @@ def test_random_access():
   assert (unlike.source != sequence.source).any()
 
 
+def _repeats(sampler):
+  return sampler.quotas / CYCLE * sampler.counts.sum() / sampler.counts
+
+
+def test_repeats_are_limited_and_the_rest_is_spread_by_alpha():
+  counts = (1_000_000, 400_000, 3000, 100)
+  free = Sampler(counts, counts, 0.7, 0)
+  assert _repeats(free) == pytest.approx(free.repeats)
+  assert free.repeats[2] > 4 and free.repeats[3] > 12
+  limited = Sampler(counts, counts, 0.7, 0, 4.0)
+  # A place of a cycle is the smallest thing to give.
+  place = sum(counts) / CYCLE / np.array(counts)
+  assert (limited.repeats[2:] <= 4 + place[2:]).all()
+  assert (limited.repeats[2:] > 4 - place[2:]).all()
+  assert limited.quotas.sum() == CYCLE
+  big = np.array(counts[:2]) ** 0.7
+  got = limited.quotas[:2] / limited.quotas[:2].sum()
+  assert np.abs(got - big / big.sum()).max() < 2 / CYCLE
+
+
+def test_a_limit_that_does_not_bind_changes_nothing():
+  free = Sampler(COUNTS, WEIGHTS, 0.7, 3)
+  # The fourth source has one record: what it may have is one place.
+  loose = Sampler(COUNTS, WEIGHTS, 0.7, 3, float(free.repeats.max()) + 0.01)
+  assert (loose.quotas == free.quotas).all()
+
+
+@given(
+  st.lists(st.integers(1, 10**6), min_size=1, max_size=30),
+  st.floats(0, 1),
+  st.floats(1, 50),
+)
+def test_limited_quotas(counts, alpha, limit):
+  sampler = Sampler(counts, counts, alpha, 0, limit)
+  assert sampler.quotas.sum() == CYCLE and sampler.quotas.min() >= 1
+  most = np.ceil(limit * sampler.counts * CYCLE / sampler.counts.sum())
+  assert (sampler.quotas <= most).all()
+  assert sampler.shares.sum() == pytest.approx(1)
+
+
 def test_no_empty_source():
   with pytest.raises(InputError, match="no empty one"):
     Sampler((5, 0), (5, 5), 0.7, 0)

@@ -77,6 +77,44 @@ def test_fast():
   assert min(times) < 1e-3
 
 
+@given(
+  st.lists(st.integers(0, 12), min_size=1, max_size=12),
+  st.integers(1, 6),
+  st.integers(4, 30),
+  st.booleans(),
+)
+def test_place_gives_every_item_back(lengths, rows, row_length, padded):
+  """Each token once, in its row, numbered; nothing where nothing stands."""
+  ids = Ids()
+  sentences = [
+    (np.arange(n, dtype=np.int32) + 100 * (k + 1),)
+    for k, n in enumerate(lengths)
+  ]
+  items, full = join(sentences, 10, ids)
+  stats = dict.fromkeys(("tokens", "slots", "truncated_items"), 0)
+  stats["cut_tokens"] = 0
+  rows = len(items) if padded else rows
+  try:
+    arrays = place(items, full, rows, row_length, padded, ids, stats)
+  except InputError:
+    assert 2 * len(items) > rows * (row_length // 2) * 2
+    return
+  assert {a.shape for a in arrays.values()} == {(rows, row_length)}
+  seen = 0
+  for number, (item, whole) in enumerate(zip(items, full, strict=True), 1):
+    row, column = np.nonzero(arrays["segments"] == number)
+    found = arrays["tokens"][row, column].tolist()
+    seen += len(found)
+    assert len(set(row)) == 1 and (np.diff(column) == 1).all()
+    assert arrays["positions"][row, column].tolist() == [*range(len(found))]
+    assert found == [*item[: len(found) - 1], ids.eos]
+    assert 2 <= len(found) <= len(item) <= whole
+  empty = arrays["segments"] == 0
+  assert (arrays["tokens"][empty] == ids.pad).all()
+  assert seen == stats["tokens"] == (~empty).sum()
+  assert stats["cut_tokens"] == sum(full) - seen
+
+
 def test_place_keeps_the_last_end_token():
   ids = np.arange(10, 20, dtype=np.int32)
   items, full = join([(ids[:3],), (ids[3:5], ids[5:9])], 3, Ids())

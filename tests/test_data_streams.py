@@ -95,6 +95,37 @@ def test_text_stream(store):
     }
 
 
+def test_languages_are_drawn_by_tokens_to_the_alpha(store):
+  stream = TextStream(batch=1, rows=1, row_length=72)
+  number = 5000
+  drawn = stream.draw(store, 4, np.arange(number))
+  tokens = np.array([store.text_tokens[name] for (name,) in drawn.corpora])
+  share = tokens**0.7 / (tokens**0.7).sum()
+  sigma = np.sqrt(number * share * (1 - share))
+  got = np.bincount(drawn.source, minlength=len(share))
+  assert (np.abs(got - number * share) < 3 * sigma).all()
+  # The default limit of repeats is far away, so the draws are the paper's.
+  free = TextStream(batch=1, rows=1, row_length=72, max_repeats=None)
+  assert (free.draw(store, 4, np.arange(number)).source == drawn.source).all()
+  assert stream.mixture(store, 4).sampler.repeats.max() < 2
+
+
+def test_the_arrangement_says_what_build_does():
+  """c and d of the pair and its partner, found again in the tokens."""
+  store = FakeStore(fr=37)
+  stream = ContrastStream(
+    batch=200, rows=200, row_length=7, mixup="adjacent", cross_sides=True
+  )
+  drawn = stream.draw(store, 5, np.arange(200))
+  arrays, _ = stream.build(store, 5, 0, 0, 1)
+  for n, mode in enumerate(drawn.mode.tolist()):
+    source = {"c": drawn.record[n], "d": drawn.partner[1][n]}
+    for side, parts in stream.arrangement(mode).items():
+      item = arrays[side]["tokens"][arrays[side]["segments"] == n + 1]
+      wanted = tuple(10 * source[p[0]] + 4 + int(p[1]) for p in parts)
+      assert sentences(item.tolist()) == wanted
+
+
 def test_text_languages_and_epochs(store):
   one = TextStream(batch=4, rows=4, row_length=72, languages=["ja"])
   count = store.text_counts["ja"]
@@ -202,9 +233,10 @@ def modes(found, partner_of):
 
 def uniform(counts, number):
   expected = sum(counts.values()) / number
-  sigma = (expected * (1 - 1 / number)) ** 0.5
   assert len(counts) == number
-  assert all(abs(n - expected) < 4 * sigma for n in counts.values()), counts
+  square = sum((n - expected) ** 2 / expected for n in counts.values())
+  # Chi-square with 3, 7 and 15 degrees of freedom: one in a thousand is above.
+  assert square < {4: 16.27, 8: 24.32, 16: 37.70}[number], counts
 
 
 def test_adjacent_mixup():
@@ -290,6 +322,7 @@ def test_padded_holds_the_same_items(store):
     (TextStream(batch=8, rows=8, row_length=1), "TextStream.row_length = 1"),
     (TextStream(batch=64, rows=8, row_length=8), "never fit"),
     (TextStream(batch=8, rows=8, row_length=8, alpha=7), "alpha = 7"),
+    (TextStream(batch=8, row_length=8, max_repeats=0.5), "max_repeats = 0.5"),
     (
       TextStream(batch=16, rows=8, row_length=8, padded=True),
       "rows = batch = 16",

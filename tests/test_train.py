@@ -390,3 +390,32 @@ def test_dry_run_touches_nothing(tmp_path):
 
 def test_prepared_data_are_whole():
   assert (small_corpus.prepared() / "retrieval" / "test.jsonl").exists()
+
+
+def test_rows_chosen_from_the_data_are_recorded(tmp_path, whole):
+  """The same rows as given ones: the same programs and the same losses."""
+  chosen = {
+    "mlm": streams.TextStream(batch=4, row_length=small_run.LENGTH),
+    "xlco": options(tmp_path)["streams"]["xlco"],
+  }
+  said = run(tmp_path / "run", streams=chosen, steps=2)
+  assert "stream mlm: rows = 4 of 72 tokens for batch = 4" in said
+  rows = json.loads((tmp_path / "run" / "rows.json").read_text())
+  assert rows["mlm"]["rows"] == 4 and rows["mlm"]["chosen"]
+  assert 0.5 < rows["mlm"]["fill"] <= 1 and rows["mlm"]["cut"] == 0
+  assert rows["xlco"] == {
+    "batch": 8,
+    "rows": 8,
+    "row_length": small_run.LENGTH,
+    "chosen": False,
+  }
+  losses = {n: r["train/loss"] for n, r in told(tmp_path / "run").items()}
+  assert losses == {n: told(whole[0])[n]["train/loss"] for n in (1, 2)}
+  # How often each language was gone through: 20 updates of 4 blocks.
+  epochs = told(whole[0], "data/mlm/epochs/")[STEPS]
+  store = small_corpus.prepared() / "train" / "manifest.json"
+  corpora = json.loads(store.read_text())["corpora"]
+  counts = {c["languages"][0]: c["records"] for c in corpora[:]
+            if len(c["languages"]) == 1}
+  drawn = sum(counts[name.rpartition("/")[2]] * n for name, n in epochs.items())
+  assert drawn == pytest.approx(4 * STEPS)
