@@ -96,22 +96,19 @@ def collectives(text: str) -> list[Collective]:
   return list(program.walk(program.entry, ()))
 
 
-def sent_bytes(one: Collective, devices: int) -> float:
-  """Bytes that a device must send in one run, whatever the algorithm.
+def exchanged(kind: str, size: float, devices: int) -> float:
+  """Bytes that each of some devices must send, whatever the algorithm.
 
   Of n devices that hold equal parts of b bytes, each needs the others' (n - 1)
-  parts; to sum and to spread the sum are two such exchanges. (Patarasuk and
-  Yuan, 2009: a ring reaches that.)
+  parts; to sum and to spread the sum are two such exchanges. A ring reaches
+  that (Patarasuk and Yuan, 2009).
 
   Args:
-    one: the collective.
-    devices: of the whole program, for one whose groups are all.
+    kind: one of KINDS but collective-permute.
+    size: b, as Collective.bytes.
+    devices: n.
   """
-  size = max(map(len, one.groups), default=devices)
-  if one.kind == "collective-permute":
-    return float(one.bytes)
-  share = (size - 1) / size
-  return (2 if one.kind == "all-reduce" else 1) * share * one.bytes
+  return (2 if kind == "all-reduce" else 1) * size * (devices - 1) / devices
 
 
 def axes_of(groups: Groups, mesh: Mapping[str, int]) -> tuple[str, ...]:

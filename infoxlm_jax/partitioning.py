@@ -7,11 +7,12 @@ with any shapes.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax.errors import InputError
@@ -36,33 +37,47 @@ BATCH = P(BATCH_AXES)  # first axis of every array of a batch: groups
 
 
 def make_mesh(
-  data: int = -1, fsdp: int = 1, devices: int | None = None
-) -> Mesh:
+  data: int = -1,
+  fsdp: int = 1,
+  devices: int | None = None,
+  on: Sequence[Any] | None = None,
+  abstract: int | None = None,
+) -> Any:
   """A mesh over the devices of all processes.
 
   Args:
     data: size of the axis that copies parameters; -1 takes what is left.
     fsdp: size of the axis that splits them.
     devices: use the first so many only; None for all.
+    on: devices to use instead of jax.devices(), such as descriptions of some
+      that are not here.
+    abstract: for shapes only, an AbstractMesh of so many devices, which need
+      not be here; 0: of as many as the sizes ask for.
+
+  Returns:
+    A Mesh; an AbstractMesh where `abstract` is given.
 
   Raises:
     InputError: the sizes do not use the devices up.
   """
-  found = jax.devices()
-  count = devices or len(found)
+  found = list(jax.devices() if on is None else on)
+  have = len(found) if abstract is None else abstract
+  if abstract == 0:
+    have = devices or fsdp * (max(1, len(found) // fsdp) if data < 0 else data)
+  count = devices or have
   if data == -1:
     data = count // fsdp
-  if data * fsdp != count or data < 1 or count > len(found):
+  if data * fsdp != count or data < 1 or count > have:
     raise InputError(
       f"mesh of data={data} x fsdp={fsdp} on {count} device(s), where this run"
-      f" has {len(found)}: set make_mesh.data = -1 to take what fsdp leaves, or"
+      f" has {have}: set make_mesh.data = -1 to take what fsdp leaves, or"
       f" numbers whose product is {count}"
     )
+  types = (AxisType.Auto,) * 2
+  if abstract is not None:
+    return AbstractMesh((data, fsdp), BATCH_AXES, axis_types=types)
   return jax.make_mesh(
-    (data, fsdp),
-    BATCH_AXES,
-    axis_types=(AxisType.Auto,) * 2,
-    devices=found[:count],
+    (data, fsdp), BATCH_AXES, axis_types=types, devices=found[:count]
   )
 
 
