@@ -30,8 +30,8 @@ _BITS = {
 }
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _CALLED = re.compile(
-  r"\b(body|condition|calls|to_apply|branch_computations|true_computation"
-  r"|false_computation)=\{?([^,}\s]+(?:, ?%[\w.\-]+)*)"
+  r"\b(body|condition|calls|to_apply|called_computations|branch_computations"
+  r"|true_computation|false_computation)=\{?([^,}\s]+(?:, ?%[\w.\-]+)*)"
 )
 _COLLECTIVE = re.compile(
   rf"^\s*(?:ROOT )?%?\S+ = (.*?) ({'|'.join(KINDS)})(-start)?\("

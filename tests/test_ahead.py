@@ -13,7 +13,6 @@ import gin.config
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AxisType
 
 from infoxlm_jax import (
   ahead,
@@ -200,10 +199,8 @@ def test_a_dry_run_needs_as_many_devices_as_the_mesh_asks_for():
   assert partitioning.make_mesh(fsdp=16, abstract=0).size == 16
   assert partitioning.make_mesh(data=5, fsdp=3, abstract=0).size == 15
   assert partitioning.make_mesh(devices=512, abstract=0).size == 512
-  assert partitioning.make_mesh(fsdp=2, abstract=16).shape == {
-    "data": 8,
-    "fsdp": 2,
-  }
+  shape = partitioning.make_mesh(fsdp=2, abstract=16).shape
+  assert (shape["data"], shape["fsdp"]) == (8, 2)
   with pytest.raises(InputError, match="this run has 16"):
     partitioning.make_mesh(fsdp=3, abstract=16)
 
@@ -256,6 +253,15 @@ def test_paper_settings(monkeypatch, tmp_path, capsys):
       assert f"{line}\n" in said, (run, line)
 
 
+def test_run_files_are_short_and_begin_with_their_command(root):
+  for file in sorted((root / "gin" / "runs").glob("*.gin")):
+    first, *lines = file.read_text().splitlines()
+    command = f"# python -m infoxlm_jax.main --gin_file=gin/runs/{file.name}"
+    assert first.startswith(command), file
+    own = [line for line in lines if re.match(r"[\w./]+ = ", line)]
+    assert 0 < len(own) <= 15, file
+
+
 def test_a_run_still_needs_weights_and_data(capsys):
   assert main([_file("runs", "infoxlm_base")]) == 2
   said = capsys.readouterr().err
@@ -303,9 +309,7 @@ SMALL = dataclasses.replace(CHIPS["v5e"], name="small", memory=4096)
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
   """The report of a step that is compiled and does not fit, and the error."""
-  mesh = jax.make_mesh(
-    (4, 2), partitioning.BATCH_AXES, axis_types=(AxisType.Auto,) * 2
-  )
+  mesh = partitioning.make_mesh(data=4, fsdp=2)
   state = _state(mesh)
   rate = schedules.constant(1e-3)
   file = tmp_path_factory.mktemp("report") / "compile.json"
