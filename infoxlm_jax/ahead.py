@@ -116,7 +116,7 @@ def from_shapes(
   """The part of a report that needs no compiler; see `look`."""
   by_part = costs.state_bytes(state)
   temporary = costs.temporary_bytes(
-    model, state, objectives, streams, mesh.size, microbatches
+    model, state, objectives, streams, mesh.shape, microbatches
   )
   peak = sum(by_part.values()) + sum(temporary.values())
   flops = costs.step_flops(model, objectives, streams)

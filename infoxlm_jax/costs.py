@@ -41,32 +41,42 @@ def temporary_bytes(
   state: TrainState,
   objectives: Mapping[str, Any],
   streams: Mapping[str, Any],
-  devices: int,
+  mesh: Mapping[str, int],
   microbatches: int,
 ) -> dict[str, int]:
   """An estimate of what a step needs besides the state, on one device.
 
   gradients: float32, of parameters as a device computes with them (layers as
-    they are split, the rest whole); twice with microbatches: their sum and
-    the next part of it.
+  they are split, the rest gathered over fsdp); twice with microbatches: their
+  sum and the next part of it.
   copies: parameters and key parameters in the dtype of the computation, and
-    what is split and is needed whole.
+  what is split and is needed whole.
   kept: what the backward pass needs of every layer, by EncoderConfig.remat.
   layer: what one layer needs while it is computed backward.
   softmax: logits over vocabulary and queue, and their gradient.
 
   Compilers share room between these and add their own; docs/scale.md compares
   with compiled programs.
+
+  Args:
+    model, objectives, streams: of the run.
+    state: abstract, with shardings.
+    mesh: sizes of the axes.
+    microbatches: pieces of a device's groups.
   """
   size = np.dtype(model.dtype).itemsize
-  kept, layer, softmax = 0, 0, 0
-  for objective in objectives.values():
+  devices = math.prod(mesh.values())
+  kept, softmax = 0, 0
+  # Rows of one length may go through the encoder together.
+  tokens_by_length: dict[Any, int] = {}
+  for name, objective in objectives.items():
     stream = streams[objective.stream]
     rows = -(-stream.rows // (devices * microbatches))
     tokens = rows * stream.row_length
     depth = model.num_layers
+    length: Any = stream.row_length
     if objective.contrastive:
-      depth = objective.layer
+      depth, length = objective.layer, name
       items = -(-stream.batch // microbatches)  # all devices' queries meet here
       keys = -(-objective.queue_size // devices)
       softmax = max(softmax, 2 * 4 * items * (keys + stream.batch // devices))
@@ -77,17 +87,16 @@ def temporary_bytes(
       targets = min(rows * slots, objective.logits_chunk)
       softmax = max(softmax, 2 * 4 * targets * model.padded_vocab)
     kept += depth * tokens * _kept_per_token(model, stream.row_length)
-    whole = _layer_per_token(model, stream.row_length)
-    layer = max(layer, tokens * whole)
+    tokens_by_length[length] = tokens_by_length.get(length, 0) + tokens
+  row_length = max(streams[o.stream].row_length for o in objectives.values())
+  layer = max(tokens_by_length.values()) * _layer_per_token(model, row_length)
   gradients = copies = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-    own = math.prod(_shape_on_device(leaf))
-    used = own if path_of(path).startswith("layers/") else leaf.size
+    own, used = _own_and_used(path, leaf, mesh)
     gradients += 4 * used
     copies += size * used if size < 4 or used > own else 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(state.key_params):
-    own = math.prod(_shape_on_device(leaf))
-    used = own if path_of(path).startswith("layers/") else leaf.size
+    own, used = _own_and_used(path, leaf, mesh)
     copies += size * used if used > own else 0
   return {
     "gradients": gradients * (2 if microbatches > 1 else 1),
@@ -96,6 +105,16 @@ def temporary_bytes(
     "layer": layer,
     "softmax": softmax,
   }
+
+
+def _own_and_used(
+  path: Any, leaf: Any, mesh: Mapping[str, int]
+) -> tuple[int, int]:
+  """Numbers of a parameter that a device holds, and computes with."""
+  own = math.prod(_shape_on_device(leaf))
+  names = jax.tree.leaves(tuple(leaf.sharding.spec))
+  gathered = "fsdp" in names and not path_of(path).startswith("layers/")
+  return own, own * mesh["fsdp"] if gathered else own
 
 
 def _kept_per_token(model: EncoderConfig, row_length: int) -> int:

@@ -437,7 +437,7 @@ def test_logits_are_the_largest_array_of_the_head():
   )
   mesh = partitioning.make_mesh(abstract=1)
   found = costs.temporary_bytes(
-    MODEL, _state(mesh), OBJECTIVES, STREAMS, devices=1, microbatches=1
+    MODEL, _state(mesh), OBJECTIVES, STREAMS, mesh.shape, microbatches=1
   )
   assert found["softmax"] == 2 * logits.size * logits.dtype.itemsize
 
