@@ -170,27 +170,23 @@ STREAMS = {
 }
 
 
-def _state(mesh):
-  rate = schedules.constant(1e-3)
-  return train_state.abstract(
-    MODEL, OBJECTIVES, optimizer.adamw(rate), 16, mesh
-  )
+def _state(mesh, objectives=None):
+  adam = optimizer.adamw(schedules.constant(1e-3))
+  return train_state.abstract(MODEL, objectives or OBJECTIVES, adam, 16, mesh)
 
 
 def test_bytes_of_the_state():
   """On a mesh that is not here, by hand: 4 x 2 over data and fsdp."""
   mesh = partitioning.make_mesh(data=4, fsdp=2, abstract=8)
-  found = costs.state_bytes(_state(mesh))
+  found = costs.state_bytes(_state(mesh, {"xlco": OBJECTIVES["xlco"]}))
   d, f, v, p = 32, 64, MODEL.padded_vocab, 34
   layer_split = 4 * d * d + 2 * d * f  # kernels
   layer_whole = 4 * d + f + d + 4 * d  # their biases, and two norms
-  outer = (v * d + p * d) // 2 + 2 * d
-  head = d * d // 2 + d + 2 * d + v
-  params = 4 * (2 * (layer_split // 2 + layer_whole) + outer + head)
-  key_params = 4 * (layer_split // 2 + layer_whole + outer)
-  assert found["params"] == params
-  assert found["key_params"] == key_params
-  moments = found["opt_state"] - 2 * params
+  layer = layer_split // 2 + layer_whole
+  embed = (v * d + p * d) // 2 + 2 * d
+  assert found["params"] == 4 * (2 * layer + embed)
+  assert found["key_params"] == 4 * (layer + embed)
+  moments = found["opt_state"] - 2 * found["params"]
   assert 0 <= moments < 64  # and the numbers of updates
   assert found["queue"] == 4 * 64 * d // 8 + 4
 
