@@ -57,6 +57,7 @@ def look(
   *,
   groups: int,
   microbatches: int,
+  zero1: bool = False,
   target: Target | None = None,
   build: Callable[[], Any] | None = None,
   json_file: str | None = None,
@@ -67,7 +68,7 @@ def look(
     model, objectives, streams: of the run; streams with rows.
     state: abstract, with shardings.
     mesh: from mesh_for.
-    groups, microbatches: see train.pretrain.
+    groups, microbatches, zero1: see train.pretrain.
     target: what it is for. None: every chip that is known is compared.
     build: makes the jitted step, which is then compiled for the target;
       None: shapes only.
@@ -86,6 +87,7 @@ def look(
   report["settings"] = {
     "microbatches": microbatches,
     "groups": groups,
+    "zero1": zero1,
     "remat": model.remat,
     "dtype": model.dtype,
     "logits_chunk": min(

@@ -147,6 +147,9 @@ def remedies(report: Report) -> str:
         f"--gin.REMAT={better} (now {now['remat']})",
       )
     )
+  if not now["zero1"] and devices > 1:
+    spared = state["opt_state"] * (1 - 1 / devices)
+    choices.append((spared, "--gin.ZERO1=True (now False)"))
   split = mesh.get("fsdp", 1)
   if 2 * split <= devices and devices % (2 * split) == 0:
     choices.append(

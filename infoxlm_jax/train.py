@@ -12,6 +12,7 @@ import optax
 
 from infoxlm_jax import (
   ahead,
+  attention,
   checkpoint_files,
   checks,
   costs,
@@ -68,6 +69,7 @@ def pretrain(
   mesh: Callable[..., Any] = partitioning.make_mesh,
   microbatches: int = 1,
   push_per_microbatch: bool = False,
+  zero1: bool = False,
   seed: int = 0,
   eval_every: int = 1000,
   eval_batches: int = 8,
@@ -100,6 +102,8 @@ def pretrain(
     loss_norm: see step.make_train_step, as for the next two.
     microbatches: pieces in which a device computes its groups.
     push_per_microbatch: when keys join the queue.
+    zero1: split what the optimiser keeps, and its work, over the devices
+      that hold copies of a parameter.
     data: a folder that `prepare` wrote. None: prepare now, into the run's
       folder, with `prepare`.
     init_from: weights to start from, see weights.load.load_weights. None:
@@ -159,7 +163,7 @@ def pretrain(
     keys_per_push = streams[contrast.stream].batch
     keys_per_push //= microbatches if push_per_microbatch else 1
   abstract = train_state.abstract(
-    model, objectives, optimizer, keys_per_push, devices
+    model, objectives, optimizer, keys_per_push, devices, zero1
   )
 
   build_step = functools.partial(
@@ -174,6 +178,7 @@ def pretrain(
     loss_norm=loss_norm,
     microbatches=microbatches,
     push_per_microbatch=push_per_microbatch,
+    zero1=zero1,
   )
   if looking:
     if init_from is not None:
@@ -186,6 +191,7 @@ def pretrain(
       devices,
       groups=groups,
       microbatches=microbatches,
+      zero1=zero1,
       target=machine,
       build=build_step if compile_for is not None else None,
       json_file=json_file,
@@ -197,6 +203,13 @@ def pretrain(
   if source is not None:
     initial.check(source, model, allow_pickle)
 
+  attention.check(
+    model.attention,
+    model.num_heads,
+    model.hidden_size // model.num_heads,
+    max(stream.row_length for stream in streams.values()),
+    model.dtype,
+  )
   weights = None
   if source is not None:
     # Before the folder is claimed: bad weights leave nothing behind.
@@ -215,7 +228,7 @@ def pretrain(
         weights[0], seed, objectives, optimizer, abstract, keys_per_push
       )
     return train_state.init_sharded(
-      seed, model, objectives, optimizer, keys_per_push, devices
+      seed, model, objectives, optimizer, keys_per_push, devices, zero1
     )
 
   identity = {

@@ -355,10 +355,11 @@ def test_remedies_begin_with_what_is_largest():
     "settings": {
       "microbatches": 1,
       "groups": 8,
+      "zero1": False,
       "remat": "none",
       "logits_chunk": 4096,
     },
-    "state_bytes": {"params": 1},
+    "state_bytes": {"params": 1, "opt_state": 2},
     "temporary_bytes_estimate": {
       "gradients": 1,
       "kept": 5,
