@@ -25,6 +25,13 @@ from infoxlm_jax.targets import Target
 
 Report = dict[str, Any]
 
+# Where no GPU is, XLA cannot time kernels, and the tiles that it guesses for
+# Triton's products may fit none (jax 0.10.2): the library's products instead.
+_OPTIONS: dict[str, dict[str, str | bool]] = {
+  "tpu": {},
+  "cuda": {"xla_gpu_enable_triton_gemm": False},
+}
+
 
 class DoesNotFit(Exception):
   """The step needs more memory than a device of the target has."""
@@ -171,7 +178,7 @@ def _compile(
   lowered = step.lower(state, abstract_batch(streams, groups, mesh))
   started = time.monotonic()
   try:
-    compiled = lowered.compile()
+    compiled = lowered.compile(_OPTIONS[target.chip.platform])
   except jax.errors.JaxRuntimeError as error:
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:
