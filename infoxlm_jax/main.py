@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infoxlm_jax import configuration
+from infoxlm_jax import configuration, host_memory
 from infoxlm_jax.errors import InputError, StorageError
 
 _EXIT_CODES = """
@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   search = [folder for folder in flags.gin_search_paths.split(",") if folder]
   config = configuration.load(flags.gin_file, rest, search)
+  host_memory.keep_freed_memory()
   # Only now what is slow to import: a wrong name is told at once.
   from infoxlm_jax import processes
   from infoxlm_jax.signals import Stopped

@@ -13,6 +13,7 @@ TASKS = PACKAGE.parent / "tasks"
 LAYERS = {
   "__init__": -1,
   "errors": -1,
+  "host_memory": -1,
   "resources": -1,
   "vocabulary": -1,
   # arrays only
