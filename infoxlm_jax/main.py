@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax import configuration
+from infoxlm_jax import configuration, host_memory
 from infoxlm_jax.errors import InputError, StorageError
 
 # What a run needs, and looking at its shapes does not.
@@ -114,6 +114,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   )
   if looking:
     return _look(flags, config)
+  host_memory.keep_freed_memory()
   # Only now what is slow to import: a wrong name is told at once.
   from infoxlm_jax import processes
   from infoxlm_jax.signals import Stopped

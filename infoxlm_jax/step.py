@@ -27,7 +27,7 @@ from infoxlm_jax import collectives, local, negatives, partitioning
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.local import Objectives, Tree
 from infoxlm_jax.objectives.objective import Context, LossSum, all_losses
-from infoxlm_jax.optimizer import move_average
+from infoxlm_jax.optimizer import move_average, skipping
 from infoxlm_jax.partitioning import BATCH, BATCH_AXES
 from infoxlm_jax.schedules import Schedule
 from infoxlm_jax.state import TrainState, contrastive, name_of
@@ -73,6 +73,7 @@ def make_train_step(
     [groups, ...]}}. An update whose loss or gradient is not finite changes
     nothing but `step`, and says so in metrics["finite"].
   """
+  optimizer = skipping(optimizer)
   contrast = contrastive(objectives)
   specs = partitioning.specs_of(state)
   targets = specs.params
@@ -163,11 +164,10 @@ def make_train_step(
     grad_norm = optax.global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
-    def if_finite(new: Tree, old: Tree) -> Tree:
-      return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = if_finite(optax.apply_updates(state.params, updates), state.params)
+    changes, opt_state = optimizer.update(
+      grads, state.opt_state, state.params, accept=finite
+    )
+    params = optax.apply_updates(state.params, changes)
     done = state.step + 1
     metrics = {
       "loss": loss,
@@ -179,11 +179,14 @@ def make_train_step(
     key_params, queue = state.key_params, state.queue
     if contrast is not None:
       m = jnp.where(done >= contrast.start_step, momentum(done), 0.0)
-      averaged = move_average(key_params, contrast.key_params(params), m)
-      key_params = if_finite(averaged, key_params)
+      key_params = move_average(
+        key_params, contrast.key_params(params), jnp.where(finite, m, 1.0)
+      )
       assert queue is not None
       if push_per_microbatch:
-        queue = if_finite(pushed, queue)
+        queue = jax.tree.map(
+          lambda new, old: jnp.where(finite, new, old), pushed, queue
+        )
       else:
         queue = negatives.push(queue, pushed, finite)
       metrics["momentum"] = m
@@ -195,7 +198,7 @@ def make_train_step(
       step=done,
       params=params,
       key_params=key_params,
-      opt_state=if_finite(opt_state, state.opt_state),
+      opt_state=opt_state,
       queue=queue,
       rng=state.rng,
     )

@@ -14,6 +14,7 @@ LAYERS = {
   "__init__": -1,
   "chips": -1,
   "errors": -1,
+  "host_memory": -1,
   "resources": -1,
   "vocabulary": -1,
   # arrays only
