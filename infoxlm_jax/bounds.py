@@ -7,7 +7,6 @@ bound is the largest, as if all of it overlapped. Steps take longer.
 import dataclasses
 from collections.abc import Sequence
 
-from infoxlm_jax import hlo
 from infoxlm_jax.chips import Chip
 from infoxlm_jax.hlo import Collective
 
@@ -93,6 +92,21 @@ def traffic(
         between += one.times * one.bytes
       continue
     local = len(group) // crossed
-    inside += one.times * hlo.exchanged(one.kind, one.bytes, local)
-    between += one.times * hlo.exchanged(one.kind, one.bytes / local, crossed)
+    inside += one.times * exchanged(one.kind, one.bytes, local)
+    between += one.times * exchanged(one.kind, one.bytes / local, crossed)
   return inside, between
+
+
+def exchanged(kind: str, size: float, devices: int) -> float:
+  """Bytes that each of some devices must send, whatever the algorithm.
+
+  Of n devices that hold equal parts of b bytes, each needs the others' (n - 1)
+  parts; to sum and to spread the sum are two such exchanges. A ring reaches
+  that (Patarasuk and Yuan, 2009).
+
+  Args:
+    kind: one of hlo.KINDS but collective-permute.
+    size: b, as Collective.bytes.
+    devices: n.
+  """
+  return (2 if kind == "all-reduce" else 1) * size * (devices - 1) / devices

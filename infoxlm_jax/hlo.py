@@ -2,8 +2,9 @@
 
 For tests and for the report of an ahead-of-time compile. The text is one
 device's program, so every size is of one device. What XLA writes differs by
-backend: a collective may be whole, a pair of `-start` and `-done` (GPU), or
-one fusion that starts it and others that carry it on (TPU); each counts once.
+backend: a collective may be whole, a pair of `-start` and `-done` (GPU), one
+fusion that starts it and others that carry it on (TPU), or a send to the host
+that exchanges with other slices (several TPU slices); each counts once.
 """
 
 import dataclasses
@@ -43,6 +44,14 @@ _GROUPS = re.compile(
   r"(\{\{[\d,{}]*\}\}|\{\}|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?)"
 )
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
+# A send to the runtime that connects TPU slices: what it does, and for which
+# slices and devices of a slice, "{1,2}x{0:15}".
+_BETWEEN_SLICES = re.compile(
+  r"^\s*(?:ROOT )?%?\S+ = \((.*?), u32\[\].*? send\(.*"
+  r'_xla_host_transfer_rendezvous="([^"]*)".*'
+  r'_xla_megascale_target="\{([\d,:]+)\}x\{([\d,:]+)\}".*'
+  r'_xla_megascale_transfer_type="([A-Z_]+)"'
+)
 # Fusions that carry on and end what another has started (TPU).
 _CARRIES_ON = "async_collective_fusion"
 _ENDS = "AsyncCollectiveDone"
@@ -94,21 +103,6 @@ def collectives(text: str) -> list[Collective]:
   """
   program = _Program(text)
   return list(program.walk(program.entry, ()))
-
-
-def exchanged(kind: str, size: float, devices: int) -> float:
-  """Bytes that each of some devices must send, whatever the algorithm.
-
-  Of n devices that hold equal parts of b bytes, each needs the others' (n - 1)
-  parts; to sum and to spread the sum are two such exchanges. A ring reaches
-  that (Patarasuk and Yuan, 2009).
-
-  Args:
-    kind: one of KINDS but collective-permute.
-    size: b, as Collective.bytes.
-    devices: n.
-  """
-  return (2 if kind == "all-reduce" else 1) * size * (devices - 1) / devices
 
 
 def axes_of(groups: Groups, mesh: Mapping[str, int]) -> tuple[str, ...]:
@@ -165,6 +159,9 @@ class _Program:
         if not again:
           found.append(_read(line, match, name, loops))
         continue  # to_apply says how it adds, nothing more
+      if match := _BETWEEN_SLICES.match(line):
+        found.append(_between_slices(match, loops))
+        continue
       inner = loops
       if " while(" in line:
         inner = (*loops, self._trips(line))
@@ -178,7 +175,9 @@ class _Program:
     if name not in self._holds:
       self._holds[name] = False  # while it is being looked at
       self._holds[name] = any(
-        _COLLECTIVE.match(line) or any(map(self._holds_any, _called(line)))
+        _COLLECTIVE.match(line)
+        or _BETWEEN_SLICES.match(line)
+        or any(map(self._holds_any, _called(line)))
         for line in self.lines.get(name, ())
       )
     return self._holds[name]
@@ -243,6 +242,31 @@ def _read(
     loops,
     name.group(1) if name else "",
   )
+
+
+def _between_slices(
+  match: re.Match[str], loops: tuple[int | None, ...]
+) -> Collective:
+  """Each device with its like in the other slices."""
+  types, name, slices, places, what = match.groups()
+  count, size = _members(slices), _members(places)
+  kind = what.lower().replace("_", "-")
+  if kind not in KINDS:
+    kind = "collective-permute"
+  sizes = [_size(*found) for found in _ARRAY.findall(types)]
+  if kind == "all-gather":  # it sends a part of what it gives
+    sizes = [count * one for one in sizes]
+  groups = tuple(
+    tuple(place + size * number for number in range(count))
+    for place in range(size)
+  )
+  return Collective(kind, sum(sizes), max(sizes), groups, loops, name)
+
+
+def _members(text: str) -> int:
+  """How many numbers 0:15 or 1,2 are."""
+  ends = [_numbers(part) for part in text.split(",")]
+  return sum(part[-1] - part[0] + 1 for part in ends)
 
 
 def _size(kind: str, dims: str) -> int:

@@ -130,6 +130,19 @@ def test_bound_by_hand():
   assert unknown.network is None and unknown.seconds == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+  ("kind", "devices", "bytes_"),
+  [
+    ("all-gather", 4, 750),  # three quarters are the others'
+    ("reduce-scatter", 2, 500),
+    ("all-reduce", 4, 1500),  # reduce-scatter, then all-gather
+    ("all-reduce", 1, 0),
+  ],
+)
+def test_bytes_that_must_be_sent(kind, devices, bytes_):
+  assert bounds.exchanged(kind, 1000, devices) == bytes_
+
+
 def test_traffic_by_hand():
   def one(kind, size, groups, loops=()):
     return Collective(kind, size, size, groups, loops, "")

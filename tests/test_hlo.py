@@ -176,6 +176,36 @@ def test_programs_of_a_gpu():
   assert found[-1].groups == ((0, 1), (2, 3))
 
 
+# Cut from a program for two TPU slices of four chips.
+SLICES = """\
+ENTRY %main (p: f32[8]) -> f32[8] {
+  %a = (f32[2,4,64]{2,1,0:T(4,128)}, u32[], token[]) send(%x, %t), \
+channel_id=3, is_host_transfer=true, frontend_attributes={\
+_xla_host_transfer_rendezvous="reduce-scatter.33_0",_xla_megascale_reduce_operation="SUM",\
+_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type=\
+"REDUCE_SCATTER"}
+  %b = (f32[1,4,64]{2,1,0:T(4,128)}, u32[], token[]) recv(%t), channel_id=2, \
+is_host_transfer=true, frontend_attributes={_xla_host_transfer_rendezvous=\
+"reduce-scatter.33_0",_xla_megascale_target="{1,2}x{0:3}",\
+_xla_megascale_transfer_type="REDUCE_SCATTER"}
+  ROOT %c = (f32[64]{0}, u32[], token[]) send(%x, %t), channel_id=5, \
+is_host_transfer=true, frontend_attributes={_xla_host_transfer_rendezvous=\
+"all-gather.1_0",_xla_megascale_target="{1,2}x{0:3}",\
+_xla_megascale_transfer_type="ALL_GATHER"}
+}
+"""
+
+
+def test_programs_of_several_slices():
+  scattered, gathered = hlo.collectives(SLICES)
+  assert (scattered.kind, scattered.bytes) == ("reduce-scatter", 4 * 2 * 4 * 64)
+  assert scattered.groups == ((0, 4), (1, 5), (2, 6), (3, 7))
+  assert hlo.axes_of(scattered.groups, {"data": 4, "fsdp": 2}) == ("data",)
+  # It sends its half of what it gets.
+  assert (gathered.kind, gathered.bytes) == ("all-gather", 2 * 4 * 64)
+  assert not gathered.in_loop
+
+
 def test_a_loop_whose_trips_are_not_written():
   text = TPU.replace("direction=LT", "direction=NE")
   (gathered, *_) = hlo.collectives(text)
@@ -186,19 +216,6 @@ def test_a_loop_whose_trips_are_not_written():
     'backend_config={"known_trip_count":{"n":"7"}}',
   )
   assert hlo.collectives(noted)[0].loops == (7,)
-
-
-@pytest.mark.parametrize(
-  ("kind", "devices", "bytes_"),
-  [
-    ("all-gather", 4, 750),  # three quarters are the others'
-    ("reduce-scatter", 2, 500),
-    ("all-reduce", 4, 1500),  # reduce-scatter, then all-gather
-    ("all-reduce", 1, 0),
-  ],
-)
-def test_bytes_that_must_be_sent(kind, devices, bytes_):
-  assert hlo.exchanged(kind, 1000, devices) == bytes_
 
 
 def test_axes_of_groups():
