@@ -73,7 +73,7 @@ _WRITTEN = {"identity.json", "environment.json", "metrics.jsonl", "rows.json"}
 
 @pytest.fixture
 def run(tmp_path, plain_env):
-  """run(folder, count, devices, **options) -> (exit codes, outputs)."""
+  """Give run(folder, count, devices, **options): exit codes and outputs."""
 
   def start(folder, count, devices, environment=(), **more):
     with socket.socket() as free:
