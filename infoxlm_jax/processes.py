@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 
 import jax
@@ -17,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from infoxlm_jax import clusters, roll_call
+from infoxlm_jax import __version__, clusters, roll_call
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.signals import EXIT_HANG, Stopped
 
@@ -50,7 +49,7 @@ def start(setting: str, facts: Mapping[str, str] | None = None) -> None:
   place = clusters.find() if setting == "auto" else clusters.parse(setting)
   if place.count == 1:
     return
-  versions = {name: metadata.version(name) for name in ("infoxlm-jax", "jax")}
+  versions = {"infoxlm_jax": __version__, "jax": jax.__version__}
   roll_call.hold(place, versions | dict(facts or {}), _WAIT_SECONDS)
   # jax would take SIGTERM for a notice and swallow it.
   jax.config.update("jax_enable_preemption_service", False)
