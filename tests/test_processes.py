@@ -84,7 +84,7 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture
 def run(tmp_path, plain_env, compiled):
-  """Give run(folder, count, devices, **options): exit codes and outputs."""
+  """Start processes of one run; their exit codes and outputs."""
 
   def start(folder, count, devices, environment=(), **more):
     with socket.socket() as free:
