@@ -161,7 +161,7 @@ def check_shared(folder: Path, name: str) -> None:
       f"{name}={str(folder)!r} is not the same folder for all"
       f" {jax.process_count()} processes: {blind.tolist()} do not see what"
       " process 0 wrote there. Choose one on a file system that all hosts"
-      " share, such as NFS or a mounted bucket."
+      " share, such as NFS."
     )
 
 

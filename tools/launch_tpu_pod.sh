@@ -26,7 +26,7 @@ others:
   --internal_ips        workers without public addresses
   --network NAME, --subnetwork NAME
   --setup COMMAND       on every worker before each start, such as mounting
-                        the bucket that MODEL_DIR lies in
+                        what MODEL_DIR lies on
   --python VERSION      for the workers (3.12)
   --max_restarts N      (100)
   --pause SECONDS       between two looks at the resource (30)
@@ -37,8 +37,8 @@ exit code: 0, or the run's, which was not started again then. 2 bad input.
 
   bash tools/launch_tpu_pod.sh --name base --zone us-west4-a \
     --accelerator v5litepod-16 --runtime v2-alpha-tpuv5-lite --spot \
-    --setup 'mountpoint -q ~/bucket || gcsfuse --implicit-dirs BUCKET ~/bucket' \
-    -- --gin_file=gin/runs/infoxlm_base.gin --gin.MODEL_DIR=~/bucket/base
+    --setup 'bash mount.sh' \
+    -- --gin_file=gin/runs/infoxlm_base.gin --gin.MODEL_DIR=/mnt/runs/base
 END
 }
 
