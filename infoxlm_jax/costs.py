@@ -19,7 +19,7 @@ def count_parameters(params: Any) -> int:
 
 def bytes_per_device(state: TrainState, mesh: Mesh) -> dict[str, int]:
   """Bytes of each part of the state on one device."""
-  specs = partitioning.specs(state, mesh)
+  specs = partitioning.specs_of(state)
 
   def size(leaf: Any, spec: Any) -> int:
     parts = [

@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from infoxlm_jax import (
+  attention,
   checkpoint_files,
   checks,
   costs,
@@ -67,6 +68,7 @@ def pretrain(
   mesh: Callable[[], Mesh] = partitioning.make_mesh,
   microbatches: int = 1,
   push_per_microbatch: bool = False,
+  zero1: bool = False,
   seed: int = 0,
   eval_every: int = 1000,
   eval_batches: int = 8,
@@ -96,6 +98,8 @@ def pretrain(
     loss_norm: see step.make_train_step, as for the next two.
     microbatches: pieces in which a device computes its groups.
     push_per_microbatch: when keys join the queue.
+    zero1: split what the optimiser keeps, and its work, over the devices
+      that hold copies of a parameter.
     data: a folder that `prepare` wrote. None: prepare now, into the run's
       folder, with `prepare`.
     init_from: weights to start from, see weights.load.load_weights. None:
@@ -143,7 +147,7 @@ def pretrain(
     keys_per_push = streams[contrast.stream].batch
     keys_per_push //= microbatches if push_per_microbatch else 1
   abstract = train_state.abstract(
-    model, objectives, optimizer, keys_per_push, devices
+    model, objectives, optimizer, keys_per_push, devices, zero1
   )
 
   folder = Path(model_dir)
@@ -155,6 +159,13 @@ def pretrain(
     print(costs.describe(model, abstract, objectives, streams, devices))
     return
 
+  attention.check(
+    model.attention,
+    model.num_heads,
+    model.hidden_size // model.num_heads,
+    max(stream.row_length for stream in streams.values()),
+    model.dtype,
+  )
   weights = None
   if source is not None:
     # Before the folder is claimed: bad weights leave nothing behind.
@@ -173,7 +184,7 @@ def pretrain(
         weights[0], seed, objectives, optimizer, abstract, keys_per_push
       )
     return train_state.init_sharded(
-      seed, model, objectives, optimizer, keys_per_push, devices
+      seed, model, objectives, optimizer, keys_per_push, devices, zero1
     )
 
   identity = {
@@ -230,6 +241,7 @@ def pretrain(
     loss_norm=loss_norm,
     microbatches=microbatches,
     push_per_microbatch=push_per_microbatch,
+    zero1=zero1,
   )
   held_out_feed = feed.apart(_EVAL)
   evaluate = Evaluation(

@@ -16,15 +16,19 @@ LAYERS = {
   "resources": -1,
   "vocabulary": -1,
   # arrays only
+  "attention": 0,
   "encoder": 0,
   "encoder_config": 0,
   "heads": 0,
+  "layers": 0,
   "objectives": 0,
   "negatives": 0,
   "optimizer": 0,
   "partitioning": 0,
   "schedules": 0,
+  "token_table": 0,
   # the state and what maps states to states
+  "collectives": 1,
   "local": 1,
   "side_steps": 1,
   "state": 1,
@@ -61,7 +65,7 @@ LAYERS = {
 }
 # Packages that only some modules may know.
 ONLY = {
-  "flax.linen": {"encoder"},
+  "flax.linen": {"layers"},
   "orbax": {"checkpoint"},
   "gin": {"configuration"},
   # fairseq keeps its options in an argparse.Namespace.
