@@ -94,7 +94,7 @@ def prepared_folder(
       " set --gin.DATA=FOLDER"
     )
   output = folder / "data"
-  if jax.process_index() == 0:
-    prepare(output=output)
-  processes.meet("data prepared")
+  with processes.together("preparing the data"):
+    if jax.process_index() == 0:
+      prepare(output=output)
   return output

@@ -31,7 +31,8 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
     identity: what must not change between two starts of one run.
 
   Raises:
-    InputError: the folder cannot be written, belongs to a run with another
+    InputError: the folder cannot be written, is not the same one for all
+      processes (that is found after the claim), belongs to a run with another
       identity (the message lists what differs), or holds something that is
       no run. Nothing is written then.
   """
@@ -40,11 +41,13 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
       f"MODEL_DIR={str(folder)!r} is an address; a run needs a folder. Mount"
       " the bucket, or choose a folder of this machine."
     )
-  if jax.process_index() == 0:
-    _claim(Path(folder), identity)
-  processes.meet("folder claimed")
-  if jax.process_index() > 0:
-    _claim(Path(folder), identity)
+  with processes.together("claiming MODEL_DIR"):
+    if jax.process_index() == 0:
+      _claim(Path(folder), identity)
+  processes.check_shared(Path(folder), "MODEL_DIR")
+  with processes.together("checking MODEL_DIR"):
+    if jax.process_index() > 0:
+      _claim(Path(folder), identity)
 
 
 def _claim(folder: Path, identity: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from infoxlm_jax import (
   costs,
   initial,
   partitioning,
+  processes,
   run_folder,
   side_steps,
   step,
@@ -292,6 +293,7 @@ def pretrain(
     else:
       progress.say(f"going on after update {done}")
 
+    agreed = processes.Agreement()
     batches = feed.draw(store, position.samples, steps - done)
     for number in range(done + 1, steps + 1):
       with log.waiting():
@@ -308,7 +310,8 @@ def pretrain(
           if problem := health.collapsed(log.latest):
             progress.say(f"warning: {problem}")
           best = best_of(evaluate.metrics)
-      leaving = stop.code is not None and not last
+      code = agreed(stop.code)
+      leaving = code is not None and not last
       if number % save_every == 0 or last or leaving:
         with log.paused():
           log.flush()
@@ -319,7 +322,7 @@ def pretrain(
           )
       watchdog.alive()
       if leaving:
-        raise Stopped(stop.code or 0)
+        raise Stopped(code or 0)
     end = scores(steps, SPLITS)
     checkpoints.wait()
   if start is None:
@@ -340,7 +343,9 @@ def pretrain(
       "data_hash": store.manifest_sha256,
       "tokenizer_hash": tokenizer.sha256,
     }
-    results.write(folder, facts, start, end, f"Report of {folder.name}")
+  with processes.together("writing the report"):
+    if is_main:
+      results.write(folder, facts, start, end, f"Report of {folder.name}")
 
 
 def _fitted_for_dry_run(

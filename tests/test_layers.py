@@ -37,6 +37,7 @@ LAYERS = {
   # the outside world
   "checkpoint": 2,
   "checkpoint_files": 2,
+  "clusters": 2,
   "costs": 2,
   "data": 2,
   "feed": 2,
@@ -44,6 +45,7 @@ LAYERS = {
   "metrics": 2,
   "processes": 2,
   "progress": 2,
+  "roll_call": 2,
   "run_folder": 2,
   "signals": 2,
   "vector_files": 2,
