@@ -221,7 +221,7 @@ def test_moses(folder):
   assert pairs(Moses("o/*-*", languages=("en", "ar"))) == turned
   assert pairs(Moses("o/train", ("de", "en"))) == [("de", "b", "en", "a")]
   assert len(Moses("o/*").fingerprint("train")["files"]) == 6
-  assert Moses("o/*").size("train") is None
+  assert Moses("o/*").size("train") == 80
   assert Moses("o/train", ("de", "en")).size("train") == 4
   fails(Moses("o/train"), "no two files o/train.en and .*set languages")
   fails(Moses("o/train", ("de", "it")), "o/train.it is missing: there is")

@@ -14,7 +14,7 @@ from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
 from infoxlm_jax.errors import InputError
 
 STREAMS = {
-  "mlm": TextStream(batch=64, row_length=256),
+  "mlm": TextStream(batch=64, row_length=4 * small_corpus.ROW_LENGTH),
   "tlm": PairStream(batch=256, row_length=256),
   "xlco": ContrastStream(batch=256, row_length=256, mixup="random"),
 }

@@ -23,6 +23,7 @@ from infoxlm_jax.data import (
   fairseq_binary,
   files,
   moses,
+  names,
   tables,
   tasks,
   texts,
@@ -64,7 +65,7 @@ class Corpus(Protocol):
     """JSON that changes when the examples do: options, files or version."""
 
   def size(self, split: str) -> int | None:
-    """Bytes of the files, to tell how far reading is; None if not known."""
+    """Bytes that reading it consumes (consumed.py); None if not known."""
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     """Raises InputError where ready-made ids cannot be this tokenizer's."""
@@ -93,7 +94,7 @@ class _Files:
 
   def size(self, split: str) -> int | None:
     _check_split(self, split)
-    return files.plain_size(self._paths())
+    return files.total_size(self._paths())
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     del tokenizer  # texts are for any
@@ -106,7 +107,7 @@ class TextFiles(_Files):
   Attributes:
     input: path, glob, or several, as a list or between commas.
     language: of all the files; None takes it from each file's name
-      (files.language_of).
+      (names.language_of).
     format: "lines", "jsonl", or None: jsonl where the file's name says so.
     text_field: of a JSON line, holds the text.
     language_field: of a JSON line, holds the language, if given.
@@ -128,7 +129,7 @@ class TextFiles(_Files):
         f"{self.name}: format = {self.format!r} is neither 'lines' nor 'jsonl'."
       )
     if self.language is not None:
-      files.check_language(self.language, f"{self.name}: language")
+      names.check_language(self.language, f"{self.name}: language")
 
   def examples(self, split: str) -> Iterator[Example]:
     _check_split(self, split)
@@ -137,7 +138,7 @@ class TextFiles(_Files):
     for path in self._paths():
       by_field = self.language_field and texts.is_jsonl(path, self.format)
       languages[path] = self.language or (
-        None if by_field else files.language_of(path)
+        None if by_field else names.language_of(path)
       )
     for path, language in languages.items():
       if texts.is_jsonl(path, self.format):
@@ -278,7 +279,7 @@ class FairseqBinary(_Files):
         f" {', '.join(fairseq_binary.LAYOUTS)}."
       )
     _name(self)
-    files.check_language(self.language, f"{self.name}: language")
+    names.check_language(self.language, f"{self.name}: language")
     _check_pair(self.languages, self.name)
 
   @property
@@ -306,6 +307,10 @@ class FairseqBinary(_Files):
           "language_b": b,
         }
 
+  def size(self, split: str) -> int | None:
+    _check_split(self, split)
+    return files.total_size([p.with_suffix(".bin") for p in self._indexes()])
+
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     dictionary = Path(self.folder).expanduser() / "dict.txt"
     fairseq_binary.check_tokenizer(self._indexes(), tokenizer, dictionary)
@@ -323,7 +328,7 @@ class FairseqBinary(_Files):
   def _languages(self) -> tuple[str, str]:
     if self.languages:
       return self.languages[0], self.languages[1]
-    if pair := files.pair_of(Path(self.folder).resolve().name):
+    if pair := names.pair_of(Path(self.folder).resolve().name):
       return pair
     raise InputError(
       f"{self.folder}: which languages? Set languages, for example to ('en',"
@@ -366,7 +371,8 @@ class SeqioTask:
     return {"corpus": "SeqioTask", "task": self.name, "sources": sources}
 
   def size(self, split: str) -> int | None:
-    return None
+    tasks.import_tasks(self.modules)
+    return tasks.size_of(self.name, split)
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     tasks.import_tasks(self.modules)
@@ -426,7 +432,7 @@ def _check_pair(
       f"{' or more' if more else ''}, such as ('en', 'fr')."
     )
   for language in languages:
-    files.check_language(language, f"{name}: languages")
+    names.check_language(language, f"{name}: languages")
 
 
 def _plain(value: Any) -> Any:

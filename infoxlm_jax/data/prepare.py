@@ -29,8 +29,9 @@ from infoxlm_jax.data import prepare_report, records, work_folder
 from infoxlm_jax.data.apart import run_apart
 from infoxlm_jax.data.cleaning import Cleaning
 from infoxlm_jax.data.corpora import Corpus, SeqioTask
+from infoxlm_jax.data.plan import SIZES, Plan, Sizes
 from infoxlm_jax.data.pool import Pool
-from infoxlm_jax.data.stages import SIZES, Plan, Sizes, write_stores
+from infoxlm_jax.data.stages import write_stores
 from infoxlm_jax.data.tokenizer import (
   Tokenizer,
   load_tokenizer,

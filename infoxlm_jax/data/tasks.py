@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax import resources
+from infoxlm_jax.data import consumed
 from infoxlm_jax.errors import InputError
 
 # Examples a step through TensorFlow: one by one costs ten times as much.
@@ -94,6 +96,22 @@ def describe(name: str, split: str) -> list[dict[str, Any]]:
   return found
 
 
+def size_of(name: str, split: str) -> int | None:
+  """Bytes that reading a Task consumes; None if not known."""
+  total = 0.0
+  for task in _tasks(name, split):
+    if corpus := getattr(task.source, "corpus", None):
+      size = corpus.size(split)
+    else:
+      # Examples without end, or none, where TFDS does not know them.
+      count = task.source.num_input_examples(split) or math.inf
+      size = count * _example_size(task)
+    if size is None or not 0 < size < math.inf:
+      return None
+    total += size
+  return int(total)
+
+
 def corpora_of(name: str) -> list[Any]:
   """The corpora that `add` registered behind a Task's or Mixture's name."""
   sources = [task.source for task in _tasks(name)]
@@ -126,15 +144,26 @@ def _tasks(name: str, split: str | None = None) -> list[Any]:
   return having
 
 
+def _example_size(task: Any) -> float:
+  """Bytes of a mean example of TFDS; 0 of another source."""
+  if not hasattr(task.source, "tfds_dataset"):
+    return 0.0
+  info = task.source.tfds_dataset.info
+  count = sum(split.num_examples for split in info.splits.values())
+  return info.dataset_size / count if count else 0.0
+
+
 def _read(task: Any, split: str) -> Iterator[dict[str, Any]]:
   import tensorflow as tf
 
   dataset = task.get_dataset(split=split, shuffle=False, use_cached=False)
   names = list(task.output_features)
+  size = _example_size(task)
   _raised.clear()
   try:
     for batch in dataset.ragged_batch(_BATCH).as_numpy_iterator():
       columns = [_column(batch[name], task.name) for name in names]
+      consumed.add(size * len(columns[0]))
       for values in zip(*columns, strict=True):
         yield dict(zip(names, values, strict=True))
   except tf.errors.OpError:
