@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from test_data_files import NASTY, PACK
 
 from infoxlm_jax.data.corpora import (
-  Corpus,
   FairseqBinary,
   Moses,
   SeqioTask,
@@ -21,6 +20,7 @@ from infoxlm_jax.data.corpora import (
   Tmx,
   Tsv,
 )
+from infoxlm_jax.data.corpus import Corpus
 from infoxlm_jax.errors import InputError
 
 

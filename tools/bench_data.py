@@ -30,9 +30,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax.data import loader
+from infoxlm_jax.data import fitting, loader
 from infoxlm_jax.data.chunks import encode_flat
-from infoxlm_jax.data.corpora import Corpus, TextFiles, Tsv
+from infoxlm_jax.data.corpora import TextFiles, Tsv
+from infoxlm_jax.data.corpus import Corpus
 from infoxlm_jax.data.files import find_files, read_lines
 from infoxlm_jax.data.names import pair_of, stem
 from infoxlm_jax.data.prepare import prepare
@@ -193,7 +194,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"prepare_tokens_per_second": round(rate)}
     print(f"prepare   {length}  {round(rate):>12,} tokens/s")
     for name, stream in streams(length).items():
-      fitted = {name: stream.fitted(store, GROUPS)}
+      fitted = {name: fitting.with_rows(stream, store, GROUPS)}
       one = load(
         loader.batches(
           fitted,

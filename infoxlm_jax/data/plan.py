@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infoxlm_jax.data.cleaning import Cleaning
-from infoxlm_jax.data.corpora import Corpus
+from infoxlm_jax.data.corpus import Corpus
 from infoxlm_jax.data.shuffle import Layout
 from infoxlm_jax.data.tokenizer import Tokenizer
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from infoxlm_jax.data.records import Manifest
+from infoxlm_jax.data.manifest import Manifest
 
 _COLUMNS = ("corpus", "language", "read", "kept", "tokens", "dropped", "cut")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data import consumed, records
+from infoxlm_jax.data import consumed
 from infoxlm_jax.data.arrays import read_arrays, write_json
 from infoxlm_jax.data.chunks import cut_chunks, make_chunk
 from infoxlm_jax.data.duplicates import find_duplicates
+from infoxlm_jax.data.manifest import Manifest
 from infoxlm_jax.data.phase import Phase
 from infoxlm_jax.data.plan import (
   File,
@@ -31,9 +32,7 @@ from infoxlm_jax.errors import InputError
 _HELD_OUT_SHARE = 20
 
 
-def write_stores(
-  plan: Plan, pool: Pool, progress: bool
-) -> dict[str, records.Manifest]:
+def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
   """Runs all phases; returns the manifests by store.
 
   Raises:

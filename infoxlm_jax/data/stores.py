@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data import records
+from infoxlm_jax.data.manifest import (
+  MANIFEST,
+  Corpus,
+  Counts,
+  Manifest,
+  Shard,
+  versions,
+)
 from infoxlm_jax.data.phase import Phase
 from infoxlm_jax.data.plan import File, Plan, read_json
 from infoxlm_jax.data.pool import Pool, Task
@@ -24,7 +31,7 @@ def write_store(
   limits: Mapping[tuple[str, ...], np.uint64],
   pool: Pool,
   progress: bool,
-) -> records.Manifest | None:
+) -> Manifest | None:
   """Phase 4: shards and manifest; None where the store would be empty."""
   files = made[store]
   groups = {tuple(g["languages"]) for file in files for g in file.groups}
@@ -74,7 +81,7 @@ def write_store(
     for shard in corpus.shards:
       (folder / shard.name).parent.mkdir(exist_ok=True)
       _link(plan.folder / store / "finished" / shard.name, folder / shard.name)
-  (folder / records.MANIFEST).write_text(manifest.to_json(), "utf-8")
+  (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
   return manifest
 
 
@@ -118,7 +125,7 @@ def _manifest(
   files: Sequence[File],
   names: Mapping[tuple[str, ...], Sequence[str]],
   entries: Path,
-) -> records.Manifest:
+) -> Manifest:
   counts = _counts(files)
   corpora = []
   for languages, shards in names.items():
@@ -128,18 +135,18 @@ def _manifest(
     own = [c for c in counts if c.languages == languages]
     kept = [entry["shard"] for entry in found if entry["shard"]]
     corpora.append(
-      records.Corpus(
+      Corpus(
         languages=languages,
         records=sum(shard["records"] for shard in kept),
         sentences=sum(entry["sentences"] for entry in found),
         tokens=sum(entry["tokens"] for entry in found),
         dropped=dict(sum((Counter(c.dropped) for c in own), Counter())),
         truncated=dict(sum((Counter(c.truncated) for c in own), Counter())),
-        shards=tuple(records.Shard(**shard) for shard in kept),
+        shards=tuple(Shard(**shard) for shard in kept),
       )
     )
   model = plan.tokenizer
-  return records.Manifest(
+  return Manifest(
     tokenizer_sha256=model.sha256,
     vocab_size=model.vocab_size,
     special_ids={
@@ -151,11 +158,11 @@ def _manifest(
     corpora=tuple(corpora),
     counts=tuple(counts),
     request=dict(plan.request),
-    versions=records.versions(),
+    versions=versions(),
   )
 
 
-def _counts(files: Sequence[File]) -> list[records.Counts]:
+def _counts(files: Sequence[File]) -> list[Counts]:
   """Sums over chunks, by corpus and language(s), in the order read."""
   order: dict[tuple[str, str, tuple[str, ...]], list[dict[str, Any]]] = {}
   for file in files:
@@ -174,7 +181,7 @@ def _counts(files: Sequence[File]) -> list[records.Counts]:
       return dict(sum((Counter(c[name]) for c in found), Counter()))
 
     out.append(
-      records.Counts(
+      Counts(
         corpus=corpus,
         split_name=split,
         languages=languages,
