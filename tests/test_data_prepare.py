@@ -439,6 +439,9 @@ def test_damaged_stores(copy):
   # The size is still right: only verify reads all of it.
   with pytest.raises(InputError, match="en-00000.* has changed"):
     Store(copy).verify()
+  with pytest.raises(InputError, match="en-00000.*record is damaged or was"):
+    store = Store(copy)
+    store.read_text("en", range(store.text_counts["en"]))
   shard.write_bytes(good_bytes[:-1])
   with pytest.raises(InputError, match=f"has {len(good_bytes) - 1} bytes"):
     Store(copy)

@@ -118,7 +118,7 @@ def is_done(output: Path, request: dict[str, Any]) -> bool:
     raise InputError(_another(output, changed))
   for name in request["stores"]:
     if (output / name).exists():
-      records.Store(output / name)
+      records.Store(output / name).verify()
   return True
 
 

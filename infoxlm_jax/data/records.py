@@ -9,6 +9,7 @@ of languages, and `manifest.json`, which says what stands in them.
 All numbers are little-endian int32.
 """
 
+import concurrent.futures
 import hashlib
 import os
 import threading
@@ -32,6 +33,8 @@ _WRITER_OPTIONS = {
 }
 # Records are read in random order: reading ahead would be thrown away.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+
+_HASHERS = 8  # threads
 
 Pair = tuple[str, str]
 
@@ -145,16 +148,24 @@ class Store:
     """Both sides of pairs, without special tokens, int32 [length] each."""
     return [decode_pair(r) for r in self._read(pair, indices)]
 
+  @property
+  def size(self) -> int:
+    """Bytes of all shards."""
+    return sum(s.size for c in self.manifest.corpora for s in c.shards)
+
   def verify(self) -> None:
     """Compares the hash of every shard with the manifest's.
 
     Raises:
       InputError: one differs.
     """
-    for corpus in self.manifest.corpora:
-      for shard in corpus.shards:
+    shards = [s for c in self.manifest.corpora for s in c.shards]
+    # Hashing lets other threads run.
+    with concurrent.futures.ThreadPoolExecutor(_HASHERS) as pool:
+      hashes = pool.map(lambda s: _sha256(self.folder / s.name), shards)
+      for shard, found in zip(shards, hashes, strict=True):
         self._check_size(shard)
-        if _sha256(self.folder / shard.name) != shard.sha256:
+        if found != shard.sha256:
           raise InputError(
             f"{self.folder / shard.name} has changed since it was prepared: "
             "its hash is not the manifest's. Prepare the data again."
@@ -194,7 +205,14 @@ class Store:
         (wanted >= start) & (wanted < start + shard.records)
       )
       if places.size:
-        found = self._reader(shard).read((wanted[places] - start).tolist())
+        try:
+          found = self._reader(shard).read((wanted[places] - start).tolist())
+        except (RuntimeError, IndexError) as error:  # the format's own hashes
+          raise InputError(
+            f"{self.folder / shard.name} is damaged or was changed after it"
+            f" was prepared ({str(error)[:120]}). Prepare the data again, or"
+            " copy them again from where they are whole."
+          ) from error
         for place, record in zip(places.tolist(), found, strict=True):
           out[place] = record
       start += shard.records

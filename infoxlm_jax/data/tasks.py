@@ -134,6 +134,8 @@ def _tasks(name: str, split: str | None = None) -> list[Any]:
       f"{', '.join(sorted(names)) or 'none'}).{hint} Name the module that"
       " registers it among the task modules."
     )
+  for task in tasks:
+    _build(task)
   having = [task for task in tasks if split is None or split in task.splits]
   if not having:
     known = dict.fromkeys(itertools.chain(*(task.splits for task in tasks)))
@@ -142,6 +144,24 @@ def _tasks(name: str, split: str | None = None) -> list[Any]:
       f"{', '.join(map(repr, known))}."
     )
   return having
+
+
+def _build(task: Any) -> None:
+  """Lets TFDS build a set that it has not yet, which may download it."""
+  loader = getattr(task.source, "tfds_dataset", None)
+  if loader is None:
+    return
+  try:
+    if not loader.builder.info.splits:
+      loader.builder.download_and_prepare()
+  except Exception as error:  # a set's own code may raise anything
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    raise InputError(
+      f"task {task.name!r}: TensorFlow Datasets has no {loader.name} built"
+      f" {f'in {loader.data_dir}' if loader.data_dir else 'in its folder'}, and"
+      f" cannot build it now: {reason[:200]}. Build it where that is possible"
+      " (tfds build) and set TFDS_DATA_DIR to the folder that it lies in."
+    ) from error
 
 
 def _example_size(task: Any) -> float:
