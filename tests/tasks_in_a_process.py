@@ -56,6 +56,8 @@ def files() -> None:
     "two_pairs", ["paper_en_hi", "paper_en_ar"], default_rate=1.0
   )
   keep("two_pairs", "pairs")
+  both = read("paper_en_hi, paper_en_ar", "pairs")
+  TOLD["several"] = [example["language_b"] for example in both]
   error("paper_pairs", lambda: read("paper_pairs", "pairs"))
   error("unknown", lambda: read("tsv_pair", "pairs"))
   error("split", lambda: read("tsv_pairs", "pairs", "dev"))

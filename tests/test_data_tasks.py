@@ -125,6 +125,7 @@ def test_the_papers_pairs(told):
   assert told["paper_languages"] == 14
   assert told["examples"]["two_pairs"][0] == arabic
   assert told["examples"]["two_pairs"][1]["text_b"] == "नहीं"
+  assert told["several"] == ["hi", "ar"]
   assert "no two files" in told["errors"]["paper_pairs"]
 
 

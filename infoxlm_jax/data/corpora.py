@@ -282,7 +282,7 @@ class SeqioTask:
   """A registered seqio Task, or all tasks of a Mixture one after the other.
 
   Attributes:
-    name: of the Task or Mixture.
+    name: of the Task or Mixture, or several between commas.
     modules: to import first, which register it, such as ("tasks.verses",).
     kind: "text", "pairs" or "multiway".
   """

@@ -119,21 +119,12 @@ def corpora_of(name: str) -> list[Any]:
 
 
 def _tasks(name: str, split: str | None = None) -> list[Any]:
-  """The Task of a name, or a Mixture's; those with `split`, where given."""
-  seqio = _import_seqio()
-  if name in seqio.MixtureRegistry.names():
-    tasks = sorted(seqio.MixtureRegistry.get(name).tasks, key=lambda t: t.name)
-  elif name in seqio.TaskRegistry.names():
-    tasks = [seqio.TaskRegistry.get(name)]
-  else:
-    names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(
-      f"no seqio task {name!r} is registered (there are: "
-      f"{', '.join(sorted(names)) or 'none'}).{hint} Name the module that"
-      " registers it among the task modules."
-    )
+  """The Task of a name, or a Mixture's; those with `split`, where given.
+
+  Several names between commas are these tasks one after the other.
+  """
+  names = [part.strip() for part in name.split(",")]
+  tasks = [task for part in names for task in _registered(part)]
   for task in tasks:
     _build(task)
   having = [task for task in tasks if split is None or split in task.splits]
@@ -144,6 +135,23 @@ def _tasks(name: str, split: str | None = None) -> list[Any]:
       f"{', '.join(map(repr, known))}."
     )
   return having
+
+
+def _registered(name: str) -> list[Any]:
+  """The Task of one name, or the tasks of a Mixture by their names."""
+  seqio = _import_seqio()
+  if name in seqio.MixtureRegistry.names():
+    return sorted(seqio.MixtureRegistry.get(name).tasks, key=lambda t: t.name)
+  if name in seqio.TaskRegistry.names():
+    return [seqio.TaskRegistry.get(name)]
+  names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  near = difflib.get_close_matches(name, names, 1)
+  hint = f" Did you mean {near[0]!r}?" if near else ""
+  raise InputError(
+    f"no seqio task {name!r} is registered (there are: "
+    f"{', '.join(sorted(names)) or 'none'}).{hint} Name the module that"
+    " registers it among the task modules."
+  )
 
 
 def _build(task: Any) -> None:
