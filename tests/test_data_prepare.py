@@ -6,7 +6,6 @@ import itertools
 import json
 import pickle
 import shutil
-import subprocess
 import sys
 import unicodedata
 from collections import Counter
@@ -531,24 +530,3 @@ def test_an_error_of_the_other_process_arrives(tmp_path):
   with pytest.raises(InputError, match="en-fr.tsv, line 2: 1 tab-separated"):
     prepare_in_subprocess(tmp_path / "bad", **options)
   assert [p.name for p in tmp_path.iterdir()] == ["en-fr.tsv"]
-
-
-def test_training_never_imports_tensorflow(root, plain_env, folder):
-  code = (
-    "import sys\n"
-    "from infoxlm_jax.data import loader, prepare, records, streams\n"
-    "s = {'mlm': streams.TextStream(batch=2, rows=2, row_length=72)}\n"
-    f"store = records.Store({str(folder / 'train')!r})\n"
-    "it = loader.batches(s, store, seed=0, positions={'mlm': 0}, groups=1)\n"
-    "next(it)\n"
-    "found = {'tensorflow', 'seqio'} & set(sys.modules)\n"
-    "assert not found, found\n"
-    # Left open on purpose: the process must end all the same.
-  )
-  subprocess.run(
-    [sys.executable, "-c", code],
-    env=plain_env,
-    cwd=root,
-    check=True,
-    timeout=60,
-  )
