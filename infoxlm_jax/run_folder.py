@@ -17,6 +17,7 @@ from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.metrics import METRICS_FILE, write_atomically
 
 IDENTITY = "identity.json"
+DATA = "data.json"
 ROWS = "rows.json"
 _PACKAGES = (
   "infoxlm-jax jax jaxlib flax optax orbax-checkpoint grain numpy sentencepiece"
@@ -88,6 +89,29 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
       raise InputError(
         f"MODEL_DIR={str(folder)!r} cannot be written: {error}. Choose another."
       ) from None
+
+
+def claim_data(folder: str | Path, manifest_sha256: str) -> None:
+  """Keeps the hash of a run's data, or checks that they are still the same.
+
+  With other records behind the same path a run could not go on where it was.
+
+  Raises:
+    InputError: the run has begun with others.
+  """
+  path = Path(folder) / DATA
+  if path.exists() and (Path(folder) / METRICS_FILE).exists():
+    found = json.loads(path.read_text())["manifest_sha256"]
+    if found != manifest_sha256:
+      raise InputError(
+        f"MODEL_DIR={str(folder)!r}: the run began with the data of manifest"
+        f" {found[:12]}, what DATA holds now is {manifest_sha256[:12]}: they"
+        " were prepared again. Give the data of then; or begin a new run on"
+        " these, with INIT_FROM set to this one."
+      )
+    return
+  content = json.dumps({"manifest_sha256": manifest_sha256}) + "\n"
+  write_atomically(path, content)
 
 
 def write_environment(folder: str | Path) -> None:

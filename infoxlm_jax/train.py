@@ -212,6 +212,7 @@ def pretrain(
   store = Store(data_folder / "train")
   streams, fits = fitting.fit_all(streams, store, groups)
   if is_main:
+    run_folder.claim_data(folder, store.manifest_sha256)
     run_folder.write_rows(folder, streams, fits)
     fitting.say(streams, fits)
   feed = Feed(streams, devices, groups, seed)
@@ -281,12 +282,14 @@ def pretrain(
 
     start: Scores | None = None
     if restored is None:
+      progress.say("measuring what the weights can do before the first update")
       start = scores(0, SPLITS)
       if is_main:
         results.keep_start(folder, start)
       if contrast is not None:
         fill = side_steps.make_fill_step(abstract, devices, model, objectives)
         pushes = -(-contrast.queue_size // streams[contrast.stream].batch)
+        progress.say(f"filling the queue: {pushes} batches of keys")
         drawn = feed.apart(_FILL).draw(store, feed.start(), pushes)
         for number, (batch, _) in enumerate(drawn):
           state = fill(state, batch, number)

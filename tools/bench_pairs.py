@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax import resources
-from infoxlm_jax.data import loader
+from infoxlm_jax.data import fitting, loader
 from infoxlm_jax.data.corpora import Tsv
 from infoxlm_jax.data.prepare import prepare
 from infoxlm_jax.data.records import Store
@@ -71,7 +71,7 @@ def _streams(
     "tlm": PairStream(**shape),
     "xlco": ContrastStream(**shape, mixup="none"),
   }
-  return {name: s.fitted(store, 1) for name, s in streams.items()}
+  return {name: fitting.with_rows(s, store, 1) for name, s in streams.items()}
 
 
 def _batches(
