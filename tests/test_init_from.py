@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import small_corpus
 import small_run
+from safetensors.numpy import load_file, save_file
 from weights_files import assert_same
 
 from infoxlm_jax import (
@@ -108,6 +109,29 @@ def test_the_first_state(tmp_path, weights):
   # All but the values is as in a run from random numbers.
   assert jax.tree.map(describe, state) == jax.tree.map(describe, random)
   assert_same(state.opt_state, random.opt_state)
+
+
+def test_a_missing_head_is_initialised_and_told(tmp_path, weights):
+  """Weights of a bare encoder; the head is that of a run from nothing."""
+  bare = Path(shutil.copytree(weights, tmp_path / "bare"))
+  tensors = load_file(bare / "model.safetensors")
+  encoder = {k: v for k, v in tensors.items() if "lm_head" not in k}
+  assert len(encoder) == len(tensors) - 5
+  save_file(encoder, bare / "model.safetensors")
+  mlm = small_run.options(tmp_path)["objectives"]["mlm"]
+  state, random, report = first_state(
+    bare, {"mlm": mlm}, small_run.one_device()
+  )
+  assert sorted(report.initialised) == [
+    f"heads/masked_lm/{name}"
+    for name in (
+      *("bias", "dense/bias", "dense/kernel"),
+      *("norm/bias", "norm/scale"),
+    )
+  ]
+  assert "initialised  5" in str(report)
+  assert_same(state.params["heads"], random.params["heads"])
+  assert_same(state.params["layers"], load_weights(weights)[1]["layers"])
 
 
 def describe(x):

@@ -415,7 +415,10 @@ def test_rows_chosen_from_the_data_are_recorded(tmp_path, whole):
   epochs = told(whole[0], "data/mlm/epochs/")[STEPS]
   store = small_corpus.prepared() / "train" / "manifest.json"
   corpora = json.loads(store.read_text())["corpora"]
-  counts = {c["languages"][0]: c["records"] for c in corpora[:]
-            if len(c["languages"]) == 1}
+  counts = {
+    c["languages"][0]: c["records"]
+    for c in corpora[:]
+    if len(c["languages"]) == 1
+  }
   drawn = sum(counts[name.rpartition("/")[2]] * n for name, n in epochs.items())
   assert drawn == pytest.approx(4 * STEPS)

@@ -178,6 +178,16 @@ def test_fairseq(tmp_path, wanted, form, capsys):
       ),
       "layer norms before the blocks",
     ),
+    (
+      lambda s: s.update(
+        {
+          "decoder.sentence_encoder.embed_tokens.weight": s[
+            "encoder.sentence_encoder.embed_tokens.weight"
+          ]
+        }
+      ),
+      "the file holds two models",
+    ),
   ],
 )
 def test_fairseq_of_another_kind(tmp_path, change, message):

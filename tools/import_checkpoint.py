@@ -47,6 +47,11 @@ def convert(
     files[checkpoint_files.MODEL] = stored[checkpoint_files.MODEL]
   print(report)
   checkpoint.write_params(output, params, files)
+  if "masked_lm" not in params["heads"]:
+    print(
+      "no head for masked language modelling: a run that needs one initialises"
+      " it, and says so"
+    )
   having = "without" if found is None else "with"
   print(f"{output}: {config.architecture}, {having} a tokenizer")
 
