@@ -11,7 +11,7 @@ A vocab.* has its options in a tokenizer_config.json beside it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -98,10 +98,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
   path = Path(path)
   try:
     if path.is_dir():
-      folder = path
-      return _build(
-        os.listdir(folder), lambda name: (folder / name).read_bytes(), str(path)
-      )
+      path /= _chosen(os.listdir(path), str(path))[0]
     return _load_file(path)
   except OSError as error:
     raise InputError(
@@ -122,7 +119,7 @@ def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
   Raises:
     InputError: no tokenizer among them, or a broken one.
   """
-  return _build(files, files.__getitem__, where)
+  return _of_kind({name: files[name] for name in _chosen(files, where)}, where)
 
 
 def save_tokenizer(
@@ -160,9 +157,8 @@ def _choose(present: Iterable[str]) -> list[str] | None:
   return None
 
 
-def _build(
-  present: Iterable[str], read: Callable[[str], bytes], where: str
-) -> Tokenizer:
+def _chosen(present: Iterable[str], where: str) -> list[str]:
+  """The same; InputError where there is none."""
   chosen = _choose(present)
   if chosen is None:
     looked = ", ".join(" + ".join(needed) for needed, _ in _KINDS)
@@ -170,7 +166,7 @@ def _build(
       f"no tokenizer in {where}: looked for {looked}. Give the tokenizer's "
       "own file or folder."
     )
-  return _of_kind({name: read(name) for name in chosen}, where)
+  return chosen
 
 
 def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:
