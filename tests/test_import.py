@@ -170,9 +170,15 @@ def test_fingerprints_on_the_host_are_those_of_the_device():
 
 @pytest.mark.slow
 def test_peak_memory_of_a_base_size_import(capsys):
-  """At most 1.3 times the file, all of Python and jax included."""
+  """At most 1.3 times the file, all of Python and jax included.
+
+  Also over a mesh, whether its devices split the arrays or each have all;
+  and of several processes each holds its part only.
+  """
   assert bench_import.main([]) == 0
   found = json.loads(capsys.readouterr().out)
   assert found["file_mb"] > 1100
-  for what in ("load_weights", "import_checkpoint"):
+  for what in ("load_weights", "import_checkpoint", "mesh", "replicas"):
     assert found[what]["ratio"] <= 1.3, found
+  first, second = found["two_processes"]
+  assert first["ratio_over_start"] + second["ratio_over_start"] <= 1.1, found

@@ -21,7 +21,6 @@ memory of the process.
 import argparse
 import functools
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -36,8 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 DEVICES = 8
-_MEASURE = """
-import json, resource, sys, time
+_MEASURE = r"""
+import json, re, resource, sys, time
 root, folder, what, output, setting = sys.argv[1:]
 sys.path.insert(0, root)
 import jax, orbax.checkpoint
@@ -45,8 +44,11 @@ from infoxlm_jax import checkpoint, partitioning, processes
 from infoxlm_jax.weights.load import load_weights
 from tools import import_checkpoint
 def peak():
-  used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return used * (1 if sys.platform == "darwin" else 1024)
+  if sys.platform == "darwin":
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  # Not getrusage: there a process begins with the peak of who started it.
+  status = open("/proc/self/status").read()
+  return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 processes.start(setting)
 fsdp = len(jax.devices()) if what == "mesh" else 1
 mesh = None if what == "load" else partitioning.make_mesh(fsdp=fsdp)
@@ -153,10 +155,7 @@ def main(argv: list[str] | None = None) -> int:
   with tempfile.TemporaryDirectory(prefix="bench_import.") as place:
     folder = Path(place) / "model"
     started = time.perf_counter()
-    # In a process of its own: a child inherits its parent's peak.
-    shape = (folder, args.layers, args.hidden, args.vocab)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-      size = pool.apply(write_model, shape)
+    size = write_model(folder, args.layers, args.hidden, args.vocab)
     written = time.perf_counter() - started
     own = Path(place) / "own"
     alone = functools.partial(measure, folder, output=own, size=size)
