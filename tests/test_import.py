@@ -63,6 +63,8 @@ def test_with_a_tokenizer(tmp_path, capsys):
   assert described["tokenizer_sha256"] == tokenizer.sha256
   assert described["special_ids"]["mask"] == tokenizer.mask_id
   assert model_of(own).ids.size == tokenizer.vocab_size
+  # So INIT_FROM alone says which tokenizer a run takes.
+  assert load_tokenizer(own).sha256 == tokenizer.sha256
   assert "with a tokenizer" in capsys.readouterr().out
   # A checkpoint keeps what it has.
   again = convert(own, tmp_path / "again") / "files"

@@ -90,7 +90,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
   Args:
     path: a file of one of the kinds above (the others of its kind are read
       from beside it), or a folder that holds one: a Hugging Face model,
-      prepared data, the files of a checkpoint.
+      prepared data, a checkpoint or a run of this project.
 
   Raises:
     InputError: nothing there, no tokenizer, or a broken one.
@@ -98,6 +98,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
   path = Path(path)
   try:
     if path.is_dir():
+      path = _folder_of(path)
       path /= _chosen(os.listdir(path), str(path))[0]
     return _load_file(path)
   except OSError as error:
@@ -107,6 +108,16 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
       "(XLM-R's sentencepiece.bpe.model), of a tokenizer.json, or of a folder "
       "that holds one."
     ) from error
+
+
+def _folder_of(path: Path) -> Path:
+  """The folder itself, or where the checkpoint that it is has its files."""
+  # Not at the top of the file: that module imports this one.
+  from infoxlm_jax.checkpoint_files import FILES, find_step
+
+  if holds_tokenizer(path) or (step := find_step(path)) is None:
+    return path
+  return step / FILES
 
 
 def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
