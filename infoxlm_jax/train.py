@@ -209,6 +209,8 @@ def pretrain(
   data_folder = prepared_folder(folder, data, prepare)
   tokenizer = load_tokenizer(data_folder)
   checks.check_tokenizer(model, tokenizer)
+  if source is not None:
+    initial.check_tokenizer(source, tokenizer)
   store = Store(data_folder / "train")
   streams, fits = fitting.fit_all(streams, store, groups)
   if is_main:

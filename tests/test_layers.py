@@ -58,6 +58,7 @@ LAYERS = {
   "initial": 3,
   "inspection": 3,
   "prepare_job": 3,
+  "reading": 3,
   "train": 3,
   "training_log": 3,
   # entry
