@@ -1,6 +1,7 @@
 """The pretraining job: build everything once, then a short loop."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
 
 from infoxlm_jax import (
+  ahead,
   attention,
   checkpoint_files,
   checks,
@@ -21,6 +22,7 @@ from infoxlm_jax import (
   run_folder,
   side_steps,
   step,
+  targets,
 )
 from infoxlm_jax import state as train_state
 from infoxlm_jax.checkpoint import Checkpoints
@@ -65,7 +67,7 @@ def pretrain(
   init_from: str | None = None,
   allow_pickle: bool = False,
   prepare: Callable[..., Any] | None = None,
-  mesh: Callable[[], Mesh] = partitioning.make_mesh,
+  mesh: Callable[..., Any] = partitioning.make_mesh,
   microbatches: int = 1,
   push_per_microbatch: bool = False,
   zero1: bool = False,
@@ -78,8 +80,11 @@ def pretrain(
   keep_best: int = 1,
   bad_updates_allowed: int = 0,
   hang_seconds: float | None = None,
+  target: str | None = None,
   on_start: Callable[[], None] = lambda: None,
   dry_run: bool = False,
+  compile_for: str | None = None,
+  json_file: str | None = None,
 ) -> None:
   """Pretrains an encoder; started again, it goes on exactly where it was.
 
@@ -117,15 +122,27 @@ def pretrain(
     bad_updates_allowed: consecutive updates without a finite loss and
       gradient (each changes nothing) before the run stops.
     hang_seconds: end the process when no update came for so long.
+    target: the machine that the configuration is meant for, as compile_for;
+      a dry run tells what it costs there. A run takes what it finds.
     on_start: called once when the input is accepted, before the work.
     dry_run: print shapes and costs, and touch nothing.
+    compile_for: compile the step for this machine, which need not be here
+      (see targets), print what it costs there, and touch nothing.
+    json_file: where these two write what they print.
 
   Raises:
     InputError, StorageError: see errors.
     Diverged: the last good checkpoint is kept.
+    DoesNotFit: compile_for finds too little memory there.
     Stopped: asked to stop by a signal; everything is saved.
   """
-  devices = mesh()
+  looking = dry_run or compile_for is not None
+  meant_for = compile_for or target
+  if looking:
+    machine = targets.parse(meant_for) if meant_for else None
+    devices = ahead.mesh_for(mesh, machine, compile_for is not None)
+  else:
+    devices = mesh()
   streams = checks.used_streams(objectives, streams)
   checks.check_counts(
     steps=steps,
@@ -150,14 +167,42 @@ def pretrain(
     model, objectives, optimizer, keys_per_push, devices, zero1
   )
 
+  build_step = functools.partial(
+    step.make_train_step,
+    abstract,
+    devices,
+    model,
+    objectives,
+    optimizer,
+    learning_rate=learning_rate,
+    momentum=momentum,
+    loss_norm=loss_norm,
+    microbatches=microbatches,
+    push_per_microbatch=push_per_microbatch,
+    zero1=zero1,
+  )
+  if looking:
+    if init_from is not None:
+      initial.check(init_from, model, allow_pickle)
+    ahead.look(
+      model,
+      abstract,
+      objectives,
+      _fitted_for_dry_run(streams, data, groups),
+      devices,
+      groups=groups,
+      microbatches=microbatches,
+      zero1=zero1,
+      target=machine,
+      build=build_step if compile_for is not None else None,
+      json_file=json_file,
+    )
+    return
+
   folder = Path(model_dir)
   source = init_from if find_step(folder) is None else None
   if source is not None:
     initial.check(source, model, allow_pickle)
-  if dry_run:
-    streams = _fitted_for_dry_run(streams, data, groups)
-    print(costs.describe(model, abstract, objectives, streams, devices))
-    return
 
   attention.check(
     model.attention,
@@ -233,19 +278,7 @@ def pretrain(
   checks.check_steps(steps, done)
   started -= position.seconds
 
-  train_step = step.make_train_step(
-    abstract,
-    devices,
-    model,
-    objectives,
-    optimizer,
-    learning_rate=learning_rate,
-    momentum=momentum,
-    loss_norm=loss_norm,
-    microbatches=microbatches,
-    push_per_microbatch=push_per_microbatch,
-    zero1=zero1,
-  )
+  train_step = build_step()
   held_out_feed = feed.apart(_EVAL)
   evaluate = Evaluation(
     data_folder,

@@ -12,6 +12,7 @@ TASKS = PACKAGE.parent / "tasks"
 # modules may have a line of their own.
 LAYERS = {
   "__init__": -1,
+  "chips": -1,
   "errors": -1,
   "host_memory": -1,
   "resources": -1,
@@ -21,6 +22,7 @@ LAYERS = {
   "encoder": 0,
   "encoder_config": 0,
   "heads": 0,
+  "hlo": 0,
   "layers": 0,
   "objectives": 0,
   "negatives": 0,
@@ -35,6 +37,7 @@ LAYERS = {
   "state": 1,
   "step": 1,
   # the outside world
+  "bounds": 2,
   "checkpoint": 2,
   "checkpoint_files": 2,
   "clusters": 2,
@@ -48,9 +51,12 @@ LAYERS = {
   "roll_call": 2,
   "run_folder": 2,
   "signals": 2,
+  "targets": 2,
   "vector_files": 2,
   "weights": 2,
   # jobs
+  "ahead": 3,
+  "ahead_text": 3,
   "checks": 3,
   "evaluation": 3,
   "export": 3,
