@@ -149,17 +149,25 @@ def _bytes_on_device(leaf: Any) -> int:
 
 
 def encode_flops(
-  model: EncoderConfig, rows: int, row_length: int, layers: int
+  model: EncoderConfig,
+  rows: int,
+  row_length: int,
+  layers: int,
+  read: int | None = None,
 ) -> int:
   """Floating-point operations of a forward pass over packed rows.
 
   Two for each multiply-add of the matrix products: q, k, v, output and
   feed-forward weights, and the two products of attention. Norms, softmax and
-  gelu are left out, as is usual.
+  gelu are left out, as is usual. The last layer has keys and values of all
+  tokens, and the rest at `read` places of a row only (None: all).
   """
   d, f = model.hidden_size, model.ffn_size
-  per_token = 2 * (4 * d * d + 2 * d * f) + 4 * row_length * d
-  return rows * row_length * layers * per_token
+  keys_and_values = 2 * 2 * d * d
+  others = 2 * (2 * d * d + 2 * d * f) + 4 * row_length * d
+  whole = (layers - 1) * row_length * (keys_and_values + others)
+  places = row_length if read is None else read
+  return rows * (whole + row_length * keys_and_values + places * others)
 
 
 def step_flops(
@@ -169,7 +177,8 @@ def step_flops(
 ) -> dict[str, int]:
   """Operations of one update by objective; a backward pass is two forwards.
 
-  What remat computes again is not counted.
+  What remat computes again is not counted, nor places without a target or an
+  item. A row is taken to begin as many items as it has on average.
   """
   flops = {}
   d, v = model.hidden_size, model.padded_vocab
@@ -178,12 +187,18 @@ def step_flops(
     shape = (stream.rows, stream.row_length)
     if objective.contrastive:
       directions = 2 if objective.directions == "both" else 1
-      side = encode_flops(model, *shape, objective.layer)
+      read = None
+      if objective.pooling == "first":
+        read = min(math.ceil(stream.batch / stream.rows), stream.row_length)
+      side = encode_flops(model, *shape, objective.layer, read)
       # Keys forward; queries forward and backward; logits the same.
       logits = 2 * stream.batch * (objective.queue_size + stream.batch) * d
       flops[name] = directions * (4 * side + 3 * logits)
     else:
-      targets = int(objective.mask_prob * np.prod(shape))
-      head = 2 * targets * d * (v + d)
-      flops[name] = 3 * (encode_flops(model, *shape, model.num_layers) + head)
+      slots = objective.mask_slots or masking.default_slots(
+        objective.mask_prob, stream.row_length
+      )
+      head = 2 * stream.rows * slots * d * (v + d)
+      layers = encode_flops(model, *shape, model.num_layers, slots)
+      flops[name] = 3 * (layers + head)
   return flops

@@ -1,5 +1,9 @@
 """Errors that a person can act on, and the exit codes they end a job with."""
 
+import os
+import sys
+from collections.abc import Callable
+
 
 class InputError(Exception):
   """Bad input or configuration: exit code 2, nothing written.
@@ -11,3 +15,21 @@ class InputError(Exception):
 
 class StorageError(Exception):
   """Storage failed during a run (disk full, folder gone): exit code 3."""
+
+
+def exit_code(command: Callable[[], object]) -> int:
+  """Runs a command of tools/; its errors become a line and a number.
+
+  Returns:
+    0 done, 2 bad input, 3 storage failed, 130 Ctrl-C.
+  """
+  try:
+    command()
+  except (InputError, StorageError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2 if isinstance(error, InputError) else 3
+  except KeyboardInterrupt:
+    return 130
+  except BrokenPipeError:  # whoever read the output has left, as `head` does
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return 0

@@ -7,7 +7,6 @@ Texts are sorted by length and packed into rows of a few lengths, so that few
 programs are compiled and little is computed for padding.
 """
 
-import difflib
 import functools
 import itertools
 import logging
@@ -25,11 +24,10 @@ from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.embed import Embed, make_embed, rows_of
+from infoxlm_jax.reading import Reading
 from infoxlm_jax.weights.load import load_weights
 from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
 
-POOLINGS = ("mean", "mean_all", "first")
-BATCH_TOKENS = 4096  # of a device
 _SHORTEST_ROW = 128
 _TEXTS = 16384  # sorted by length, and held, at a time
 
@@ -100,8 +98,8 @@ class Encoder:
     pooling: str = "mean",
     prefix: str = "",
     normalize: bool = False,
-    batch_tokens: int = BATCH_TOKENS,
     max_length: int | None = None,
+    batch_tokens: int = Reading.batch_tokens,
     progress: bool = False,
   ) -> np.ndarray:
     """One vector a text, float32 [N, D], in the order of the texts.
@@ -116,86 +114,66 @@ class Encoder:
         `<s>`.
       prefix: put before every text, such as "query: " for e5.
       normalize: scale vectors to length 1.
-      batch_tokens: computed at a time on each device.
-      max_length: longest item in tokens, `<s>` and `</s>` included; None:
+      max_length: longest text in tokens, `<s>` and `</s>` included; None:
         what the model has positions for.
+      batch_tokens: computed at a time on each device.
       progress: show a bar on the standard error output.
 
     Raises:
       InputError: a layer, pooling or length that there is not.
     """
+    reading = Reading(
+      layer, pooling, prefix, normalize, max_length, batch_tokens
+    )
     texts = _listed(texts)
     with tqdm(total=len(texts), unit="text", disable=not progress) as bar:
-      parts = self.encode_stream(
-        texts,
-        layer=layer,
-        pooling=pooling,
-        prefix=prefix,
-        normalize=normalize,
-        batch_tokens=batch_tokens,
-        max_length=max_length,
-        done=bar.update,
-      )
+      parts = self.encode_stream(texts, reading, done=bar.update)
       nothing = np.zeros((0, self.config.hidden_size), np.float32)
       return np.concatenate([nothing, *parts])
 
   def encode_stream(
     self,
     texts: Iterable[str],
+    reading: Reading,
     *,
-    layer: int | None = None,
-    pooling: str = "mean",
-    prefix: str = "",
-    normalize: bool = False,
-    batch_tokens: int = BATCH_TOKENS,
-    max_length: int | None = None,
     done: Callable[[int], Any] = lambda count: None,
   ) -> Iterator[np.ndarray]:
     """`encode` for more texts than fit in memory: their vectors in pieces.
 
     Args:
       texts: read as far as the vectors are asked for.
+      reading: the options of `encode`.
       done: called with the number of texts of every batch.
-      layer, pooling, prefix, normalize, batch_tokens, max_length: as in
-        encode.
 
     Raises:
       InputError: a layer, pooling or length that there is not; before the
         first text is read.
     """
-    layer = check_reading(self.config, layer, pooling)
-    limit = self._checked_length(max_length)
-    if batch_tokens < 1:
-      raise InputError(f"batch_tokens = {batch_tokens}: give at least 1")
-    return self._stream(
-      iter(texts), layer, pooling, prefix, normalize, batch_tokens, limit, done
-    )
+    layer, limit = reading.checked_for(self.config)
+    return self._stream(iter(texts), reading, layer, limit, done)
 
   def _stream(
     self,
     texts: Iterator[str],
+    reading: Reading,
     layer: int,
-    pooling: str,
-    prefix: str,
-    normalize: bool,
-    batch_tokens: int,
     limit: int,
     done: Callable[[int], Any],
   ) -> Iterator[np.ndarray]:
     count = cut = 0
     while some := list(itertools.islice(texts, _TEXTS)):
-      ids, found = self._ids(some, prefix, limit)
+      ids, found = self._ids(some, reading.prefix, limit)
       count, cut = count + len(some), cut + found
       lengths = np.array([len(one) for one in ids])
       vectors = np.zeros((len(ids), self.config.hidden_size), np.float32)
       for row_length, numbers in self._by_row_length(lengths):
         # Packed rows hold some padding at their ends.
         needed = 1.05 * lengths[numbers].sum() / row_length
-        rows = self._rows(needed, row_length, batch_tokens)
-        embed = self._embed(row_length, rows, layer, pooling)
+        rows = self._rows(needed, row_length, reading.batch_tokens)
+        embed = self._embed(row_length, rows, layer, reading.pooling)
         found_vectors = embed(self.params, [ids[i] for i in numbers], done)
         vectors[numbers] = found_vectors[0, 0]
-      yield unit(vectors) if normalize else vectors
+      yield _unit(vectors) if reading.normalize else vectors
     _warn_of_cuts(cut, count, limit)
 
   def hidden_states(
@@ -215,7 +193,7 @@ class Encoder:
     found: dict[int, np.ndarray] = {}
     params = {name: self.params[name] for name in ("embed", "layers")}
     for row_length, numbers in self._by_row_length(lengths):
-      rows = self._rows(len(numbers), row_length, BATCH_TOKENS)
+      rows = self._rows(len(numbers), row_length, Reading.batch_tokens)
       for start in range(0, len(numbers), rows * self.mesh.size):
         # One item a row.
         groups = [
@@ -244,7 +222,8 @@ class Encoder:
 
     What is too long is cut at its end, with a warning that counts the texts.
     """
-    texts, limit = _listed(texts), self._checked_length(max_length)
+    texts = _listed(texts)
+    _, limit = Reading(max_length=max_length).checked_for(self.config)
     ids, cut = self._ids(texts, prefix, limit)
     _warn_of_cuts(cut, len(texts), limit)
     return ids
@@ -264,17 +243,6 @@ class Encoder:
   def pieces(self, text: str, *, prefix: str = "") -> list[str]:
     """The tokens of a text as people read them."""
     return self.tokenizer.pieces(self.tokenize([text], prefix=prefix)[0])
-
-  def _checked_length(self, max_length: int | None) -> int:
-    limit = self.config.max_positions
-    if max_length is None:
-      return limit
-    if not 2 <= max_length <= limit:
-      raise InputError(
-        f"max_length = {max_length}: the model has {limit} positions, and a"
-        " text has at least <s> and </s>"
-      )
-    return max_length
 
   def _by_row_length(
     self, lengths: np.ndarray
@@ -326,31 +294,7 @@ def _warn_of_cuts(cut: int, count: int, limit: int) -> None:
     )
 
 
-def check_reading(
-  config: EncoderConfig, layer: int | None, pooling: str
-) -> int:
-  """The layer to read, the last where it is None.
-
-  Raises:
-    InputError: no such layer, or no such pooling.
-  """
-  if pooling not in POOLINGS:
-    close = difflib.get_close_matches(pooling, POOLINGS, 1)
-    hint = f": did you mean {close[0]!r}?" if close else ""
-    raise InputError(
-      f"pooling {pooling!r} is none of {', '.join(POOLINGS)}{hint}"
-    )
-  if layer is None:
-    return config.num_layers
-  if not 0 <= layer <= config.num_layers:
-    raise InputError(
-      f"layer {layer}: the model has {config.num_layers} layers; 0 is the"
-      " embedding output"
-    )
-  return layer
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
+def _unit(vectors: np.ndarray) -> np.ndarray:
   """Vectors scaled to length 1; zeros stay zeros."""
   norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
   return vectors / np.maximum(norms, 1e-12)

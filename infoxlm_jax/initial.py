@@ -11,12 +11,14 @@ from jax.sharding import Mesh
 
 from infoxlm_jax import partitioning
 from infoxlm_jax import state as train_state
+from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.objectives.objective import Objective
 from infoxlm_jax.state import TrainState
 from infoxlm_jax.weights.load import check_fits, load_weights, model_of
 from infoxlm_jax.weights.report import Report
+from infoxlm_jax.weights.tokenizer_of import find_tokenizer
 
 REPORT_FILE = "init_from.txt"  # in the run's folder
 
@@ -28,6 +30,34 @@ def check(init_from: str, model: EncoderConfig, allow_pickle: bool) -> None:
     InputError: they are not, or nothing is there.
   """
   check_fits(model, model_of(init_from, allow_pickle=allow_pickle), init_from)
+
+
+def check_tokenizer(init_from: str, tokenizer: Tokenizer) -> None:
+  """The data's ids must mean what they mean in the weights.
+
+  Pieces are compared, not only hashes: XLM-R's vocabulary comes as a
+  SentencePiece file and as a tokenizer.json. Weights without a tokenizer are
+  taken as they are.
+
+  Raises:
+    InputError: an id that stands for another piece, with both.
+  """
+  theirs = find_tokenizer(init_from)
+  if theirs is None or theirs.sha256 == tokenizer.sha256:
+    return
+  count = max(theirs.vocab_size, tokenizer.vocab_size)
+  first, second = (
+    [*t.pieces(range(t.vocab_size)), *["nothing"] * (count - t.vocab_size)]
+    for t in (theirs, tokenizer)
+  )
+  for i, (a, b) in enumerate(zip(first, second, strict=True)):
+    if a != b:
+      raise InputError(
+        f"{init_from}: in the weights' tokenizer (SHA-256"
+        f" {theirs.sha256[:12]}...) id {i} is {a!r}, in the data's"
+        f" ({tokenizer.sha256[:12]}...) it is {b!r}: they do not belong"
+        f" together. Prepare the data with TOKENIZER={init_from}"
+      )
 
 
 def read_params(

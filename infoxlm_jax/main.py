@@ -11,9 +11,11 @@ modules and calls functions, so run only files that you trust.
 """
 
 import argparse
+import hashlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ exit codes:
   0 done
   1 failed (a bug, or the loss stopped being finite), or --compile_for: too
     large for the machine
-  2 bad input or configuration   3 storage failed during the run   4 hang
+  2 bad input or configuration   3 storage failed during the run
+  4 hang, or another process of the run was lost
   75 SIGTERM: saved, start again   130 Ctrl-C: saved
 """
 
@@ -87,21 +90,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     default="",
     metavar="HOW",
     help="on several hosts, the same command on each: auto on a TPU pod or"
-    " under Slurm, else HOST:PORT,COUNT,NUMBER",
+    " under Slurm, else HOST:PORT,COUNT,NUMBER (docs/pods.md)",
   )
   flags, rest = parser.parse_known_args(argv)
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
   logging.getLogger("absl").setLevel(logging.ERROR)
   try:
-    return _run(flags, rest)
+    code = _run(flags, rest)
   except (InputError, StorageError) as error:
     print(f"error: {configuration.plain(error)}", file=sys.stderr)
-    return 2 if isinstance(error, InputError) else 3
+    code = 2 if isinstance(error, InputError) else 3
   except KeyboardInterrupt:  # before the first update: nothing to save
-    return 130
+    code = 130
   except BrokenPipeError:  # whoever read the output has left, as `head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    code = 0
+  except Exception:
+    if not flags.distributed:
+      raise
+    traceback.print_exc()
+    code = 1
+  if flags.distributed:
+    from infoxlm_jax import processes
+
+    return processes.leave(code)
+  return code
 
 
 def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -120,7 +133,8 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   from infoxlm_jax.signals import Stopped
   from infoxlm_jax.training_log import Diverged
 
-  processes.start(flags.distributed)
+  digest = hashlib.sha256(config.text.encode()).hexdigest()
+  processes.start(flags.distributed, {"configuration": digest[:16]})
   _keep_compiled_programs()
   folder = Path(config.macro("MODEL_DIR"))
   accepted = False

@@ -18,6 +18,7 @@ from infoxlm_jax import (
   costs,
   initial,
   partitioning,
+  processes,
   run_folder,
   side_steps,
   step,
@@ -253,9 +254,12 @@ def pretrain(
   data_folder = prepared_folder(folder, data, prepare)
   tokenizer = load_tokenizer(data_folder)
   checks.check_tokenizer(model, tokenizer)
+  if source is not None:
+    initial.check_tokenizer(source, tokenizer)
   store = Store(data_folder / "train")
   streams, fits = fitting.fit_all(streams, store, groups)
   if is_main:
+    run_folder.claim_data(folder, store.manifest_sha256)
     run_folder.write_rows(folder, streams, fits)
     fitting.say(streams, fits)
   feed = Feed(streams, devices, groups, seed)
@@ -313,18 +317,21 @@ def pretrain(
 
     start: Scores | None = None
     if restored is None:
+      progress.say("measuring what the weights can do before the first update")
       start = scores(0, SPLITS)
       if is_main:
         results.keep_start(folder, start)
       if contrast is not None:
         fill = side_steps.make_fill_step(abstract, devices, model, objectives)
         pushes = -(-contrast.queue_size // streams[contrast.stream].batch)
+        progress.say(f"filling the queue: {pushes} batches of keys")
         drawn = feed.apart(_FILL).draw(store, feed.start(), pushes)
         for number, (batch, _) in enumerate(drawn):
           state = fill(state, batch, number)
     else:
       progress.say(f"going on after update {done}")
 
+    agreed = processes.Agreement()
     batches = feed.draw(store, position.samples, steps - done)
     for number in range(done + 1, steps + 1):
       with log.waiting():
@@ -341,7 +348,8 @@ def pretrain(
           if problem := health.collapsed(log.latest):
             progress.say(f"warning: {problem}")
           best = best_of(evaluate.metrics)
-      leaving = stop.code is not None and not last
+      code = agreed(stop.code)
+      leaving = code is not None and not last
       if number % save_every == 0 or last or leaving:
         with log.paused():
           log.flush()
@@ -352,7 +360,7 @@ def pretrain(
           )
       watchdog.alive()
       if leaving:
-        raise Stopped(stop.code or 0)
+        raise Stopped(code or 0)
     end = scores(steps, SPLITS)
     checkpoints.wait()
   if start is None:
@@ -373,7 +381,9 @@ def pretrain(
       "data_hash": store.manifest_sha256,
       "tokenizer_hash": tokenizer.sha256,
     }
-    results.write(folder, facts, start, end, f"Report of {folder.name}")
+  with processes.together("writing the report"):
+    if is_main:
+      results.write(folder, facts, start, end, f"Report of {folder.name}")
 
 
 def _fitted_for_dry_run(

@@ -29,14 +29,21 @@ CONFIG = EncoderConfig(
 
 def params(config, scale=0.1):
   """Weights far from zero, so that a forgotten one shows."""
-  found = dict(encoder.init(jax.random.key(0), config))
-  head = encoder.init_lm_head(jax.random.key(1), config)
-  found["heads"] = {"masked_lm": head}
-  random = np.random.default_rng(2)
-  return jax.tree.map(
-    lambda x: np.asarray(x) + scale * random.normal(size=x.shape).astype("f4"),
-    found,
+  made = jax.eval_shape(
+    lambda key: {
+      **encoder.init(key, config),
+      "heads": {"masked_lm": encoder.init_lm_head(key, config)},
+    },
+    jax.random.key(0),
   )
+  draw = np.random.Generator(np.random.SFC64(2))
+
+  def value(path, x):
+    drawn = draw.standard_normal(x.shape, np.float32)
+    drawn *= scale
+    return drawn + 1 if path[-1].key == "scale" else drawn
+
+  return jax.tree_util.tree_map_with_path(value, made)
 
 
 def source(**changes):

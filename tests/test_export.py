@@ -313,6 +313,8 @@ def run(tmp_path_factory):
     MODEL: describe_model(model, tokenizer, objectives["xlco"]),
     **tokenizer.files,
   }
+  identity = {"init_from": "/somewhere/xlm-roberta-base/"}
+  (folder / "identity.json").write_text(json.dumps(identity))
   with Checkpoints(folder / "checkpoints") as checkpoints:
     checkpoints.save(state, files, wait=True)
   return folder, state
@@ -325,6 +327,9 @@ def test_query_encoder_of_a_run(run, tmp_path, capsys):
   said = capsys.readouterr().out
   assert "XLMRobertaForMaskedLM" in said
   assert "left out: contrast" in said
+  card = (tmp_path / "out" / "README.md").read_text()
+  assert "| started from | xlm-roberta-base |" in card
+  assert "somewhere" not in card
   _, params, _ = load_weights(tmp_path / "out")
   for part in ("layers", "heads"):
     ours = jax.device_get(state.params[part])

@@ -160,31 +160,39 @@ def test_left_padding(exported):
   assert (flipped != np.where(mask, np.cumsum(mask, -1) - 1, 0)).any()
 
 
-@pytest.mark.parametrize("architecture", ["xlm-roberta", "bert", "xlm"])
-def test_full_length_and_a_larger_shape(tmp_path, architecture):
-  """512 tokens and 4 x 256, twelve times wider than the oracles."""
-  changes = {
-    "xlm-roberta": {},
-    "bert": {
-      "position_offset": 0,
-      "type_vocab_size": 2,
-      "layer_norm_eps": 1e-12,
-    },
-    "xlm": {"position_offset": 0, "layer_norm_eps": 1e-12, "ffn_size": 1024},
-  }[architecture]
+# Layers, width, heads: all of the released models but their vocabularies.
+SHAPES = {
+  "XLM-R large": ("xlm-roberta", 24, 1024, 16, {}),
+  "mBERT": (
+    *("bert", 12, 768, 12),
+    {"position_offset": 0, "type_vocab_size": 2, "layer_norm_eps": 1e-12},
+  ),
+  "XLM-15": (
+    *("xlm", 12, 1024, 8),
+    {"position_offset": 0, "type_vocab_size": 15, "layer_norm_eps": 1e-12},
+  ),
+  "XLM-100": (
+    *("xlm", 16, 1280, 16),
+    {"position_offset": 0, "layer_norm_eps": 1e-12},
+  ),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_full_length_and_the_released_shapes(tmp_path, name):
+  """512 tokens; all hidden states and logits, as torch computes them."""
+  architecture, layers, width, heads, changes = SHAPES[name]
   config = dataclasses.replace(
     small_model.CONFIG,
-    **{
-      "architecture": architecture,
-      "vocab_size": 1000,
-      "num_ids": None,
-      "hidden_size": 256,
-      "num_heads": 8,
-      "ffn_size": 512,
-      "max_positions": 512,
-      "num_layers": 4,
-    }
-    | changes,
+    architecture=architecture,
+    vocab_size=1000,
+    num_ids=None,
+    num_layers=layers,
+    hidden_size=width,
+    num_heads=heads,
+    ffn_size=4 * width,
+    max_positions=512,
+    **changes,
   )
   params = small_model.params(config, scale=0.03)
   found = source.Source("here", config, params, None, {})
@@ -192,15 +200,10 @@ def test_full_length_and_a_larger_shape(tmp_path, architecture):
   folders.export_transformers(found, folder, ABOUT, check=False)
   model, missing, unknown = _loaded(folder, "AutoModelForMaskedLM")
   assert not missing | unknown
-  random = np.random.default_rng(3)
-  for shape in ((1, 512), (4, 256)):
-    ids = random.integers(4, 999, shape)
-    mask = np.arange(shape[1]) < random.integers(
-      100, shape[1] + 1, (shape[0], 1)
-    )
-    mask[0] = True
-    ids = np.where(mask, ids, config.pad_id)
-    assert _twin(model, config, params, ids, mask) < 2e-5
+  ids = np.random.default_rng(3).integers(4, 999, (2, 512))
+  mask = np.arange(512) < np.array([[512], [300]])
+  ids = np.where(mask, ids, config.pad_id)
+  assert _twin(model, config, params, ids, mask) < 2e-5
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def test_with_a_tokenizer(tmp_path, capsys):
   assert described["tokenizer_sha256"] == tokenizer.sha256
   assert described["special_ids"]["mask"] == tokenizer.mask_id
   assert model_of(own).ids.size == tokenizer.vocab_size
+  # So INIT_FROM alone says which tokenizer a run takes.
+  assert load_tokenizer(own).sha256 == tokenizer.sha256
   assert "with a tokenizer" in capsys.readouterr().out
   # A checkpoint keeps what it has.
   again = convert(own, tmp_path / "again") / "files"
@@ -170,9 +172,15 @@ def test_fingerprints_on_the_host_are_those_of_the_device():
 
 @pytest.mark.slow
 def test_peak_memory_of_a_base_size_import(capsys):
-  """At most 1.3 times the file, all of Python and jax included."""
+  """At most 1.3 times the file, all of Python and jax included.
+
+  Also over a mesh, whether its devices split the arrays or each have all;
+  and of several processes each holds its part only.
+  """
   assert bench_import.main([]) == 0
   found = json.loads(capsys.readouterr().out)
   assert found["file_mb"] > 1100
-  for what in ("load_weights", "import_checkpoint"):
+  for what in ("load_weights", "import_checkpoint", "mesh", "replicas"):
     assert found[what]["ratio"] <= 1.3, found
+  first, second = found["two_processes"]
+  assert first["ratio_over_start"] + second["ratio_over_start"] <= 1.1, found

@@ -14,6 +14,7 @@ import infoxlm_jax
 from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.reading import Reading
 from infoxlm_jax.vocabulary import Ids
 from infoxlm_jax.weights.tokenizer_of import with_ids_of
 from tools import encode as tool
@@ -76,7 +77,9 @@ def test_batches_change_nothing_and_order_is_kept(model, hidden):
   texts = [TEXTS[i] for i in order]
   done = []
   parts = list(
-    model.encode_stream(iter(texts), batch_tokens=256, done=done.append)
+    model.encode_stream(
+      iter(texts), Reading(batch_tokens=256), done=done.append
+    )
   )
   found = np.concatenate(parts)
   np.testing.assert_allclose(found, pooled(hidden, 3, "mean")[order], atol=2e-6)
@@ -172,7 +175,7 @@ def test_importing_the_package_imports_nothing_else():
 
 
 @pytest.mark.parametrize("name", ["v.npy", "v.jsonl"])
-def test_tool_writes_a_vector_a_line(model, tmp_path, name):
+def test_tool_writes_a_vector_a_line(model, tmp_path, capsys, name):
   source = tmp_path / "texts.txt"
   texts = [*TEXTS, "U+2028\u2028stays in its line"]
   source.write_text("\n".join(texts), encoding="utf-8")
@@ -180,6 +183,7 @@ def test_tool_writes_a_vector_a_line(model, tmp_path, name):
   argv = ["--model", str(small_model.folder()), "--input", str(source)]
   argv += ["--layer", "2", "--pooling", "mean_all", "--output", str(output)]
   assert tool.main(argv) == 0
+  assert capsys.readouterr().out == f"written: {output} (6 vectors of 32)\n"
   if name.endswith("npy"):
     found = np.load(output)
   else:

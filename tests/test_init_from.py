@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import small_corpus
 import small_run
+from safetensors.numpy import load_file, save_file
+from sentencepiece import sentencepiece_model_pb2
 from weights_files import assert_same
 
 from infoxlm_jax import (
@@ -21,6 +23,7 @@ from infoxlm_jax import (
   train,
 )
 from infoxlm_jax import state as train_state
+from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.weights.load import load_weights, model_of
 
@@ -73,6 +76,8 @@ def test_a_run_starts_from_weights(tmp_path, weights, capsys):
     away.rename(weights)
   assert_same(load_weights(tmp_path / "run" / "checkpoints")[1], params)
   assert (tmp_path / "run" / "checkpoints" / "2").is_dir()
+  sha256 = load_tokenizer(small_corpus.TOKENIZER).sha256
+  assert load_tokenizer(tmp_path / "run").sha256 == sha256
 
 
 def first_state(weights, objectives, mesh):
@@ -110,6 +115,29 @@ def test_the_first_state(tmp_path, weights):
   assert_same(state.opt_state, random.opt_state)
 
 
+def test_a_missing_head_is_initialised_and_told(tmp_path, weights):
+  """Weights of a bare encoder; the head is that of a run from nothing."""
+  bare = Path(shutil.copytree(weights, tmp_path / "bare"))
+  tensors = load_file(bare / "model.safetensors")
+  encoder = {k: v for k, v in tensors.items() if "lm_head" not in k}
+  assert len(encoder) == len(tensors) - 5
+  save_file(encoder, bare / "model.safetensors")
+  mlm = small_run.options(tmp_path)["objectives"]["mlm"]
+  state, random, report = first_state(
+    bare, {"mlm": mlm}, small_run.one_device()
+  )
+  assert sorted(report.initialised) == [
+    f"heads/masked_lm/{name}"
+    for name in (
+      *("bias", "dense/bias", "dense/kernel"),
+      *("norm/bias", "norm/scale"),
+    )
+  ]
+  assert "initialised  5" in str(report)
+  assert_same(state.params["heads"], random.params["heads"])
+  assert_same(state.params["layers"], load_weights(weights)[1]["layers"])
+
+
 def describe(x):
   return x.shape, x.dtype, x.sharding
 
@@ -138,6 +166,29 @@ def test_another_model_is_told_with_both_values(
     refused.value
   )
   assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_of_the_same_size_but_other_pieces(tmp_path, weights):
+  """Else the run would learn fluent nonsense."""
+  folder = Path(shutil.copytree(weights, tmp_path / "model"))
+  stored = next(p for p in folder.iterdir() if p.suffix == ".model")
+  proto = sentencepiece_model_pb2.ModelProto.FromString(stored.read_bytes())
+  a, b = proto.pieces[99].piece, proto.pieces[100].piece
+  proto.pieces[99].piece, proto.pieces[100].piece = b, a
+  stored.write_bytes(proto.SerializeToString())
+  with pytest.raises(InputError) as refused:
+    train.pretrain(**options(tmp_path / "run", folder))
+  assert f"id 100 is {b!r}, in the data's" in str(refused.value)
+  assert f"it is {a!r}: they do not belong together" in str(refused.value)
+  # Another file of the same pieces is the same vocabulary.
+  proto = sentencepiece_model_pb2.ModelProto.FromString(
+    small_corpus.TOKENIZER.read_bytes()
+  )
+  proto.pieces[99].score -= 0.5
+  stored.write_bytes(proto.SerializeToString())
+  tokenizer = load_tokenizer(small_corpus.TOKENIZER)
+  assert load_tokenizer(folder).sha256 != tokenizer.sha256
+  initial.check_tokenizer(str(folder), tokenizer)
 
 
 def test_bad_weights_leave_no_run(tmp_path, weights):

@@ -40,6 +40,7 @@ LAYERS = {
   "bounds": 2,
   "checkpoint": 2,
   "checkpoint_files": 2,
+  "clusters": 2,
   "costs": 2,
   "data": 2,
   "feed": 2,
@@ -47,6 +48,7 @@ LAYERS = {
   "metrics": 2,
   "processes": 2,
   "progress": 2,
+  "roll_call": 2,
   "run_folder": 2,
   "signals": 2,
   "targets": 2,
@@ -62,6 +64,7 @@ LAYERS = {
   "initial": 3,
   "inspection": 3,
   "prepare_job": 3,
+  "reading": 3,
   "train": 3,
   "training_log": 3,
   # entry

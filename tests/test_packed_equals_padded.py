@@ -92,7 +92,7 @@ def test_packed_equals_padded(name):
     kind(batch=BATCH, rows=rows, row_length=LENGTH, padded=padded, **options)
     for rows, padded in ((num_rows, False), (BATCH, True))
   ]
-  built = [stream.build(store, 3, 0, 0, 1) for stream in streams]
+  built = [small_corpus.build(stream, store, 3, 0, 0, 1) for stream in streams]
   assert all(stats["cut_tokens"] == 0 for _, stats in built)
   packed, padded = (arrays for arrays, _ in built)
   packed = _with_empty_rows(packed)

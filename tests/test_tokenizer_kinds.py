@@ -10,6 +10,8 @@ import pytest
 import small_corpus
 import small_tokenizers
 import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infoxlm_jax.data.prepare import prepare
 from infoxlm_jax.data.tokenizer import (
@@ -263,6 +265,32 @@ def test_missing_special_tokens(token):
   content = _without(small_tokenizers.wordpiece(), token)
   with pytest.raises(InputError, match="or \\" + token):
     of_json(content)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_any_damage_is_told_or_harmless(kind, seed):
+  """Bytes changed or cut off anywhere: InputError, or a tokenizer."""
+  draw = np.random.default_rng(seed)
+  name = next(iter(kind.files))
+  content = bytearray(kind.files[name])
+  # Half of the damage at the two ends, where the structure is.
+  ends = [*range(2000), *range(len(content) - 2000, len(content))]
+  for _ in range(draw.integers(1, 4)):
+    place = (
+      draw.choice(ends) if draw.random() < 0.5 else draw.integers(len(content))
+    )
+    content[place] = draw.integers(256)
+  if draw.random() < 0.3:
+    del content[draw.integers(len(content)) :]
+  try:
+    found = tokenizer_from_files({name: bytes(content)}, "x")
+  except InputError as error:
+    assert "\n" not in str(error)
+  else:
+    ids = found.encode("In the beginning 世界 ☃")
+    assert ids.dtype == np.int32
+    assert len(found.pieces(range(found.vocab_size))) == found.vocab_size
+    found.decode(ids)
 
 
 @pytest.mark.parametrize("end", [10, 1000, -1])

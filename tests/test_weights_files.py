@@ -15,10 +15,13 @@ from weights_files import assert_same, tensors_of
 
 from infoxlm_jax import partitioning
 from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.weights import load, tensors
 from infoxlm_jax.weights.load import load_weights, model_of
 from infoxlm_jax.weights.safetensors_files import open_safetensors
 from infoxlm_jax.weights.zip_files import open_npz
+
+QUERY = "encoder.layer.1.attention.self.query.weight"
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +159,47 @@ def test_no_language_model_head(tmp_path, wanted):
   assert_same(params["layers"], wanted["layers"])
 
 
-def test_half_a_head_is_named(tmp_path):
+@pytest.mark.parametrize("missing", ["lm_head.dense.weight", "lm_head.bias"])
+def test_half_a_head_is_named(tmp_path, missing):
   found = tensors_of("xlmr_mlm")
-  del found["lm_head.dense.weight"]
+  del found[missing]
   weights_files.write(tmp_path, found)
   _, params, report = load_weights(tmp_path)
   assert params["heads"] == {}
-  assert report.ignored["lm_head.bias"] == (
-    "the head masked_lm is not whole: lm_head.dense.weight is missing"
+  assert report.ignored["lm_head.layer_norm.bias"] == (
+    f"the head masked_lm is not whole: {missing} is missing"
   )
+
+
+def test_what_is_there_twice_is_told(tmp_path, wanted):
+  found = tensors_of("xlmr_mlm")
+  double = "roberta." + QUERY
+  found[QUERY] = found[double]
+  weights_files.write(tmp_path, found)
+  _, params, report = load_weights(tmp_path)
+  assert_same(params, wanted)
+  assert list(report.ignored.values()) in (
+    [f"the same as {QUERY}"],
+    [f"the same as {double}"],
+  )
+  found[QUERY] = found[QUERY] + 1
+  weights_files.write(tmp_path, found)
+  with pytest.raises(InputError, match="the file holds two models"):
+    load_weights(tmp_path)
+
+
+def test_config_of_the_released_xlm(tmp_path):
+  """Its names of old, and a mask_token_id that is not <mask>'s."""
+  config = json.loads(
+    (oracle.ORACLES / "xlm_lm" / "config.json").read_text()
+  ) | {"mask_token_id": 0, "bos_index": 0, "eos_index": 1, "pad_index": 2}
+  config["n_words"] = config.pop("vocab_size")
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  save_file(tensors_of("xlm_lm"), tmp_path / "model.safetensors")
+  found = model_of(tmp_path)
+  assert found == model_of(oracle.ORACLES / "xlm_lm")
+  assert found.ids.mask == 5
+  assert {found.bos_id, found.eos_id, found.pad_id} == {0, 1, 2}
 
 
 def test_heads_that_are_not_asked_for():

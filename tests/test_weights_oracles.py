@@ -137,6 +137,36 @@ def test_question_answering():
   )
 
 
+# What is asked, and what test_encoder.py compares (gradients).
+_INPUTS = (
+  *("input_ids", "attention_mask", "position_ids", "token_type_ids", "langs"),
+  *("reset_position_ids", "labels", "next_sentence_label"),
+  *("start_positions", "end_positions", "grad."),
+)
+_COMPARED = {
+  "xlmr_mlm": ("hidden_0", "hidden_1", "hidden_2", "logits", "loss"),
+  "xlmr_cls": ("logits", "loss"),
+  "xlmr_qa": ("start_logits", "end_logits", "loss"),
+  "xlmr_tok": ("logits",),
+  "bert_mlm": ("hidden_0", "hidden_1", "hidden_2", "logits", "loss"),
+  "bert_pretraining": (
+    *("hidden_0", "hidden_1", "hidden_2", "loss"),
+    *("prediction_logits", "seq_relationship_logits"),
+  ),
+  "xlm_lm": tuple(
+    f"{form}{name}"
+    for form in ("", "reset_")
+    for name in ("hidden_0", "hidden_1", "hidden_2", "logits", "loss")
+  ),
+}
+
+
+@pytest.mark.parametrize("name", _COMPARED)
+def test_no_number_of_an_oracle_is_left_out(name):
+  found = {k for k in oracle.load(name) if not k.startswith(_INPUTS)}
+  assert found == set(_COMPARED[name])
+
+
 def test_segments_and_languages_are_read():
   """Else the comparison above could not fail for them."""
   for name, types in (("bert_mlm", 2), ("xlm_lm", 3)):

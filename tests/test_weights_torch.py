@@ -178,6 +178,16 @@ def test_fairseq(tmp_path, wanted, form, capsys):
       ),
       "layer norms before the blocks",
     ),
+    (
+      lambda s: s.update(
+        {
+          "decoder.sentence_encoder.embed_tokens.weight": s[
+            "encoder.sentence_encoder.embed_tokens.weight"
+          ]
+        }
+      ),
+      "the file holds two models",
+    ),
   ],
 )
 def test_fairseq_of_another_kind(tmp_path, change, message):
@@ -244,9 +254,14 @@ def test_a_malicious_pickle_does_not_run(folder, capsys, zipped):
   assert "Nothing of it was run" in message
   assert not mark.exists()
   # A plain pickle under the name, without torch's form.
-  (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Harmful(mark)))
-  assert "pytorch_model.bin" in refused(folder, capsys)
-  assert not mark.exists()
+  for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+    plain = pickle.dumps(Harmful(mark), protocol)
+    (folder / "pytorch_model.bin").write_bytes(plain)
+    message = refused(folder, capsys)
+    assert "pytorch_model.bin: refused: it " in message
+    # torch's own message advises to read it all the same.
+    assert "weights_only" not in message
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("zipped", [True, False])

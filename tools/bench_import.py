@@ -4,17 +4,25 @@
     python tools/bench_import.py --layers 24 --hidden 1024
 
 Writes a random checkpoint of XLM-R's shapes (base: 278M numbers, 1.1 GB) into
-a temporary folder, then imports it in fresh processes: once into memory
-(load_weights), once with the whole tool (tools/import_checkpoint.py, which
-writes our checkpoint too). `peak` is the process's largest resident memory,
-`peak_over_start` that without what it had after importing the package;
-`ratio` and `ratio_over_start` are these over the size of the file.
+a temporary folder, then imports it in fresh processes:
+
+    load_weights         into memory
+    import_checkpoint    the whole tool, which writes our checkpoint too
+    mesh                 onto a mesh of 8 devices that splits every matrix
+    replicas             onto 8 devices that each have all of it
+    two_processes        onto the same mesh, 4 devices in each of two processes
+
+`peak` is the process's largest resident memory, `peak_over_start` that without
+what it had after importing the package; `ratio` and `ratio_over_start` are
+these over the size of the file. The devices are virtual: what they hold is
+memory of the process.
 """
 
 import argparse
+import functools
 import json
-import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,27 +34,33 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-_MEASURE = """
-import json, resource, sys, time
-sys.path.insert(0, sys.argv[1])
+DEVICES = 8
+_MEASURE = r"""
+import json, re, resource, sys, time
+root, folder, what, output, setting = sys.argv[1:]
+sys.path.insert(0, root)
 import jax, orbax.checkpoint
-from infoxlm_jax import checkpoint
+from infoxlm_jax import checkpoint, partitioning, processes
 from infoxlm_jax.weights.load import load_weights
 from tools import import_checkpoint
 def peak():
-  used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return used * (1 if sys.platform == "darwin" else 1024)
-jax.devices()
+  if sys.platform == "darwin":
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  # Not getrusage: there a process begins with the peak of who started it.
+  status = open("/proc/self/status").read()
+  return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+processes.start(setting)
+fsdp = len(jax.devices()) if what == "mesh" else 1
+mesh = None if what == "load" else partitioning.make_mesh(fsdp=fsdp)
 before, start = peak(), time.perf_counter()
-if sys.argv[3] == "load":
-  params = jax.block_until_ready(jax.device_put(load_weights(sys.argv[2])[1]))
-  code = 0
+if what == "tool":
+  if import_checkpoint.main(["--input", folder, "--output", output]):
+    sys.exit("the import failed")
 else:
-  paths = ["--input", sys.argv[2], "--output", sys.argv[4]]
-  code = import_checkpoint.main(paths)
+  params = load_weights(folder, mesh=mesh)[1]
+  jax.block_until_ready(jax.device_put(params) if mesh is None else params)
 seconds = time.perf_counter() - start
-print(json.dumps(
-  {"code": code, "seconds": seconds, "peak": peak(), "before": before}))
+print(json.dumps({"seconds": seconds, "peak": peak(), "before": before}))
 """
 
 
@@ -81,18 +95,44 @@ def write_model(folder: Path, layers: int, hidden: int, vocab: int) -> int:
   return (folder / "model.safetensors").stat().st_size
 
 
-def measure(folder: Path, what: str, output: Path, size: int) -> dict:
-  """Runs one import in a process of its own."""
+def measure(
+  folder: Path,
+  what: str,
+  output: Path,
+  size: int,
+  devices: int = 1,
+  processes: int = 1,
+) -> list[dict]:
+  """Runs one import in processes of their own."""
+  flag = f"--xla_force_host_platform_device_count={devices // processes}"
+  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
+  settings = [""]
+  if processes > 1:
+    with socket.socket() as free:
+      free.bind(("127.0.0.1", 0))
+      address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = [f"{address},{processes},{i}" for i in range(processes)]
   command = [sys.executable, "-c", _MEASURE, ROOT, folder, what, output]
-  env = os.environ | {"JAX_PLATFORMS": "cpu"}
-  done = subprocess.run(
-    list(map(str, command)), env=env, capture_output=True, text=True
-  )
-  if done.returncode:
-    raise SystemExit(done.stderr)
-  found = json.loads(done.stdout.strip().splitlines()[-1])
-  if found["code"]:
-    raise SystemExit(done.stderr)
+  started = [
+    subprocess.Popen(
+      [*map(str, command), setting],
+      env=env,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for setting in settings
+  ]
+  found = []
+  for process in started:
+    printed, errors = process.communicate()
+    if process.returncode:
+      raise SystemExit(errors)
+    found.append(_figures(json.loads(printed.strip().splitlines()[-1]), size))
+  return found
+
+
+def _figures(found: dict, size: int) -> dict:
   over = found["peak"] - found["before"]
   return {
     "seconds": round(found["seconds"], 1),
@@ -115,16 +155,19 @@ def main(argv: list[str] | None = None) -> int:
   with tempfile.TemporaryDirectory(prefix="bench_import.") as place:
     folder = Path(place) / "model"
     started = time.perf_counter()
-    # In a process of its own: a child inherits its parent's peak.
-    shape = (folder, args.layers, args.hidden, args.vocab)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-      size = pool.apply(write_model, shape)
+    size = write_model(folder, args.layers, args.hidden, args.vocab)
     written = time.perf_counter() - started
+    own = Path(place) / "own"
+    alone = functools.partial(measure, folder, output=own, size=size)
+    mesh = functools.partial(alone, "mesh", devices=DEVICES)
     result = {
       "file_mb": round(size / 1e6),
       "written_seconds": round(written, 1),
-      "load_weights": measure(folder, "load", Path(place) / "none", size),
-      "import_checkpoint": measure(folder, "tool", Path(place) / "own", size),
+      "load_weights": alone("load")[0],
+      "import_checkpoint": alone("tool")[0],
+      "mesh": mesh()[0],
+      "replicas": alone("replicas", devices=DEVICES)[0],
+      "two_processes": mesh(processes=2),
     }
   print(json.dumps(result))
   return 0

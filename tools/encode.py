@@ -16,7 +16,6 @@ Input of any size is read piece by piece.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tqdm import tqdm
 
 from infoxlm_jax import vector_files
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError, exit_code
 
 
 def read(name: str) -> Iterator[str]:
@@ -59,7 +58,16 @@ def run(args: argparse.Namespace) -> None:
     raise InputError(f"cannot read {args.input}: no such file")
   # Only now what is slow to import.
   from infoxlm_jax import inference
+  from infoxlm_jax.reading import Reading
 
+  reading = Reading(
+    args.layer,
+    args.pooling,
+    args.prefix,
+    args.normalize,
+    args.max_length,
+    args.batch_tokens,
+  )
   encoder = inference.load(
     args.model,
     tokenizer=args.tokenizer,
@@ -67,23 +75,20 @@ def run(args: argparse.Namespace) -> None:
     allow_pickle=args.allow_pickle,
   )
   with tqdm(unit="text", disable=not sys.stderr.isatty(), leave=False) as bar:
-    vectors = encoder.encode_stream(
-      read(args.input),
-      layer=args.layer,
-      pooling=args.pooling,
-      prefix=args.prefix,
-      normalize=args.normalize,
-      batch_tokens=args.batch_tokens or inference.BATCH_TOKENS,
-      max_length=args.max_length,
-      done=bar.update,
-    )
+    vectors = encoder.encode_stream(read(args.input), reading, done=bar.update)
     if args.input != vector_files.STDOUT:
+      # Also to tell of a broken line before anything is computed.
       bar.total = sum(1 for _ in read(args.input))
     with vector_files.open_vectors(
       args.output, encoder.config.hidden_size
     ) as write:
+      count = 0
       for some in vectors:
         write(some)
+        count += len(some)
+  if args.output != vector_files.STDOUT:
+    size = encoder.config.hidden_size
+    print(f"written: {args.output} ({count:,} vectors of {size})")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -123,7 +128,10 @@ def main(argv: list[str] | None = None) -> int:
     "--max_length", type=int, help="cut texts after so many tokens"
   )
   parser.add_argument(
-    "--batch_tokens", type=int, help="computed at a time on each device"
+    "--batch_tokens",
+    type=int,
+    default=4096,
+    help="computed at a time on each device (default 4096)",
   )
   parser.add_argument(
     "--dtype", default="float32", choices=["float32", "bfloat16"]
@@ -136,16 +144,7 @@ def main(argv: list[str] | None = None) -> int:
   args = parser.parse_args(argv)
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
   logging.getLogger("absl").setLevel(logging.ERROR)
-  try:
-    run(args)
-  except (InputError, StorageError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2 if isinstance(error, InputError) else 3
-  except KeyboardInterrupt:
-    return 130
-  except BrokenPipeError:  # whoever read the output has left, as `head` does
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  return 0
+  return exit_code(lambda: run(args))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError, exit_code
 
 
 def run(args: argparse.Namespace) -> None:
@@ -169,14 +169,7 @@ def main(argv: list[str] | None = None) -> int:
   args = parser.parse_args(argv)
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
   logging.getLogger("absl").setLevel(logging.ERROR)
-  try:
-    run(args)
-  except (InputError, StorageError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2 if isinstance(error, InputError) else 3
-  except KeyboardInterrupt:
-    return 130
-  return 0
+  return exit_code(lambda: run(args))
 
 
 if __name__ == "__main__":

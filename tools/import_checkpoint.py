@@ -1,4 +1,4 @@
-"""Converts weights from elsewhere into a checkpoint of this project.
+r"""Converts weights from elsewhere into a checkpoint of this project.
 
     python tools/import_checkpoint.py --input xlm-roberta-base --output base
     python tools/import_checkpoint.py --input model.safetensors --output base \
@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError, exit_code
 
 
 def convert(
@@ -47,6 +47,11 @@ def convert(
     files[checkpoint_files.MODEL] = stored[checkpoint_files.MODEL]
   print(report)
   checkpoint.write_params(output, params, files)
+  if "masked_lm" not in params["heads"]:
+    print(
+      "no head for masked language modelling: a run that needs one initialises"
+      " it, and says so"
+    )
   having = "without" if found is None else "with"
   print(f"{output}: {config.architecture}, {having} a tokenizer")
 
@@ -72,17 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     " whose origin you know",
   )
   args = parser.parse_args(argv)
-  try:
-    convert(args.input, args.output, args.tokenizer, args.allow_pickle)
-  except InputError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-  except StorageError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 3
-  except KeyboardInterrupt:
-    return 130
-  return 0
+  return exit_code(
+    lambda: convert(args.input, args.output, args.tokenizer, args.allow_pickle)
+  )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains a tokenizer on text of many languages.
+r"""Trains a tokenizer on text of many languages.
 
     python tools/train_tokenizer.py --input tasks/data/verses.train.tsv.gz \
       --vocab_size 8000 --output tasks/data/verses.spm.model
@@ -26,7 +26,8 @@ import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax.data.files import LANGUAGE, read_lines
+from infoxlm_jax.data.files import read_lines
+from infoxlm_jax.data.names import LANGUAGE
 from infoxlm_jax.data.order import mix, permute
 from infoxlm_jax.data.tables import read_table
 from infoxlm_jax.data.tokenizer import Tokenizer, tokenizer_from_files
@@ -37,7 +38,7 @@ from infoxlm_jax.data.tokenizer_training import (
   train_unigram,
   train_wordpiece,
 )
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError, StorageError, exit_code
 
 
 def read_sentences(paths: list[Path]) -> dict[str, list[str]]:
@@ -148,17 +149,7 @@ def main(argv: list[str] | None = None) -> int:
   )
   add("--normalizer", default="nfkc", help="of unigram (default nfkc)")
   args = parser.parse_args(argv)
-  try:
-    print(run(args))
-  except InputError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-  except StorageError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 3
-  except KeyboardInterrupt:
-    return 130
-  return 0
+  return exit_code(lambda: print(run(args)))
 
 
 def run(args: argparse.Namespace) -> str:

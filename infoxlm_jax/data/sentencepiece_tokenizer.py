@@ -98,10 +98,14 @@ def _read(model: bytes, path: str) -> sentencepiece.SentencePieceProcessor:
     if not model:
       raise RuntimeError("empty")
     spm = sentencepiece.SentencePieceProcessor(model_proto=model)
-  except RuntimeError as error:
+    # It does not look at the pieces itself: those of a damaged file may be no
+    # UTF-8, which would show first where they are printed.
+    spm.id_to_piece(list(range(spm.get_piece_size())))
+  except (RuntimeError, UnicodeDecodeError) as error:
     raise InputError(
-      f"{path} is not a SentencePiece model ({len(model)} bytes read): give "
-      "the .model file that spm_train or tools/train_tokenizer.py wrote."
+      f"{path} is not a SentencePiece model ({len(model)} bytes read), or is "
+      "damaged: give the .model file that spm_train or "
+      "tools/train_tokenizer.py wrote."
     ) from error
   specials = (spm.unk_id(), spm.bos_id(), spm.eos_id())
   if specials != (0, 1, 2):

@@ -11,7 +11,7 @@ A vocab.* has its options in a tokenizer_config.json beside it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -90,7 +90,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
   Args:
     path: a file of one of the kinds above (the others of its kind are read
       from beside it), or a folder that holds one: a Hugging Face model,
-      prepared data, the files of a checkpoint.
+      prepared data, a checkpoint or a run of this project.
 
   Raises:
     InputError: nothing there, no tokenizer, or a broken one.
@@ -98,10 +98,8 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
   path = Path(path)
   try:
     if path.is_dir():
-      folder = path
-      return _build(
-        os.listdir(folder), lambda name: (folder / name).read_bytes(), str(path)
-      )
+      path = _folder_of(path)
+      path /= _chosen(os.listdir(path), str(path))[0]
     return _load_file(path)
   except OSError as error:
     raise InputError(
@@ -110,6 +108,16 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
       "(XLM-R's sentencepiece.bpe.model), of a tokenizer.json, or of a folder "
       "that holds one."
     ) from error
+
+
+def _folder_of(path: Path) -> Path:
+  """The folder itself, or where the checkpoint that it is has its files."""
+  # Not at the top of the file: that module imports this one.
+  from infoxlm_jax.checkpoint_files import FILES, find_step
+
+  if holds_tokenizer(path) or (step := find_step(path)) is None:
+    return path
+  return step / FILES
 
 
 def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
@@ -122,7 +130,7 @@ def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
   Raises:
     InputError: no tokenizer among them, or a broken one.
   """
-  return _build(files, files.__getitem__, where)
+  return _of_kind({name: files[name] for name in _chosen(files, where)}, where)
 
 
 def save_tokenizer(
@@ -160,9 +168,8 @@ def _choose(present: Iterable[str]) -> list[str] | None:
   return None
 
 
-def _build(
-  present: Iterable[str], read: Callable[[str], bytes], where: str
-) -> Tokenizer:
+def _chosen(present: Iterable[str], where: str) -> list[str]:
+  """The same; InputError where there is none."""
   chosen = _choose(present)
   if chosen is None:
     looked = ", ".join(" + ".join(needed) for needed, _ in _KINDS)
@@ -170,7 +177,7 @@ def _build(
       f"no tokenizer in {where}: looked for {looked}. Give the tokenizer's "
       "own file or folder."
     )
-  return _of_kind({name: read(name) for name in chosen}, where)
+  return chosen
 
 
 def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:

@@ -157,6 +157,7 @@ def _training(results: Mapping[str, Any]) -> list[str]:
       f"{results[key]:,}" if isinstance(results[key], int) else results[key],
     )
     for key, words in (
+      ("init_from", "started from"),
       ("steps", "updates"),
       ("tokens", "tokens seen"),
       ("parameters", "parameters"),

@@ -24,7 +24,8 @@ from infoxlm_jax.export.card import About, model_card
 from infoxlm_jax.export.sentence_transformers_files import module_files
 from infoxlm_jax.export.source import Source, first_layers
 from infoxlm_jax.export.tensors import model_class, task, tensors
-from infoxlm_jax.inference import Encoder, check_reading
+from infoxlm_jax.inference import Encoder
+from infoxlm_jax.reading import Reading
 from infoxlm_jax.weights.model_config import to_hugging_face
 
 
@@ -109,7 +110,7 @@ def export_sentence_transformers(
       pooling.
     StorageError: writing failed.
   """
-  check_reading(source.config, layer, pooling)
+  Reading(layer, pooling).checked_for(source.config)
   source = first_layers(source, layer)
   if source.tokenizer is None:
     raise InputError(

@@ -21,7 +21,9 @@ from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.report import read_results
+from infoxlm_jax.run_folder import IDENTITY
 from infoxlm_jax.weights.load import load_weights
+from infoxlm_jax.weights.tensor_files import read_json
 from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
 
 ENCODERS = ("query", "key")
@@ -35,7 +37,8 @@ class Source:
     path: what it was read from.
     config, params: of the encoder and its heads.
     tokenizer: None where there is none.
-    results: of the run, {} where there is none.
+    results: of the run, {} where there is none; "init_from" is the name of
+      the weights that it started from.
     encoder: "query", what is trained, or "key", its moving average.
     notes: sentences for the model card on what was done to it since.
   """
@@ -75,7 +78,7 @@ def open_source(
   if found is not None:
     config = with_ids_of(config, found, path)
   config, params = _with_their_positions(config, params)
-  results = _results(Path(path)) or {}
+  results = _results(Path(path))
   if encoder == "key":  # which the run did not evaluate
     results = {k: v for k, v in results.items() if k != "retrieval"}
   return Source(str(path), config, params, found, results, encoder)
@@ -148,10 +151,15 @@ def _key_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
   return config, {"heads": {}} | params
 
 
-def _results(path: Path) -> dict[str, Any] | None:
-  """results.json of the run that a path belongs to."""
+def _results(path: Path) -> dict[str, Any]:
+  """What is known of the run that a path belongs to."""
   step = find_step(path)
   if step is None:
-    return None
-  # <run>/checkpoints/<step>
-  return read_results(step.parent.parent)
+    return {}
+  run = step.parent.parent  # <run>/checkpoints/<step>
+  results = read_results(run) or {}
+  if (run / IDENTITY).is_file():
+    init_from = read_json(run / IDENTITY).get("init_from")
+    if init_from:  # its name only: where it lay is nobody's business
+      results["init_from"] = Path(init_from).name
+  return results

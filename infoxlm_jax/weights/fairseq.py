@@ -70,12 +70,23 @@ def translate(
   encoder, projection and queue of InfoXLM among them.
 
   Raises:
-    InputError: no RoBERTa, or one with its layer norms elsewhere (XLM-R XL).
+    InputError: no RoBERTa, one with its layer norms elsewhere (XLM-R XL), or
+      two in one file.
   """
   found: dict[str, Tensor] = {}
   for name, tensor in tensors.items():
-    for part_name, part in _unfused(_modern(name), tensor):
-      found[_hugging_face(part_name) or name] = part
+    parts = {
+      _hugging_face(part_name): part
+      for part_name, part in _unfused(_modern(name), tensor)
+    }
+    for known, part in parts.items():
+      new, kept = (name, tensor) if known is None else (known, part)
+      if new in found:
+        raise InputError(
+          f"{file}: the tensors {found[new].name} and {name} mean the same"
+          f" array, {new}: the file holds two models. Remove one of them."
+        )
+      found[new] = kept
   return found, _config(file, found, options)
 
 

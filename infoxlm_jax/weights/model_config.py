@@ -94,7 +94,8 @@ def _xlm_fields(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
   _check(raw, where, "is_encoder", (True,), True)
   languages = raw["n_langs"] if raw.get("use_lang_emb", True) else 1
   return {
-    "vocab_size": raw["vocab_size"],
+    # Old files call it by the authors' name.
+    "vocab_size": raw["vocab_size" if "vocab_size" in raw else "n_words"],
     "num_layers": raw["n_layers"],
     "hidden_size": raw["emb_dim"],
     "num_heads": raw["n_heads"],
@@ -106,7 +107,8 @@ def _xlm_fields(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     "eos_id": raw.get("eos_index", raw.get("eos_token_id", 1)),
     "pad_id": raw.get("pad_index", raw.get("pad_token_id", 2)),
     "unk_id": raw.get("unk_index", 3),
-    "mask_id": raw.get("mask_token_id", raw.get("mask_index", 5)),
+    # transformers writes a mask_token_id of 0 beside it, which means nothing.
+    "mask_id": raw.get("mask_index", 5),
     "layer_norm_eps": raw["layer_norm_eps"],
     "activation": "gelu" if raw["gelu_activation"] else "relu",
   }

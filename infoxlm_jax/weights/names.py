@@ -16,6 +16,7 @@ _WRAPPERS = ("module.", "model.")
 _OLD = {".gamma": ".weight", ".beta": ".bias"}  # TensorFlow's layer norm
 # Numbers of rows that old files store, and that nobody reads.
 _COUNTERS = ("position_ids", "token_type_ids")
+_SAME = "the same as {}"
 
 
 def sort(
@@ -33,18 +34,17 @@ def sort(
     each head that is there, by name; and {tensor: why it is ignored}.
 
   Raises:
-    InputError: a tensor of the encoder is missing, or one is left over.
+    InputError: a tensor of the encoder is missing, one is left over, or two
+      that differ mean the same.
   """
-  found = _canonical(tensors, config)
+  found, ignored = _canonical(tensors, config, where)
   entries = {"": layouts.encoder_entries(config)}
   _check_complete(entries[""], found, config, where)
-  ignored: dict[str, str] = {}
   for head, parts in layouts.head_entries(config).items():
     missing = [e.names[0] for e in parts if e.names[0] not in found]
     if not missing:
       entries[head] = parts
-    elif parts[0].names[0] in found:
-      there = {e.names[0] for e in parts} - set(missing)
+    elif there := {e.names[0] for e in parts} - set(missing):
       ignored |= {
         found[name].name: f"the head {head} is not whole: {missing[0]} is"
         " missing"
@@ -65,8 +65,13 @@ def sort(
   return found, entries, ignored
 
 
-def _canonical(tensors: Tensors, config: EncoderConfig) -> dict[str, Tensor]:
-  """The tensors by the names of the table, others by their own."""
+def _canonical(
+  tensors: Tensors, config: EncoderConfig, where: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+  """The tensors by the names of the table, others by their own.
+
+  And {tensor: why it is ignored} of those that are there a second time.
+  """
   prefix = layouts.PREFIX[config.architecture]
   known = {
     name
@@ -78,9 +83,19 @@ def _canonical(tensors: Tensors, config: EncoderConfig) -> dict[str, Tensor]:
     for name in all_names(entry, config)
   } | set(layouts.copies(config))
   found: dict[str, Tensor] = {}
+  doubles = {}
   for name, tensor in tensors.items():
-    found.setdefault(_known_name(name, prefix, known), tensor)
-  return found
+    first = found.setdefault(_known_name(name, prefix, known), tensor)
+    if first is tensor:
+      continue
+    if not tensor.same_as(first):
+      raise InputError(
+        f"{where}: the tensors {first.name} and {tensor.name} mean the same"
+        " array and have different values: the file holds two models. Remove"
+        " one of them."
+      )
+    doubles[tensor.name] = _SAME.format(first.name)
+  return found, doubles
 
 
 def _known_name(name: str, prefix: str, known: set[str]) -> str:
@@ -171,7 +186,7 @@ def _in_body(name: str, config: EncoderConfig) -> bool:
 
 def _as_copy(tensor: Tensor, original: Tensor) -> str:
   if tensor.same_as(original):
-    return f"the same as {original.name}"
+    return _SAME.format(original.name)
   return (
     f"tied to {original.name} by config.json, although its values differ;"
     " tie_word_embeddings = false would load it"

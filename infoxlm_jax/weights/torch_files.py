@@ -9,6 +9,7 @@ import argparse
 import importlib
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,16 +52,20 @@ def read_torch(path: Path, *, allow_pickle: bool) -> Any:
     check_zip(path)
   try:
     # fairseq stores the options of its command line beside the tensors.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with (
+      torch.serialization.safe_globals([argparse.Namespace]),
+      warnings.catch_warnings(),
+    ):
+      # It asks whoever meets a newer pickle to report that to torch.
+      warnings.simplefilter("ignore", UserWarning)
       return torch.load(
         path, map_location="cpu", weights_only=True, mmap=zipped
       )
   except pickle.UnpicklingError as error:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    if found:
+    # Not torch's own words: they advise to read it without the safe mode.
+    problem = "it is no pickle of tensors as torch writes it"
+    if found := re.search(r"GLOBAL (\S+)", str(error)):
       problem = f"it names {found[1]}, which is no tensor"
-    else:
-      problem = str(error).strip().splitlines()[0]
     raise InputError(
       f"{path}: refused: {problem}. Nothing of it was run. A file of weights"
       " holds tensors and plain values only; do not use this one unless you"
