@@ -268,7 +268,9 @@ def test_run_files_are_short_and_begin_with_their_command(root):
     command = f"# python -m infoxlm_jax.main --gin_file=gin/runs/{file.name}"
     assert first.startswith(command), file
     own = [line for line in lines if re.match(r"[\w./]+ = ", line)]
-    assert 0 < len(own) <= 15, file
+    assert own, file
+    if file.stem in RUNS:
+      assert len(own) < 15, file
 
 
 def test_a_run_still_needs_weights_and_data(capsys):
