@@ -34,6 +34,10 @@ from infoxlm_jax.state import TrainState, contrastive, name_of
 
 Metrics = dict[str, jax.Array]
 
+# By default XLA's CPU compiler orders a program so that much may run at one
+# time: a fifth more memory, and no faster, since each product uses all cores.
+_COMPILER = {"cpu": {"xla_cpu_enable_concurrency_optimized_scheduler": False}}
+
 
 def make_train_step(
   state: TrainState,
@@ -210,4 +214,5 @@ def make_train_step(
     donate_argnums=0,
     in_shardings=(shardings, partitioning.batch_sharding(mesh)),
     out_shardings=(shardings, None),
+    compiler_options=_COMPILER.get(mesh.devices.flat[0].platform),
   )

@@ -133,6 +133,7 @@ class Bench:
       preset.heads,
       preset.ffn,
       dtype=options.dtype,
+      remat=options.remat,
       unroll=options.unroll or preset.layers,
     )
     # Ready-made targets have 19 places a row; drawn ones as many as a run.
@@ -333,6 +334,7 @@ def main() -> int:
   parser.add_argument("--preset", choices=PRESETS, default="tiny")
   parser.add_argument("--steps", type=int, default=5, help="updates that count")
   parser.add_argument("--warm", type=int, default=2, help="updates before them")
+  parser.add_argument("--remat", default="none", help="EncoderConfig.remat")
   parser.add_argument("--dtype", default="float32", help="of the computation")
   parser.add_argument(
     "--unroll", type=int, default=0, help="layers in a turn of the loop; 0: all"
