@@ -121,6 +121,9 @@ setup(
       "sacremoses>=0.1.1",
     ],
     "tpu": ["jax[tpu]>=0.10"],
+    # Compiling for TPUs without one (--compile_for). Every jax names the one
+    # libtpu that it works with in its own extra: with 0.10.2, 0.0.42.*.
+    "tpu-compile": ["jax[tpu]>=0.10"],
     "test": _TEST,
     "dev": [*_TEST, "mypy>=1.15", "ruff>=0.12"],
     # Reading text with XLM's own tokenizer.

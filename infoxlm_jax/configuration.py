@@ -28,7 +28,14 @@ _REQUIRED = re.compile(r"^([\w./]+) = %gin\.REQUIRED", re.MULTILINE)
 _PARAMETER = re.compile(r"^(\S+\.\w+) = ", re.MULTILINE)
 _OVERRIDE = re.compile(r"--gin\.([^=]+)=(.*)", re.DOTALL)
 _IMPORT = re.compile(r"^from ([\w.]+) import (\w+)", re.MULTILINE)
-_FLAGS = ("--gin_file", "--gin_search_paths", "--dry_run", "--help")
+_FLAGS = (
+  "--gin_file",
+  "--gin_search_paths",
+  "--dry_run",
+  "--compile_for",
+  "--json",
+  "--help",
+)
 _PATHS = ("MODEL_DIR", "MODEL", "DATA", "INIT_FROM", "INPUT", "TOKENIZER")
 
 
@@ -83,7 +90,10 @@ class Configuration:
 
 
 def load(
-  files: Sequence[str], overrides: Sequence[str], search: Sequence[str] = ()
+  files: Sequence[str],
+  overrides: Sequence[str],
+  search: Sequence[str] = (),
+  optional: Sequence[str] = (),
 ) -> Configuration:
   """Parses gin files and overrides of the command line.
 
@@ -94,6 +104,7 @@ def load(
       project's own.
     overrides: arguments such as "--gin.STEPS=100".
     search: more folders for files and includes.
+    optional: settings that may be REQUIRED and missing: they are None then.
 
   Raises:
     InputError: a missing file, an unknown name (with the nearest known one), a
@@ -118,6 +129,8 @@ def load(
   for argument in overrides:
     name, binding = _binding(argument, known)
     _parse(functools.partial(gin.parse_config, binding), f"--gin.{name}", name)
+  for name in set(optional) & set(_REQUIRED.findall(gin.config_str())):
+    gin.parse_config(f"{name} = None")
   _check_values(gin.config_str())
   _parse(gin.finalize, "configuration")
   return Configuration()

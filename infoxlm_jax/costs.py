@@ -1,15 +1,22 @@
-"""What a configuration costs, from its shapes alone."""
+"""What a configuration costs, from its shapes alone.
 
+Letters: B rows of a microbatch on one device, T tokens of a row, D hidden
+size, F feed-forward size, N heads, V vocabulary (padded), L layers.
+"""
+
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from infoxlm_jax import partitioning
 from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.objectives import masking
+from infoxlm_jax.partitioning import path_of
 from infoxlm_jax.state import TrainState
+
+PARTS = ("params", "key_params", "opt_state", "queue")
 
 
 def count_parameters(params: Any) -> int:
@@ -17,33 +24,128 @@ def count_parameters(params: Any) -> int:
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
 
 
-def bytes_per_device(state: TrainState, mesh: Mesh) -> dict[str, int]:
-  """Bytes of each part of the state on one device."""
-  specs = partitioning.specs(state, mesh)
+def state_bytes(state: TrainState) -> dict[str, int]:
+  """Bytes of each part of the state on one device.
 
-  def size(leaf: Any, spec: Any) -> int:
-    parts = [
-      mesh.shape[axis]
-      for entry in spec
-      if entry is not None
-      for axis in (entry if isinstance(entry, tuple) else (entry,))
-    ]
-    return leaf.size * leaf.dtype.itemsize // int(np.prod(parts))
-
+  Args:
+    state: abstract or real; its arrays' shardings say what a device holds.
+  """
   return {
-    name: sum(
-      size(leaf, spec)
-      for leaf, spec in zip(
-        jax.tree.leaves(getattr(state, name)),
-        jax.tree.leaves(
-          getattr(specs, name),
-          is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec),
-        ),
-        strict=True,
-      )
-    )
-    for name in ("params", "key_params", "opt_state", "queue")
+    name: sum(map(_bytes_on_device, jax.tree.leaves(getattr(state, name))))
+    for name in PARTS
   }
+
+
+def temporary_bytes(
+  model: EncoderConfig,
+  state: TrainState,
+  objectives: Mapping[str, Any],
+  streams: Mapping[str, Any],
+  mesh: Mapping[str, int],
+  microbatches: int,
+) -> dict[str, int]:
+  """An estimate of what a step needs besides the state, on one device.
+
+  gradients: float32, of parameters as a device computes with them (layers as
+  they are split, the rest gathered over fsdp); twice with microbatches: their
+  sum and the next part of it.
+  copies: parameters and key parameters in the dtype of the computation, and
+  what is split and is needed whole.
+  kept: what the backward pass needs of every layer, by EncoderConfig.remat.
+  layer: what one layer needs while it is computed backward.
+  softmax: logits over vocabulary and queue, and their gradient.
+
+  Compilers share room between these and add their own; docs/scale.md compares
+  with compiled programs.
+
+  Args:
+    model, objectives, streams: of the run.
+    state: abstract, with shardings.
+    mesh: sizes of the axes.
+    microbatches: pieces of a device's groups.
+  """
+  size = np.dtype(model.dtype).itemsize
+  devices = math.prod(mesh.values())
+  kept, softmax = 0, 0
+  # Rows of one length may go through the encoder together.
+  tokens_by_length: dict[Any, int] = {}
+  for name, objective in objectives.items():
+    stream = streams[objective.stream]
+    rows = -(-stream.rows // (devices * microbatches))
+    tokens = rows * stream.row_length
+    depth = model.num_layers
+    length: Any = stream.row_length
+    if objective.contrastive:
+      depth, length = objective.layer, name
+      items = -(-stream.batch // microbatches)  # all devices' queries meet here
+      keys = -(-objective.queue_size // devices)
+      softmax = max(softmax, 2 * 4 * items * (keys + stream.batch // devices))
+    else:
+      slots = objective.mask_slots or masking.default_slots(
+        objective.mask_prob, stream.row_length
+      )
+      targets = min(rows * slots, objective.logits_chunk)
+      softmax = max(softmax, 2 * 4 * targets * model.padded_vocab)
+    kept += depth * tokens * _kept_per_token(model, stream.row_length)
+    tokens_by_length[length] = tokens_by_length.get(length, 0) + tokens
+  row_length = max(streams[o.stream].row_length for o in objectives.values())
+  layer = max(tokens_by_length.values()) * _layer_per_token(model, row_length)
+  gradients = copies = 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+    own, used = _own_and_used(path, leaf, mesh)
+    gradients += 4 * used
+    copies += size * used if size < 4 or used > own else 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state.key_params):
+    own, used = _own_and_used(path, leaf, mesh)
+    copies += size * used if used > own else 0
+  return {
+    "gradients": gradients * (2 if microbatches > 1 else 1),
+    "copies": copies,
+    "kept": kept,
+    "layer": layer,
+    "softmax": softmax,
+  }
+
+
+def _own_and_used(
+  path: Any, leaf: Any, mesh: Mapping[str, int]
+) -> tuple[int, int]:
+  """Numbers of a parameter that a device holds, and computes with."""
+  own = math.prod(_shape_on_device(leaf))
+  names = jax.tree.leaves(tuple(leaf.sharding.spec))
+  gathered = "fsdp" in names and not path_of(path).startswith("layers/")
+  return own, own * mesh["fsdp"] if gathered else own
+
+
+def _kept_per_token(model: EncoderConfig, row_length: int) -> int:
+  size = np.dtype(model.dtype).itemsize
+  d, f = model.hidden_size, model.ffn_size
+  if model.remat == "full":
+    return size * d  # the layer's input
+  if model.remat == "dots":
+    # and what matrix products without batch dimensions give: q k v, the
+    # attention's output, both of the feed-forward part.
+    return size * (d + 3 * d + d + f + d)
+  return _layer_per_token(model, row_length)
+
+
+def _layer_per_token(model: EncoderConfig, row_length: int) -> int:
+  """Inputs of the products, of the norms (float32), of gelu and of softmax."""
+  size = np.dtype(model.dtype).itemsize
+  d, f = model.hidden_size, model.ffn_size
+  weights = model.num_heads * row_length * (4 + size)
+  return size * (6 * d + 2 * f) + 4 * 2 * d + weights
+
+
+def _shape_on_device(leaf: Any) -> tuple[int, ...]:
+  sharding = getattr(leaf, "sharding", None)
+  if sharding is None:
+    return tuple(leaf.shape)
+  return tuple(sharding.shard_shape(leaf.shape))
+
+
+def _bytes_on_device(leaf: Any) -> int:
+  return math.prod(_shape_on_device(leaf)) * leaf.dtype.itemsize
 
 
 def encode_flops(
@@ -65,7 +167,10 @@ def step_flops(
   objectives: Mapping[str, Any],
   streams: Mapping[str, Any],
 ) -> dict[str, int]:
-  """Operations of one update by objective; a backward pass is two forwards."""
+  """Operations of one update by objective; a backward pass is two forwards.
+
+  What remat computes again is not counted.
+  """
   flops = {}
   d, v = model.hidden_size, model.padded_vocab
   for name, objective in objectives.items():
@@ -82,26 +187,3 @@ def step_flops(
       head = 2 * targets * d * (v + d)
       flops[name] = 3 * (encode_flops(model, *shape, model.num_layers) + head)
   return flops
-
-
-def describe(
-  model: EncoderConfig,
-  state: TrainState,
-  objectives: Mapping[str, Any],
-  streams: Mapping[str, Any],
-  mesh: Mesh,
-) -> str:
-  """The text of a dry run."""
-  lines = [f"parameters        {count_parameters(state.params):,}"]
-  if state.key_params is not None:
-    lines.append(f"key parameters    {count_parameters(state.key_params):,}")
-  lines.append(f"mesh              {dict(mesh.shape)}")
-  by_part = bytes_per_device(state, mesh)
-  lines.append("bytes per device  (state; activations come on top)")
-  for part, size in (by_part | {"total": sum(by_part.values())}).items():
-    lines.append(f"  {part:<15} {size / 2**20:,.1f} MiB")
-  flops = step_flops(model, objectives, streams)
-  lines.append("FLOPs per update  (matrix products, from shapes)")
-  for part, number in (flops | {"total": sum(flops.values())}).items():
-    lines.append(f"  {part:<15} {number / 1e9:,.2f} G")
-  return "\n".join(lines)

@@ -44,6 +44,8 @@ class EncoderConfig:
     dropout, attention_dropout: rates; 0 in the paper's continued training.
     dtype: of the computation. Parameters, layer norm, softmax and losses are
       float32 whatever it says.
+    attention: "xla" anywhere; "cudnn" on NVIDIA GPUs in bfloat16, "splash" on
+      TPUs (rows of a multiple of 128): kernels without T x T weights.
     remat: what the backward pass computes again: "none", "dots" (all but
       the matrix products), "full" (a layer from its input).
     unroll: layers in one turn of the loop over layers. All of them is
@@ -73,6 +75,7 @@ class EncoderConfig:
   dropout: float = 0.0
   attention_dropout: float = 0.0
   dtype: str = "float32"
+  attention: str = "xla"
   remat: str = "none"
   unroll: int = 1
   vocab_multiple: int = 128

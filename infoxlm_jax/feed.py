@@ -13,6 +13,10 @@ from infoxlm_jax.data import loader
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
 
+# Bytes of records that are compared with their hashes at every start: seconds.
+# Of more only the sizes are; damage within them is found when it is read.
+_VERIFIED = 16 << 30
+
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
@@ -84,9 +88,13 @@ def prepared_folder(
     prepare: called with output=..., on process 0 only.
 
   Raises:
-    InputError: neither is given.
+    InputError: neither is given, or the records are not those that were
+      prepared.
   """
   if data is not None:
+    store = Store(Path(data) / "train")
+    if jax.process_index() == 0 and store.size <= _VERIFIED:
+      store.verify()
     return Path(data)
   if prepare is None:
     raise InputError(
@@ -94,7 +102,7 @@ def prepared_folder(
       " set --gin.DATA=FOLDER"
     )
   output = folder / "data"
-  if jax.process_index() == 0:
-    prepare(output=output)
-  processes.meet("data prepared")
+  with processes.together("preparing the data"):
+    if jax.process_index() == 0:
+      prepare(output=output)
   return output

@@ -12,37 +12,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+import numpy as np
 
-from infoxlm_jax import encoder
+from infoxlm_jax import collectives, token_table
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.negatives import Queue
 from infoxlm_jax.objectives.objective import Context, Objective
 from infoxlm_jax.partitioning import BATCH_AXES
 
 Objectives = Mapping[str, Objective]
-Encode = Callable[..., Any]
 Tree = Any  # nested dicts of arrays
-
-
-def shard_map(
-  function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
-) -> Callable[..., Any]:
-  """jax.shard_map without its types of what differs between devices.
-
-  With them, differentiation would sum gradients over devices at every use of
-  a parameter, inside the loops; without, a gradient is this device's own until
-  `reduce_gradients`. All collectives under the gradient are gathers and
-  scatters, whose transposes are each other.
-  """
-  return jax.shard_map(
-    function,
-    mesh=mesh,
-    in_specs=in_specs,
-    out_specs=out_specs,
-    check_vma=False,
-  )
 
 
 def corrupt(
@@ -117,47 +96,41 @@ def segments(batch: Tree) -> list[jax.Array]:
   return [leaf for path, leaf in found if path[-1].key == "segments"]
 
 
-def encode_with(model: EncoderConfig, layer_specs: Tree) -> Encode:
-  """encoder.encode that gathers each layer's fsdp parts when it gets there."""
+def with_vectors(
+  objectives: Objectives, params: Tree, rows: Mapping[str, Tree], specs: Tree
+) -> tuple[Tree, dict[str, Tree]]:
+  """Looks up all tokens that the trained encoder reads, at one time.
 
-  def unshard(layer: Tree) -> Tree:
-    # The layer axis is gone inside the scan.
-    return jax.tree.map(
-      lambda x, spec: _gather(x, P(*spec[1:])), layer, layer_specs
-    )
+  Returns:
+    Parameters whose table is to be used from here on (see
+    token_table.tied_lookup), and rows with "vectors".
+  """
+  sides = [
+    (name, side)
+    for name, objective in objectives.items()
+    for side in (objective.encoded or (None,))
+  ]
 
-  return functools.partial(encoder.encode, config=model, unshard=unshard)
+  def of(name: str, side: str | None) -> Tree:
+    return rows[name] if side is None else rows[name][side]
 
-
-def whole_outer(params: Tree, specs: Tree) -> Tree:
-  """Gathers embeddings and heads; layers stay split until they are used."""
-  outer = {
-    name: jax.tree.map(_gather, part, specs[name])
-    for name, part in params.items()
-    if name != "layers"
-  }
-  return outer | {"layers": params["layers"]}
-
-
-def reduce_gradients(grads: Tree, specs: Tree) -> Tree:
-  """Sums gradients over devices, each left where its parameter lives."""
-
-  def reduce(path: tuple[Any, ...], g: jax.Array, spec: P) -> jax.Array:
-    if path[0].key != "layers":  # layers were scattered inside their scan
-      for dim, axis in enumerate(spec):
-        if axis is not None:
-          g = jax.lax.psum_scatter(g, axis, scatter_dimension=dim, tiled=True)
-    rest = tuple(axis for axis in BATCH_AXES if axis not in spec)
-    return jax.lax.psum(g, rest) if rest else g
-
-  return jax.tree_util.tree_map_with_path(reduce, grads, specs)
-
-
-def _gather(x: jax.Array, spec: P) -> jax.Array:
-  for dim, axis in enumerate(spec):
-    if axis is not None:
-      x = jax.lax.all_gather(x, axis, axis=dim, tiled=True)
-  return x
+  ids = [of(*place)["tokens"] for place in sides]
+  found, table = token_table.tied_lookup(
+    params["embed"]["token"],
+    jnp.concatenate([i.reshape(-1) for i in ids]),
+    collectives.vocab_axis(specs),
+  )
+  ends = np.cumsum([i.size for i in ids])[:-1]
+  out = dict(rows)
+  for (name, side), own_ids, own in zip(
+    sides, ids, jnp.split(found, ends), strict=True
+  ):
+    vectors = {"vectors": own.reshape(*own_ids.shape, -1)}
+    if side is None:
+      out[name] = out[name] | vectors
+    else:
+      out[name] = out[name] | {side: out[name][side] | vectors}
+  return params | {"embed": params["embed"] | {"token": table}}, out
 
 
 def contrast_keys(
@@ -168,8 +141,8 @@ def contrast_keys(
   micro: Tree,
 ) -> jax.Array:
   """This device's keys [microbatches, directions, items, D], no gradient."""
-  encode = encode_with(model, specs["layers"])
-  params = whole_outer(key_params, specs)
+  encode = collectives.encode_with(model, specs)
+  params = collectives.whole_outer(key_params, specs)
   if jax.tree.leaves(micro)[0].shape[0] == 1:  # no loop around one piece
     return contrast.keys(params, encode, jax.tree.map(lambda x: x[0], micro))[
       None

@@ -1,27 +1,38 @@
-"""Runs the job of a gin file.
+r"""Runs the job of a gin file.
 
   python -m infoxlm_jax.main --gin_file=gin/quickstart.gin
   python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --gin.STEPS=100
   python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --dry_run
+  python -m infoxlm_jax.main --gin_file=gin/runs/infoxlm_base.gin \
+    --compile_for=v5e:4x4
 
 The only module that knows flags and gin. A gin file is code: it imports
 modules and calls functions, so run only files that you trust.
 """
 
 import argparse
+import hashlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from infoxlm_jax import configuration
+from infoxlm_jax import configuration, host_memory
 from infoxlm_jax.errors import InputError, StorageError
+
+# What a run needs, and looking at its shapes does not.
+_NOT_LOOKED_AT = ("DATA", "INIT_FROM", "MODEL_DIR")
 
 _EXIT_CODES = """
 exit codes:
-  0 done   1 failed (a bug, or the loss stopped being finite)
-  2 bad input or configuration   3 storage failed during the run   4 hang
+  0 done
+  1 failed (a bug, or the loss stopped being finite), or --compile_for: too
+    large for the machine
+  2 bad input or configuration   3 storage failed during the run
+  4 hang, or another process of the run was lost
   75 SIGTERM: saved, start again   130 Ctrl-C: saved
 """
 
@@ -63,41 +74,68 @@ def main(argv: Sequence[str] | None = None) -> int:
     " touch nothing",
   )
   parser.add_argument(
+    "--compile_for",
+    metavar="MACHINE",
+    help="compile the training step for a machine that need not be here"
+    " (v5e:4x4, 2*v5e:4x4, cuda:h100:8) and print what it costs there: memory,"
+    " collectives, a bound on its time; touch nothing",
+  )
+  parser.add_argument(
+    "--json",
+    metavar="FILE",
+    help="write what --dry_run or --compile_for finds as JSON, too",
+  )
+  parser.add_argument(
     "--distributed",
     default="",
     metavar="HOW",
     help="on several hosts, the same command on each: auto on a TPU pod or"
-    " under Slurm, else HOST:PORT,COUNT,NUMBER",
+    " under Slurm, else HOST:PORT,COUNT,NUMBER (docs/pods.md)",
   )
   flags, rest = parser.parse_known_args(argv)
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
   logging.getLogger("absl").setLevel(logging.ERROR)
   try:
-    return _run(flags, rest)
+    code = _run(flags, rest)
   except (InputError, StorageError) as error:
     print(f"error: {configuration.plain(error)}", file=sys.stderr)
-    return 2 if isinstance(error, InputError) else 3
+    code = 2 if isinstance(error, InputError) else 3
   except KeyboardInterrupt:  # before the first update: nothing to save
-    return 130
+    code = 130
   except BrokenPipeError:  # whoever read the output has left, as `head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    code = 0
+  except Exception:
+    if not flags.distributed:
+      raise
+    traceback.print_exc()
+    code = 1
+  if flags.distributed:
+    from infoxlm_jax import processes
+
+    return processes.leave(code)
+  return code
 
 
 def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   search = [folder for folder in flags.gin_search_paths.split(",") if folder]
-  config = configuration.load(flags.gin_file, rest, search)
+  looking = flags.dry_run or flags.compile_for is not None
+  if flags.json and not looking:
+    raise InputError("--json goes with --dry_run or --compile_for")
+  config = configuration.load(
+    flags.gin_file, rest, search, _NOT_LOOKED_AT if looking else ()
+  )
+  if looking:
+    return _look(flags, config)
+  host_memory.keep_freed_memory()
   # Only now what is slow to import: a wrong name is told at once.
   from infoxlm_jax import processes
   from infoxlm_jax.signals import Stopped
   from infoxlm_jax.training_log import Diverged
 
-  processes.start(flags.distributed)
+  digest = hashlib.sha256(config.text.encode()).hexdigest()
+  processes.start(flags.distributed, {"configuration": digest[:16]})
   _keep_compiled_programs()
-  if flags.dry_run:
-    print(config.text)
-    config.job(dry_run=True)
-    return 0
   folder = Path(config.macro("MODEL_DIR"))
   accepted = False
 
@@ -115,6 +153,35 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
     return stopped.code
   except Diverged as diverged:
     print(f"error: {configuration.plain(diverged)}", file=sys.stderr)
+    return 1
+
+
+def _look(flags: argparse.Namespace, config: Any) -> int:
+  """Tells what a run would cost; 1 where it is too large for its machine."""
+  import jax
+
+  # Not even an accelerator that is here is touched.
+  jax.config.update("jax_platforms", "cpu")
+  options: dict[str, Any] = {}
+  if flags.compile_for is None:
+    print(config.text)
+    options["dry_run"] = True
+  else:
+    options["compile_for"] = flags.compile_for
+  if flags.json:
+    options["json_file"] = flags.json
+  if unknown := options.keys() - config.arguments().keys():
+    raise InputError(
+      f"the JOB of this gin file takes no {', '.join(sorted(unknown))}:"
+      " --compile_for and --json are for training"
+    )
+  from infoxlm_jax.ahead import DoesNotFit
+
+  try:
+    config.job(**options)
+    return 0
+  except DoesNotFit as problem:
+    print(f"error: {configuration.plain(problem)}", file=sys.stderr)
     return 1
 
 

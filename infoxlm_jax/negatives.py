@@ -19,7 +19,7 @@ from flax import struct
 class Queue:
   """See the module."""
 
-  keys: jax.Array  # [slots, batch, D] float32
+  keys: jax.Array  # [slots, batch, D] float32 or bfloat16
   pushes: jax.Array  # [] int32, how many slots were ever written
 
 
@@ -28,10 +28,10 @@ def num_slots(size: int, batch: int) -> int:
   return -(-size // batch)
 
 
-def init(size: int, batch: int, dim: int) -> Queue:
+def init(size: int, batch: int, dim: int, dtype: str = "float32") -> Queue:
   """An empty queue: no key of it counts as a negative until pushed."""
   shape = (num_slots(size, batch), batch, dim)
-  return Queue(jnp.zeros(shape, jnp.float32), jnp.zeros((), jnp.int32))
+  return Queue(jnp.zeros(shape, dtype), jnp.zeros((), jnp.int32))
 
 
 def fill(keys: jax.Array, batch: int) -> Queue:
@@ -44,7 +44,7 @@ def fill(keys: jax.Array, batch: int) -> Queue:
   slots = num_slots(size, batch)
   keys = jnp.pad(keys, [(slots * batch - size, 0), (0, 0)])
   return Queue(
-    keys.reshape(slots, batch, dim).astype(jnp.float32),
+    keys.reshape(slots, batch, dim),
     jnp.asarray(slots, jnp.int32),
   )
 
@@ -89,7 +89,7 @@ def in_order(queue: Queue, size: int) -> jax.Array:
   slots, batch, dim = queue.keys.shape
   order = jnp.argsort(-slot_age(queue))
   keys = jnp.where(
-    is_newest(queue, size)[..., None], queue.keys, jnp.zeros((), jnp.float32)
+    is_newest(queue, size)[..., None], queue.keys, jnp.zeros_like(queue.keys)
   )
   return keys[order].reshape(slots * batch, dim)[-size:]
 

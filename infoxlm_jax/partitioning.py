@@ -1,29 +1,41 @@
 """Where every array of the state lives: one table of path rules.
 
-Mesh axes: `data` copies parameters and splits the batch; `fsdp` splits the
-batch and the parameters too. A spec that does not fit an array (a dimension
-that the axis does not divide) is dropped for that dimension, so any mesh works
-with any shapes.
+Mesh axes, all of which split the batch:
+
+  data    copies the parameters
+  fsdp    splits them, and gathers a layer just before its use
+  tensor  splits the vocabulary: the table of tokens, its logits and their sums
+
+With `zero1` what the optimiser keeps, and its work, is split over all axes
+that its parameter is copied over. A spec that does not fit an array (a
+dimension that the axes do not divide) is dropped for that dimension, so any
+mesh works with any shapes.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax.errors import InputError
 
-BATCH_AXES = ("data", "fsdp")
+BATCH_AXES = ("data", "fsdp", "tensor")
+VOCAB_AXIS = "tensor"
 
 # First match wins. Optimiser moments and key parameters end in the path of
 # the parameter they belong to, so one rule places all of them. Layers have
 # the layer number as their first dimension, which is never split.
+_VOCABULARY = (VOCAB_AXIS, "fsdp")
 RULES: tuple[tuple[str, P], ...] = (
   (r"^queue/keys$", P(None, BATCH_AXES, None)),
-  (r"(embed/(token|position)|/decoder)$", P("fsdp", None)),
+  (r"(embed/token|/decoder)$", P(_VOCABULARY, None)),
+  (r"masked_lm/bias$", P(_VOCABULARY)),
+  (r"embed/position$", P("fsdp", None)),
   (r"layers/qkv/kernel$", P(None, "fsdp", None, None, None)),
   (r"layers/attention_out/kernel$", P(None, None, None, "fsdp")),
   (r"layers/ffn_in/kernel$", P(None, "fsdp", None)),
@@ -36,34 +48,80 @@ BATCH = P(BATCH_AXES)  # first axis of every array of a batch: groups
 
 
 def make_mesh(
-  data: int = -1, fsdp: int = 1, devices: int | None = None
-) -> Mesh:
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  slices: int = 1,
+  devices: int | None = None,
+  on: Sequence[Any] | None = None,
+  abstract: int | None = None,
+) -> Any:
   """A mesh over the devices of all processes.
 
   Args:
     data: size of the axis that copies parameters; -1 takes what is left.
     fsdp: size of the axis that splits them.
+    tensor: size of the axis that splits the vocabulary.
+    slices: parts that only a slower network connects (TPU slices, nodes of
+      GPUs): `data` goes over them first, the other axes stay within one.
     devices: use the first so many only; None for all.
+    on: devices to use instead of jax.devices(), such as descriptions of some
+      that are not here.
+    abstract: for shapes only, an AbstractMesh of so many devices, which need
+      not be here; 0: of as many as the sizes ask for.
+
+  Returns:
+    A Mesh; an AbstractMesh where `abstract` is given.
 
   Raises:
     InputError: the sizes do not use the devices up.
   """
-  found = jax.devices()
-  count = devices or len(found)
-  if data == -1:
-    data = count // fsdp
-  if data * fsdp != count or data < 1 or count > len(found):
-    raise InputError(
-      f"mesh of data={data} x fsdp={fsdp} on {count} device(s), where this run"
-      f" has {len(found)}: set make_mesh.data = -1 to take what fsdp leaves, or"
-      f" numbers whose product is {count}"
+  found = list(jax.devices() if on is None else on)
+  inner = fsdp * tensor
+  have = len(found) if abstract is None else abstract
+  if abstract == 0:
+    have = devices or inner * (
+      max(1, len(found) // inner) if data < 0 else data
     )
-  return jax.make_mesh(
-    (data, fsdp),
-    BATCH_AXES,
-    axis_types=(AxisType.Auto,) * 2,
-    devices=found[:count],
-  )
+  count = devices or have
+  if data == -1:
+    data = count // max(inner, 1)
+  if data * inner != count or min(data, fsdp, tensor) < 1 or count > have:
+    raise InputError(
+      f"mesh of data={data} x fsdp={fsdp} x tensor={tensor} on {count}"
+      f" device(s), where this run has {have}: set make_mesh.data = -1 to take"
+      f" what the others leave, or numbers whose product is {count}"
+    )
+  if slices < 1 or data % slices:
+    raise InputError(
+      f"make_mesh.slices={slices} does not divide data={data}: the copies of"
+      " the parameters go over the slices"
+    )
+  shape = (data, fsdp, tensor)
+  types = (AxisType.Auto,) * len(shape)
+  if abstract is not None:
+    return AbstractMesh(shape, BATCH_AXES, axis_types=types)
+  if slices == 1:
+    return jax.make_mesh(
+      shape, BATCH_AXES, axis_types=types, devices=found[:count]
+    )
+  return Mesh(_over_slices(shape, slices, found[:count]), BATCH_AXES, types)
+
+
+def _over_slices(
+  shape: tuple[int, ...], slices: int, devices: Sequence[Any]
+) -> np.ndarray:
+  numbers = {getattr(device, "slice_index", None) for device in devices}
+  if len(numbers) == 1:  # devices that know of no slices: equal runs of them
+    return np.array(devices).reshape(shape)
+  if len(numbers) != slices:
+    raise InputError(
+      f"make_mesh.slices={slices}, where the devices are of {len(numbers)}"
+      " slices"
+    )
+  inside = (shape[0] // slices, *shape[1:])
+  across = (slices, *(1,) * (len(shape) - 1))
+  return mesh_utils.create_hybrid_device_mesh(inside, across, devices)
 
 
 def path_of(path: tuple[Any, ...]) -> str:
@@ -71,26 +129,59 @@ def path_of(path: tuple[Any, ...]) -> str:
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def specs(tree: Any, mesh: Mesh) -> Any:
-  """A PartitionSpec for every array (or abstract array) of a state."""
+def specs(tree: Any, mesh: Mesh, zero1: bool = False) -> Any:
+  """A PartitionSpec for every array (or abstract array) of a state.
+
+  Args:
+    tree: a state, or parameters.
+    mesh: from make_mesh.
+    zero1: split "opt_state" as update_specs does.
+  """
 
   def spec_of(path: tuple[Any, ...], leaf: Any) -> P:
     name = path_of(path)
-    for pattern, spec in RULES:
-      if re.search(pattern, name) and len(spec) <= len(leaf.shape):
-        return _fit(spec, leaf.shape, mesh)
-    return REPLICATED
+    spec = _rule(name, leaf.shape, mesh)
+    if zero1 and name.startswith("opt_state/"):
+      return _split_further(spec, leaf.shape, mesh)
+    return spec
 
   return jax.tree_util.tree_map_with_path(spec_of, tree)
 
 
-def shardings(tree: Any, mesh: Mesh) -> Any:
+def update_specs(params: Any, mesh: Mesh) -> Any:
+  """Where gradients and updates of parameters are computed under zero1."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: _split_further(
+      _rule(path_of(path), leaf.shape, mesh), leaf.shape, mesh
+    ),
+    params,
+  )
+
+
+def specs_of(tree: Any) -> Any:
+  """The PartitionSpecs of arrays (or abstract arrays) that are laid out."""
+  return jax.tree.map(lambda leaf: leaf.sharding.spec, tree)
+
+
+def shardings(tree: Any, mesh: Mesh, zero1: bool = False) -> Any:
   """A NamedSharding for every array (or abstract array) of a state."""
+  return named(specs(tree, mesh, zero1), mesh)
+
+
+def named(specs: Any, mesh: Mesh) -> Any:
+  """A NamedSharding for every PartitionSpec."""
   return jax.tree.map(
     lambda spec: NamedSharding(mesh, spec),
-    specs(tree, mesh),
+    specs,
     is_leaf=lambda x: isinstance(x, P),
   )
+
+
+def axes_of(entry: Any) -> tuple[str, ...]:
+  """The mesh axes that an entry of a PartitionSpec names."""
+  if entry is None:
+    return ()
+  return entry if isinstance(entry, tuple) else (entry,)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -114,11 +205,39 @@ def local_groups(mesh: Mesh, groups: int) -> range:
   return range(min(b[0] for b in bounds), max(b[1] for b in bounds))
 
 
-def _fit(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
-  def keeps(axis: Any, size: int) -> Any:
-    names = axis if isinstance(axis, tuple) else (axis,)
-    parts = int(np.prod([mesh.shape[name] for name in names if name]))
-    return axis if parts > 1 and size % parts == 0 else None
+def _rule(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+  for pattern, spec in RULES:
+    if re.search(pattern, name) and len(spec) <= len(shape):
+      return _fit(spec, shape, mesh)
+  return REPLICATED
 
-  fitted = [keeps(axis, size) for axis, size in zip(spec, shape, strict=False)]
-  return P(*fitted) if any(fitted) else REPLICATED
+
+def _fit(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+  """The spec without axes of size 1 and those that do not divide."""
+
+  def fitted(entry: Any, size: int) -> Any:
+    kept: tuple[str, ...] = ()
+    for axis in axes_of(entry):
+      parts = mesh.shape[axis]
+      if parts > 1 and size % parts == 0:
+        kept, size = (*kept, axis), size // parts
+    return kept if len(kept) > 1 else kept[0] if kept else None
+
+  entries = [fitted(e, size) for e, size in zip(spec, shape, strict=False)]
+  return P(*entries) if any(entries) else REPLICATED
+
+
+def _split_further(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+  """Splits one dimension over all axes that copy the array, if one divides."""
+  entries = [*spec, *[None] * (len(shape) - len(spec))]
+  used = {axis for entry in entries for axis in axes_of(entry)}
+  free = [a for a in BATCH_AXES if a not in used and mesh.shape[a] > 1]
+  # A dimension that is split already is split on, so that what is gathered
+  # and scattered stays in one piece; else the largest.
+  order = sorted(range(len(shape)), key=lambda i: (not entries[i], -shape[i]))
+  for dim in order:
+    axes = (*axes_of(entries[dim]), *free)
+    if free and shape[dim] % int(np.prod([mesh.shape[a] for a in axes])) == 0:
+      entries[dim] = axes if len(axes) > 1 else axes[0]
+      return P(*entries)
+  return spec

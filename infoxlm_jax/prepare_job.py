@@ -6,7 +6,7 @@ from pathlib import Path
 from infoxlm_jax import resources
 from infoxlm_jax.data import prepare as data_prepare
 from infoxlm_jax.data.cleaning import Cleaning
-from infoxlm_jax.data.corpora import Corpus
+from infoxlm_jax.data.corpus import Corpus
 from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.errors import InputError
 

@@ -17,6 +17,7 @@ from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.metrics import METRICS_FILE, write_atomically
 
 IDENTITY = "identity.json"
+DATA = "data.json"
 ROWS = "rows.json"
 _PACKAGES = (
   "infoxlm-jax jax jaxlib flax optax orbax-checkpoint grain numpy sentencepiece"
@@ -31,7 +32,8 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
     identity: what must not change between two starts of one run.
 
   Raises:
-    InputError: the folder cannot be written, belongs to a run with another
+    InputError: the folder cannot be written, is not the same one for all
+      processes (that is found after the claim), belongs to a run with another
       identity (the message lists what differs), or holds something that is
       no run. Nothing is written then.
   """
@@ -40,11 +42,13 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
       f"MODEL_DIR={str(folder)!r} is an address; a run needs a folder. Mount"
       " the bucket, or choose a folder of this machine."
     )
-  if jax.process_index() == 0:
-    _claim(Path(folder), identity)
-  processes.meet("folder claimed")
-  if jax.process_index() > 0:
-    _claim(Path(folder), identity)
+  with processes.together("claiming MODEL_DIR"):
+    if jax.process_index() == 0:
+      _claim(Path(folder), identity)
+  processes.check_shared(Path(folder), "MODEL_DIR")
+  with processes.together("checking MODEL_DIR"):
+    if jax.process_index() > 0:
+      _claim(Path(folder), identity)
 
 
 def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
@@ -85,6 +89,29 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
       raise InputError(
         f"MODEL_DIR={str(folder)!r} cannot be written: {error}. Choose another."
       ) from None
+
+
+def claim_data(folder: str | Path, manifest_sha256: str) -> None:
+  """Keeps the hash of a run's data, or checks that they are still the same.
+
+  With other records behind the same path a run could not go on where it was.
+
+  Raises:
+    InputError: the run has begun with others.
+  """
+  path = Path(folder) / DATA
+  if path.exists() and (Path(folder) / METRICS_FILE).exists():
+    found = json.loads(path.read_text())["manifest_sha256"]
+    if found != manifest_sha256:
+      raise InputError(
+        f"MODEL_DIR={str(folder)!r}: the run began with the data of manifest"
+        f" {found[:12]}, what DATA holds now is {manifest_sha256[:12]}: they"
+        " were prepared again. Give the data of then; or begin a new run on"
+        " these, with INIT_FROM set to this one."
+      )
+    return
+  content = json.dumps({"manifest_sha256": manifest_sha256}) + "\n"
+  write_atomically(path, content)
 
 
 def write_environment(folder: str | Path) -> None:

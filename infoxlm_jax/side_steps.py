@@ -8,10 +8,10 @@ import jax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from infoxlm_jax import local, negatives, partitioning
+from infoxlm_jax import collectives, local, negatives, partitioning
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.local import Objectives, Tree
-from infoxlm_jax.objectives.objective import Context, Sums
+from infoxlm_jax.objectives.objective import Context, Sums, all_losses
 from infoxlm_jax.partitioning import BATCH, BATCH_AXES
 from infoxlm_jax.state import TrainState, contrastive, name_of
 
@@ -30,7 +30,7 @@ def make_fill_step(
   contrast = contrastive(objectives)
   assert contrast is not None
   name = name_of(contrast, objectives)
-  specs = partitioning.specs(state, mesh)
+  specs = partitioning.specs_of(state)
 
   def local_keys(key_params: Tree, rng: jax.Array, batch: Tree) -> jax.Array:
     rows, _ = local.corrupt({name: contrast}, model, rng, batch)
@@ -40,7 +40,7 @@ def make_fill_step(
     )
     return keys[0, 0]
 
-  sharded_keys = local.shard_map(
+  sharded_keys = collectives.shard_map(
     local_keys,
     mesh,
     in_specs=(specs.key_params, P(), BATCH),
@@ -56,7 +56,7 @@ def make_fill_step(
       queue = negatives.push(queue, push)
     return dataclasses.replace(state, queue=queue)
 
-  shardings = partitioning.shardings(state, mesh)
+  shardings = partitioning.named(specs, mesh)
   return jax.jit(
     fill_step,
     donate_argnums=0,
@@ -74,14 +74,14 @@ def make_eval_step(
   number given, so that every evaluation can draw the same ones.
   """
   contrast = contrastive(objectives)
-  specs = partitioning.specs(state, mesh)
+  specs = partitioning.specs_of(state)
 
   def local_eval(
     params: Tree, key_params: Tree, queue: Any, rng: jax.Array, batch: Tree
   ) -> Sums:
     rows, _ = local.corrupt(objectives, model, rng, batch)
-    encode = local.encode_with(model, specs.params["layers"])
-    params = local.whole_outer(params, specs.params)
+    encode = collectives.encode_with(model, specs.params)
+    params = collectives.whole_outer(params, specs.params)
     context = Context(axes=BATCH_AXES)
     if contrast is not None:
       own = rows[name_of(contrast, objectives)]
@@ -93,13 +93,11 @@ def make_eval_step(
         jax.tree.map(lambda x: x[None], own),
       )
       context = local.contrast_context(keys, queue)._replace(keys=keys[0])
-    sums = Sums()
-    for name, objective in objectives.items():
-      part = objective.loss(params, encode, rows[name], model, context)
-      sums |= {f"{name}/{k}": v for k, v in part.metrics.items()}
-    return jax.lax.psum(sums, BATCH_AXES)
+    context = context._replace(vocab_axis=collectives.vocab_axis(specs.params))
+    found = all_losses(objectives, params, encode, rows, model, context)
+    return jax.lax.psum(found.metrics, BATCH_AXES)
 
-  sharded_eval = local.shard_map(
+  sharded_eval = collectives.shard_map(
     local_eval,
     mesh,
     in_specs=(specs.params, specs.key_params, specs.queue, P(), BATCH),
@@ -113,7 +111,7 @@ def make_eval_step(
   return jax.jit(
     eval_step,
     in_shardings=(
-      partitioning.shardings(state, mesh),
+      partitioning.named(specs, mesh),
       partitioning.batch_sharding(mesh),
       None,
     ),

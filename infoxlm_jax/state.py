@@ -68,7 +68,9 @@ def create(
   if contrast is not None:
     key_params = jax.tree.map(jnp.copy, contrast.key_params(params))
     dim = params["embed"]["token"].shape[1]
-    queue = negatives.init(contrast.queue_size, keys_per_push, dim)
+    queue = negatives.init(
+      contrast.queue_size, keys_per_push, dim, contrast.queue_dtype
+    )
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -116,11 +118,12 @@ def init_sharded(
   optimizer: optax.GradientTransformation,
   keys_per_push: int,
   mesh: Mesh,
+  zero1: bool = False,
 ) -> TrainState:
   """A random state, every array made where it will live."""
   make = _maker(model, objectives, optimizer, keys_per_push)
   rng = first_rng(seed)
-  shardings = partitioning.shardings(jax.eval_shape(make, rng), mesh)
+  shardings = partitioning.shardings(jax.eval_shape(make, rng), mesh, zero1)
   return jax.jit(make, out_shardings=shardings)(rng)
 
 
@@ -130,6 +133,7 @@ def abstract(
   optimizer: optax.GradientTransformation,
   keys_per_push: int,
   mesh: Mesh,
+  zero1: bool = False,
 ) -> TrainState:
   """Shapes, dtypes and shardings of the state; allocates nothing."""
   make = _maker(model, objectives, optimizer, keys_per_push)
@@ -137,7 +141,7 @@ def abstract(
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     shapes,
-    partitioning.shardings(shapes, mesh),
+    partitioning.shardings(shapes, mesh, zero1),
   )
 
 

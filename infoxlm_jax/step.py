@@ -23,11 +23,11 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from infoxlm_jax import local, negatives, partitioning
+from infoxlm_jax import collectives, local, negatives, partitioning
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.local import Objectives, Tree
-from infoxlm_jax.objectives.objective import Context, Sums
-from infoxlm_jax.optimizer import move_average
+from infoxlm_jax.objectives.objective import Context, LossSum, all_losses
+from infoxlm_jax.optimizer import move_average, skipping
 from infoxlm_jax.partitioning import BATCH, BATCH_AXES
 from infoxlm_jax.schedules import Schedule
 from infoxlm_jax.state import TrainState, contrastive, name_of
@@ -47,11 +47,12 @@ def make_train_step(
   loss_norm: str = "joint_sum",
   microbatches: int = 1,
   push_per_microbatch: bool = False,
+  zero1: bool = False,
 ) -> Callable[[TrainState, Tree], tuple[TrainState, Metrics]]:
   """Builds the jitted update.
 
   Args:
-    state: a state, real or abstract, for its shapes.
+    state: a state, real or abstract, for its shapes and where it lies.
     mesh: from partitioning.make_mesh.
     model: the encoder's shapes.
     objectives: by name; names appear in metrics.
@@ -64,14 +65,20 @@ def make_train_step(
     microbatches: pieces in which a device computes its groups.
     push_per_microbatch: let each microbatch's keys be negatives of the next
       (the released code) instead of pushing all after the update.
+    zero1: whether the state's optimiser was laid out so, see
+      partitioning.specs.
 
   Returns:
     A function that donates the state. Batches are {stream: {name: int32
     [groups, ...]}}. An update whose loss or gradient is not finite changes
     nothing but `step`, and says so in metrics["finite"].
   """
+  optimizer = skipping(optimizer)
   contrast = contrastive(objectives)
-  specs = partitioning.specs(state, mesh)
+  specs = partitioning.specs_of(state)
+  targets = specs.params
+  if zero1:
+    targets = partitioning.update_specs(state.params, mesh)
 
   def local_update(
     params: Tree, key_params: Tree, queue: Any, rng: Any, step: Any, batch: Tree
@@ -79,13 +86,13 @@ def make_train_step(
     """One device's part: gradients, sums, counts, and keys or a new queue."""
     rows, counts = local.corrupt(objectives, model, rng, batch)
     counts = jax.lax.psum(counts, BATCH_AXES)
-    scale = local.scale({k: c["terms"] for k, c in counts.items()}, loss_norm)
-    scale = {
-      name: scale[name] * objective.weight * (step >= objective.start_step)
+    factors = local.scale({k: c["terms"] for k, c in counts.items()}, loss_norm)
+    factors = {
+      name: factors[name] * objective.weight * (step >= objective.start_step)
       for name, objective in objectives.items()
     }
-    encode = local.encode_with(model, specs.params["layers"])
-    params = local.whole_outer(params, specs.params)
+    encode = collectives.encode_with(model, specs.params)
+    params = collectives.whole_outer(params, specs.params)
     micro = jax.tree.map(
       lambda x: x.reshape(microbatches, -1, *x.shape[1:]), rows
     )
@@ -99,14 +106,13 @@ def make_train_step(
         micro[name_of(contrast, objectives)],
       )
       context = local.contrast_context(keys, queue)
+    context = context._replace(
+      factors=factors, vocab_axis=collectives.vocab_axis(specs.params)
+    )
 
-    def loss(params: Tree, rows: Tree, context: Context) -> Any:
-      total, sums = jnp.zeros(()), Sums()
-      for name, objective in objectives.items():
-        part = objective.loss(params, encode, rows[name], model, context)
-        total += scale[name] * part.sum
-        sums |= {f"{name}/{k}": v for k, v in part.metrics.items()}
-      return total, sums
+    def loss(params: Tree, rows: Tree, context: Context) -> LossSum:
+      params, rows = local.with_vectors(objectives, params, rows, specs.params)
+      return all_losses(objectives, params, encode, rows, model, context)
 
     def one(queue: Any, inputs: Tree) -> tuple[Any, Tree]:
       rows, keys, index = inputs
@@ -125,7 +131,7 @@ def make_train_step(
     queue, (grads, total, sums) = local.sum_scan(
       one, queue, pieces, microbatches
     )
-    grads = local.reduce_gradients(grads, specs.params)
+    grads = collectives.reduce_gradients(grads, specs.params, targets)
     tokens = sum(jnp.sum(s > 0) for s in local.segments(batch))
     totals = jax.lax.psum((total, sums, tokens), BATCH_AXES)
     pushed = None
@@ -138,12 +144,12 @@ def make_train_step(
       queue if push_per_microbatch else pushed,
     )
 
-  sharded_update = local.shard_map(
+  sharded_update = collectives.shard_map(
     local_update,
     mesh,
     in_specs=(specs.params, specs.key_params, specs.queue, P(), P(), BATCH),
     out_specs=(
-      specs.params,
+      targets,
       P(),
       P(),
       specs.queue if push_per_microbatch else BATCH,
@@ -158,11 +164,10 @@ def make_train_step(
     grad_norm = optax.global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
-    def if_finite(new: Tree, old: Tree) -> Tree:
-      return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = if_finite(optax.apply_updates(state.params, updates), state.params)
+    changes, opt_state = optimizer.update(
+      grads, state.opt_state, state.params, accept=finite
+    )
+    params = optax.apply_updates(state.params, changes)
     done = state.step + 1
     metrics = {
       "loss": loss,
@@ -174,11 +179,14 @@ def make_train_step(
     key_params, queue = state.key_params, state.queue
     if contrast is not None:
       m = jnp.where(done >= contrast.start_step, momentum(done), 0.0)
-      averaged = move_average(key_params, contrast.key_params(params), m)
-      key_params = if_finite(averaged, key_params)
+      key_params = move_average(
+        key_params, contrast.key_params(params), jnp.where(finite, m, 1.0)
+      )
       assert queue is not None
       if push_per_microbatch:
-        queue = if_finite(pushed, queue)
+        queue = jax.tree.map(
+          lambda new, old: jnp.where(finite, new, old), pushed, queue
+        )
       else:
         queue = negatives.push(queue, pushed, finite)
       metrics["momentum"] = m
@@ -190,13 +198,13 @@ def make_train_step(
       step=done,
       params=params,
       key_params=key_params,
-      opt_state=if_finite(opt_state, state.opt_state),
+      opt_state=opt_state,
       queue=queue,
       rng=state.rng,
     )
     return state, metrics
 
-  shardings = partitioning.shardings(state, mesh)
+  shardings = partitioning.named(specs, mesh)
   return jax.jit(
     train_step,
     donate_argnums=0,

@@ -1,6 +1,7 @@
 """The pretraining job: build everything once, then a short loop."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,17 +9,20 @@ from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
 
 from infoxlm_jax import (
+  ahead,
+  attention,
   checkpoint_files,
   checks,
   costs,
   initial,
   partitioning,
+  processes,
   run_folder,
   side_steps,
   step,
+  targets,
 )
 from infoxlm_jax import state as train_state
 from infoxlm_jax.checkpoint import Checkpoints
@@ -63,9 +67,10 @@ def pretrain(
   init_from: str | None = None,
   allow_pickle: bool = False,
   prepare: Callable[..., Any] | None = None,
-  mesh: Callable[[], Mesh] = partitioning.make_mesh,
+  mesh: Callable[..., Any] = partitioning.make_mesh,
   microbatches: int = 1,
   push_per_microbatch: bool = False,
+  zero1: bool = False,
   seed: int = 0,
   eval_every: int = 1000,
   eval_batches: int = 8,
@@ -75,8 +80,11 @@ def pretrain(
   keep_best: int = 1,
   bad_updates_allowed: int = 0,
   hang_seconds: float | None = None,
+  target: str | None = None,
   on_start: Callable[[], None] = lambda: None,
   dry_run: bool = False,
+  compile_for: str | None = None,
+  json_file: str | None = None,
 ) -> None:
   """Pretrains an encoder; started again, it goes on exactly where it was.
 
@@ -95,6 +103,8 @@ def pretrain(
     loss_norm: see step.make_train_step, as for the next two.
     microbatches: pieces in which a device computes its groups.
     push_per_microbatch: when keys join the queue.
+    zero1: split what the optimiser keeps, and its work, over the devices
+      that hold copies of a parameter.
     data: a folder that `prepare` wrote. None: prepare now, into the run's
       folder, with `prepare`.
     init_from: weights to start from, see weights.load.load_weights. None:
@@ -112,15 +122,27 @@ def pretrain(
     bad_updates_allowed: consecutive updates without a finite loss and
       gradient (each changes nothing) before the run stops.
     hang_seconds: end the process when no update came for so long.
+    target: the machine that the configuration is meant for, as compile_for;
+      a dry run tells what it costs there. A run takes what it finds.
     on_start: called once when the input is accepted, before the work.
     dry_run: print shapes and costs, and touch nothing.
+    compile_for: compile the step for this machine, which need not be here
+      (see targets), print what it costs there, and touch nothing.
+    json_file: where these two write what they print.
 
   Raises:
     InputError, StorageError: see errors.
     Diverged: the last good checkpoint is kept.
+    DoesNotFit: compile_for finds too little memory there.
     Stopped: asked to stop by a signal; everything is saved.
   """
-  devices = mesh()
+  looking = dry_run or compile_for is not None
+  meant_for = compile_for or target
+  if looking:
+    machine = targets.parse(meant_for) if meant_for else None
+    devices = ahead.mesh_for(mesh, machine, compile_for is not None)
+  else:
+    devices = mesh()
   streams = checks.used_streams(objectives, streams)
   checks.check_counts(
     steps=steps,
@@ -142,18 +164,53 @@ def pretrain(
     keys_per_push = streams[contrast.stream].batch
     keys_per_push //= microbatches if push_per_microbatch else 1
   abstract = train_state.abstract(
-    model, objectives, optimizer, keys_per_push, devices
+    model, objectives, optimizer, keys_per_push, devices, zero1
   )
+
+  build_step = functools.partial(
+    step.make_train_step,
+    abstract,
+    devices,
+    model,
+    objectives,
+    optimizer,
+    learning_rate=learning_rate,
+    momentum=momentum,
+    loss_norm=loss_norm,
+    microbatches=microbatches,
+    push_per_microbatch=push_per_microbatch,
+    zero1=zero1,
+  )
+  if looking:
+    if init_from is not None:
+      initial.check(init_from, model, allow_pickle)
+    ahead.look(
+      model,
+      abstract,
+      objectives,
+      _fitted_for_dry_run(streams, data, groups),
+      devices,
+      groups=groups,
+      microbatches=microbatches,
+      zero1=zero1,
+      target=machine,
+      build=build_step if compile_for is not None else None,
+      json_file=json_file,
+    )
+    return
 
   folder = Path(model_dir)
   source = init_from if find_step(folder) is None else None
   if source is not None:
     initial.check(source, model, allow_pickle)
-  if dry_run:
-    streams = _fitted_for_dry_run(streams, data, groups)
-    print(costs.describe(model, abstract, objectives, streams, devices))
-    return
 
+  attention.check(
+    model.attention,
+    model.num_heads,
+    model.hidden_size // model.num_heads,
+    max(stream.row_length for stream in streams.values()),
+    model.dtype,
+  )
   weights = None
   if source is not None:
     # Before the folder is claimed: bad weights leave nothing behind.
@@ -172,7 +229,7 @@ def pretrain(
         weights[0], seed, objectives, optimizer, abstract, keys_per_push
       )
     return train_state.init_sharded(
-      seed, model, objectives, optimizer, keys_per_push, devices
+      seed, model, objectives, optimizer, keys_per_push, devices, zero1
     )
 
   identity = {
@@ -202,6 +259,7 @@ def pretrain(
   store = Store(data_folder / "train")
   streams, fits = fitting.fit_all(streams, store, groups)
   if is_main:
+    run_folder.claim_data(folder, store.manifest_sha256)
     run_folder.write_rows(folder, streams, fits)
     fitting.say(streams, fits)
   feed = Feed(streams, devices, groups, seed)
@@ -220,18 +278,7 @@ def pretrain(
   checks.check_steps(steps, done)
   started -= position.seconds
 
-  train_step = step.make_train_step(
-    abstract,
-    devices,
-    model,
-    objectives,
-    optimizer,
-    learning_rate=learning_rate,
-    momentum=momentum,
-    loss_norm=loss_norm,
-    microbatches=microbatches,
-    push_per_microbatch=push_per_microbatch,
-  )
+  train_step = build_step()
   held_out_feed = feed.apart(_EVAL)
   evaluate = Evaluation(
     data_folder,
@@ -270,18 +317,21 @@ def pretrain(
 
     start: Scores | None = None
     if restored is None:
+      progress.say("measuring what the weights can do before the first update")
       start = scores(0, SPLITS)
       if is_main:
         results.keep_start(folder, start)
       if contrast is not None:
         fill = side_steps.make_fill_step(abstract, devices, model, objectives)
         pushes = -(-contrast.queue_size // streams[contrast.stream].batch)
+        progress.say(f"filling the queue: {pushes} batches of keys")
         drawn = feed.apart(_FILL).draw(store, feed.start(), pushes)
         for number, (batch, _) in enumerate(drawn):
           state = fill(state, batch, number)
     else:
       progress.say(f"going on after update {done}")
 
+    agreed = processes.Agreement()
     batches = feed.draw(store, position.samples, steps - done)
     for number in range(done + 1, steps + 1):
       with log.waiting():
@@ -298,7 +348,8 @@ def pretrain(
           if problem := health.collapsed(log.latest):
             progress.say(f"warning: {problem}")
           best = best_of(evaluate.metrics)
-      leaving = stop.code is not None and not last
+      code = agreed(stop.code)
+      leaving = code is not None and not last
       if number % save_every == 0 or last or leaving:
         with log.paused():
           log.flush()
@@ -309,7 +360,7 @@ def pretrain(
           )
       watchdog.alive()
       if leaving:
-        raise Stopped(stop.code or 0)
+        raise Stopped(code or 0)
     end = scores(steps, SPLITS)
     checkpoints.wait()
   if start is None:
@@ -330,7 +381,9 @@ def pretrain(
       "data_hash": store.manifest_sha256,
       "tokenizer_hash": tokenizer.sha256,
     }
-    results.write(folder, facts, start, end, f"Report of {folder.name}")
+  with processes.together("writing the report"):
+    if is_main:
+      results.write(folder, facts, start, end, f"Report of {folder.name}")
 
 
 def _fitted_for_dry_run(

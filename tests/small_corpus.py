@@ -9,6 +9,7 @@ from typing import Any
 
 from infoxlm_jax.data.cleaning import Cleaning
 from infoxlm_jax.data.prepare import prepare
+from infoxlm_jax.data.streams import build_groups
 from infoxlm_jax.data.tables import read_table
 
 DATA = Path(__file__).resolve().parents[1] / "tasks" / "data"
@@ -79,6 +80,13 @@ class ListCorpus:
 
   def examples(self, split: str) -> Iterator[dict[str, Any]]:
     return iter(self.rows)
+
+
+def build(
+  stream: Any, store: Any, seed: int, position: int, group: int, groups: int
+) -> tuple[dict[str, Any], dict[str, int]]:
+  """Arrays and counts of one group of a stream's batch."""
+  return build_groups(stream, store, seed, position, [group], groups)[0]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

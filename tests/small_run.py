@@ -11,15 +11,14 @@ import numpy as np
 import small_corpus
 import weights_files
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
-from infoxlm_jax import optimizer, schedules
+from infoxlm_jax import optimizer, partitioning, schedules
 from infoxlm_jax.data import streams
 from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
-from infoxlm_jax.partitioning import BATCH_AXES
 
 _CACHE_OPTIONS = (
   "jax_enable_compilation_cache",
@@ -31,12 +30,7 @@ STEPS = 20
 
 
 def one_device() -> Mesh:
-  return jax.make_mesh(
-    (1, 1),
-    BATCH_AXES,
-    devices=jax.devices()[:1],
-    axis_types=(AxisType.Auto,) * 2,
-  )
+  return partitioning.make_mesh(devices=1)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data import corpora, tasks
+from infoxlm_jax.data import consumed, corpora, tasks
 from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.errors import InputError
 
@@ -56,6 +56,8 @@ def files() -> None:
     "two_pairs", ["paper_en_hi", "paper_en_ar"], default_rate=1.0
   )
   keep("two_pairs", "pairs")
+  both = read("paper_en_hi, paper_en_ar", "pairs")
+  TOLD["several"] = [example["language_b"] for example in both]
   error("paper_pairs", lambda: read("paper_pairs", "pairs"))
   error("unknown", lambda: read("tsv_pair", "pairs"))
   error("split", lambda: read("tsv_pairs", "pairs", "dev"))
@@ -127,7 +129,22 @@ def local_builder() -> None:
           },
         )
 
+  class LateSet(TinySet):
+    """A set that is built when it is first asked for."""
+
+  class LostSet(TinySet):
+    """A set that cannot be had."""
+
+    def _split_generators(self, dl_manager):
+      raise OSError("no such host")
+
   place = str(FOLDER.parent / "tfds")
+  add_text("late_text", "late_set:1.0.0", "body", "sw", data_dir=place)
+  keep("late_text", "text")
+  add_text("lost_text", "lost_set:1.0.0", "body", "sw", data_dir=place)
+  error("lost", lambda: read("lost_text", "text"))
+  add_text("typo_text", "tyni_set:1.0.0", "body", "sw", data_dir=place)
+  error("typo", lambda: read("typo_text", "text"))
   TinySet(data_dir=place).download_and_prepare()
   name = "tiny_set:1.0.0"
   add_text("tiny_text", name, "body", "sw", data_dir=place)
@@ -140,6 +157,9 @@ def local_builder() -> None:
   keep("tiny_ted", "pairs")
   task = corpora.SeqioTask("tiny_text", MODULES, "text")
   TOLD["tfds_splits"] = list(task.splits())
+  size, before = task.size("train"), consumed.so_far()
+  read("tiny_text", "text")
+  TOLD["tfds_consumed"] = [size, consumed.so_far() - before]
   TOLD["tfds_fingerprint"] = task.fingerprint("train")
 
 

@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoxlm_jax.data import files, tables, tasks
+from infoxlm_jax.data import files, names, tables, tasks
 from infoxlm_jax.errors import InputError
 
 PACK = {
@@ -152,7 +152,7 @@ def test_files_are_found(tmp_path, monkeypatch):
   ],
 )
 def test_languages_of_names(name, language):
-  assert files.language_of(Path("corpora") / name) == language
+  assert names.language_of(Path("corpora") / name) == language
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_languages_of_names(name, language):
 )
 def test_names_that_tell_no_language(name, message):
   with pytest.raises(InputError, match=message):
-    files.language_of(Path("corpora") / name)
+    names.language_of(Path("corpora") / name)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_names_that_tell_no_language(name, message):
   ],
 )
 def test_pairs_of_names(name, pair):
-  assert files.pair_of(files.stem(PurePath(name))) == pair
+  assert names.pair_of(names.stem(PurePath(name))) == pair
 
 
 def test_a_changed_file_changes_its_description(tmp_path):

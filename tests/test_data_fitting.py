@@ -14,7 +14,7 @@ from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
 from infoxlm_jax.errors import InputError
 
 STREAMS = {
-  "mlm": TextStream(batch=64, row_length=256),
+  "mlm": TextStream(batch=64, row_length=4 * small_corpus.ROW_LENGTH),
   "tlm": PairStream(batch=256, row_length=256),
   "xlco": ContrastStream(batch=256, row_length=256, mixup="random"),
 }
@@ -25,6 +25,10 @@ def store():
   return Store(small_corpus.prepared() / "train")
 
 
+def _rows(stream, store, groups):
+  return fitting.with_rows(stream, store, groups).rows
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_real_batches_fill_the_chosen_rows(store, name):
   """Batches of another seed, packed by the loader, are as was promised."""
@@ -32,7 +36,7 @@ def test_real_batches_fill_the_chosen_rows(store, name):
   fitted, fits = fitting.fit_all({name: stream}, store, 2)
   rows = fitted[name].rows
   assert rows % 2 == 0 and rows == fits[name].rows
-  assert stream.fitted(store, 2) == fitted[name]
+  assert fitting.with_rows(stream, store, 2) == fitted[name]
   total = dict.fromkeys(("tokens", "slots", "cut_tokens"), 0)
   for step in range(20):
     _, counts = loader.build(
@@ -51,7 +55,7 @@ def test_real_batches_fill_the_chosen_rows(store, name):
 
 def test_one_row_less_would_cut_or_be_too_full(store):
   stream = STREAMS["tlm"]
-  rows = stream.fitted(store, 1).rows
+  rows = _rows(stream, store, 1)
   lengths = [
     len(x) for x in stream.draw(store, 0, np.arange(4096)).sides[""].items
   ]
@@ -62,26 +66,26 @@ def test_one_row_less_would_cut_or_be_too_full(store):
 
 def test_mixup_doubles_the_rows(store):
   single = dataclasses.replace(STREAMS["xlco"], mixup="none")
-  ratio = STREAMS["xlco"].fitted(store, 1).rows / single.fitted(store, 1).rows
+  ratio = _rows(STREAMS["xlco"], store, 1) / _rows(single, store, 1)
   assert 1.8 < ratio < 2.1
 
 
 def test_blocks_that_fill_a_row_get_one_each(store):
   """No more rows than items, although they are filled to more than 95 %."""
   stream = TextStream(batch=16, row_length=small_corpus.ROW_LENGTH)
-  assert stream.fitted(store, 4).rows == 16
+  assert _rows(stream, store, 4) == 16
   short = TextStream(batch=16, row_length=8)
-  assert short.fitted(store, 4).rows == 16
+  assert _rows(short, store, 4) == 16
 
 
 def test_padded_takes_a_row_an_item(store):
   stream = PairStream(batch=8, row_length=256, padded=True)
-  assert stream.fitted(store, 2).rows == 8
+  assert _rows(stream, store, 2) == 8
 
 
 def test_rows_that_are_given_stay(store):
   stream = PairStream(batch=8, rows=7, row_length=256)
-  assert stream.fitted(store, 1) is stream
+  assert fitting.with_rows(stream, store, 1) is stream
   assert fitting.fit_all({"a": stream}, store, 1) == ({"a": stream}, {})
 
 

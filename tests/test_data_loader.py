@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+import subprocess
+import sys
 import threading
 import time
 
@@ -218,3 +220,28 @@ def test_bad_options_are_told_at_the_call(store):
     loader.batches(
       STREAMS, store, seed=0, positions={"mlm": 0, "tlm": 0}, groups=4
     )
+
+
+def test_training_imports_no_tensorflow(root, plain_env, tmp_path):
+  """A whole run from prepared records, evaluation and report included."""
+  code = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(root / "tests")!r})
+import small_run
+from infoxlm_jax import train
+options = small_run.options(Path({str(tmp_path / "run")!r}), steps=1)
+del options["objectives"]["xlco"]
+options["data"] = {str(small_corpus.prepared())!r}
+train.pretrain(**options)
+found = {{"tensorflow", "seqio", "tensorflow_datasets"}} & set(sys.modules)
+assert not found, found
+"""
+  subprocess.run(
+    [sys.executable, "-c", code],
+    env=plain_env | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+    cwd=root,
+    check=True,
+    timeout=300,
+  )
+  assert (tmp_path / "run" / "results.json").exists()

@@ -18,10 +18,10 @@ from small_corpus import OPTIONS, ListCorpus, contents
 
 from infoxlm_jax.data import records, work_folder
 from infoxlm_jax.data.arrays import read_arrays, write_arrays
+from infoxlm_jax.data.plan import Sizes
 from infoxlm_jax.data.pool import Pool
 from infoxlm_jax.data.prepare import prepare
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.stages import Sizes
 from infoxlm_jax.errors import InputError, StorageError
 
 # Several chunks and shards of a few dozen verses.

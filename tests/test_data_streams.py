@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import small_corpus
+from small_corpus import build
 
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
@@ -79,7 +80,7 @@ def test_text_stream(store):
     for block in store.read_text(language, range(count))
   }
   for group in range(2):
-    arrays, stats = stream.build(store, 1, 40, group, 2)
+    arrays, stats = build(stream, store, 1, 40, group, 2)
     assert arrays["tokens"].shape == (3, 150)
     found = items(arrays)
     assert len(found) == 4
@@ -117,7 +118,7 @@ def test_the_arrangement_says_what_build_does():
     batch=200, rows=200, row_length=7, mixup="adjacent", cross_sides=True
   )
   drawn = stream.draw(store, 5, np.arange(200))
-  arrays, _ = stream.build(store, 5, 0, 0, 1)
+  arrays, _ = build(stream, store, 5, 0, 0, 1)
   for n, mode in enumerate(drawn.mode.tolist()):
     source = {"c": drawn.record[n], "d": drawn.partner[1][n]}
     for side, parts in stream.arrangement(mode).items():
@@ -133,7 +134,7 @@ def test_text_languages_and_epochs(store):
   found = [
     tuple(i)
     for position in range(0, 4 * count, 4)
-    for i in items(one.build(store, 0, position, 0, 1)[0])
+    for i in items(build(one, store, 0, position, 0, 1)[0])
   ]
   # Four epochs, every block four times.
   assert Counter(found) == dict.fromkeys(known, 4)
@@ -142,10 +143,10 @@ def test_text_languages_and_epochs(store):
 
 def test_cut_items_are_counted_and_stay_closed(store):
   stream = TextStream(batch=8, rows=4, row_length=40)
-  arrays, stats = stream.build(store, 1, 0, 0, 1)
+  arrays, stats = build(stream, store, 1, 0, 0, 1)
   found = items(arrays)
   full = items(
-    TextStream(batch=8, rows=8, row_length=72).build(store, 1, 0, 0, 1)[0]
+    build(TextStream(batch=8, rows=8, row_length=72), store, 1, 0, 0, 1)[0]
   )
   assert len(found) == 8
   cut = 0
@@ -160,7 +161,7 @@ def test_cut_items_are_counted_and_stay_closed(store):
 def test_pair_stream():
   store = FakeStore(fr=50)
   stream = PairStream(batch=600, rows=600, row_length=12)
-  arrays, stats = stream.build(store, 3, 0, 0, 1)
+  arrays, stats = build(stream, store, 3, 0, 0, 1)
   found = [sentences(i) for i in items(arrays)]
   assert stats["tokens"] == 600 * 7 and stats["slots"] == 600 * 12
   forward = 0
@@ -174,11 +175,11 @@ def test_pair_stream():
 
 def test_max_side_is_counted(store):
   stream = PairStream(batch=4, rows=4, row_length=72, max_side=5)
-  _, stats = stream.build(store, 0, 0, 0, 1)
+  _, stats = build(stream, store, 0, 0, 0, 1)
   assert stats["tokens"] == 4 * (3 + 5 + 5)
   assert stats["truncated_items"] == 4
   long = PairStream(batch=4, rows=4, row_length=200)
-  whole = long.build(store, 0, 0, 0, 1)[1]
+  whole = build(long, store, 0, 0, 0, 1)[1]
   assert whole["cut_tokens"] == 0
   assert stats["cut_tokens"] == whole["tokens"] - stats["tokens"]
 
@@ -187,7 +188,7 @@ def contrast(store, **options):
   """(query, key) of 4,000 items, as sentences() has them."""
   number = 4000
   stream = ContrastStream(batch=number, rows=number, row_length=7, **options)
-  arrays, _ = stream.build(store, 9, 0, 0, 1)
+  arrays, _ = build(stream, store, 9, 0, 0, 1)
   return arrays["items"].tolist(), [
     (sentences(q), sentences(k))
     for q, k in zip(items(arrays["query"]), items(arrays["key"]), strict=True)
@@ -288,7 +289,7 @@ def test_contrast_rows(store):
   shapes = stream.shapes(4)
   assert shapes["query"]["segments"] == shapes["key"]["tokens"] == (4, 2, 128)
   assert shapes["items"] == (4, 3)
-  arrays, stats = stream.build(store, 0, 0, 3, 4)
+  arrays, stats = build(stream, store, 0, 0, 3, 4)
   for side in ("query", "key"):
     found = items(arrays[side])
     assert len(found) == 3
@@ -304,10 +305,10 @@ def test_contrast_rows(store):
 def test_padded_holds_the_same_items(store):
   # Two pairs of two sides of 40 tokens, with three special ones each.
   options = {"batch": 12, "row_length": 2 * (2 * small_corpus.MAX_SIDE + 3)}
-  packed, stats = PairStream(rows=6, **options).build(store, 0, 0, 0, 1)
+  packed, stats = build(PairStream(rows=6, **options), store, 0, 0, 0, 1)
   assert not stats["cut_tokens"]
   padded = PairStream(rows=12, padded=True, **options)
-  arrays = padded.build(store, 0, 0, 0, 1)[0]
+  arrays = build(padded, store, 0, 0, 0, 1)[0]
   assert items(packed) == items(arrays)
   assert (arrays["segments"].max(axis=1) == np.arange(1, 13)).all()
   assert (arrays["tokens"][:, 0] == 0).all()
@@ -341,7 +342,7 @@ def test_options_that_do_not_fit(stream, message):
   with pytest.raises(InputError, match=message):
     stream.shapes(8)
   with pytest.raises(InputError, match=message):
-    stream.build(FakeStore(fr=9), 0, 0, 0, 8)
+    build(stream, FakeStore(fr=9), 0, 0, 0, 8)
 
 
 @pytest.mark.parametrize(
@@ -360,11 +361,11 @@ def test_options_that_do_not_fit(stream, message):
 )
 def test_options_that_the_records_do_not_have(store, stream, message):
   if message is None:
-    assert len(items(stream.build(store, 0, 0, 0, 1)[0]["key"])) == 8
+    assert len(items(build(stream, store, 0, 0, 0, 1)[0]["key"])) == 8
     return
   with pytest.raises(InputError, match=message):
-    stream.build(store, 0, 0, 0, 1)
+    build(stream, store, 0, 0, 0, 1)
   empty = FakeStore()
   empty.text_counts = {}
   with pytest.raises(InputError, match="hold no records"):
-    stream.build(empty, 0, 0, 0, 1)
+    build(stream, empty, 0, 0, 0, 1)

@@ -125,6 +125,7 @@ def test_the_papers_pairs(told):
   assert told["paper_languages"] == 14
   assert told["examples"]["two_pairs"][0] == arabic
   assert told["examples"]["two_pairs"][1]["text_b"] == "नहीं"
+  assert told["several"] == ["hi", "ar"]
   assert "no two files" in told["errors"]["paper_pairs"]
 
 
@@ -134,6 +135,20 @@ def test_fingerprints(told):
   assert before["sources"][0]["files"][0]["path"].endswith("en-fr.tsv")
   assert before != after
   assert told["tfds_fingerprint"]["sources"][0]["tfds"].endswith("1.0.0")
+
+
+def test_sets_that_are_not_built_yet(told):
+  """Built at the first use, or one message; never a message of Python's."""
+  assert told["examples"]["late_text"] == told["examples"]["tiny_text"]
+  lost = told["errors"]["lost"]
+  assert "task 'lost_text'" in lost and "no lost_set:1.0.0 built in" in lost
+  assert "no such host" in lost and "TFDS_DATA_DIR" in lost
+  assert "tyni_set" in told["errors"]["typo"]
+
+
+def test_a_set_consumes_its_size(told):
+  size, consumed = told["tfds_consumed"]
+  assert size > 0 and consumed == pytest.approx(size, abs=1)
 
 
 def test_a_local_tfds_builder(told):

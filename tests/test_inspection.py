@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import small_corpus
 import small_run
-from jax.sharding import AxisType
 
+from infoxlm_jax import partitioning
 from infoxlm_jax import step as train_step
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
@@ -122,12 +122,7 @@ def test_masks_are_those_of_the_jitted_step():
     4,
     11,
   )
-  mesh = jax.make_mesh(
-    (2, 1),
-    BATCH_AXES,
-    devices=jax.devices()[:2],
-    axis_types=(AxisType.Auto,) * 2,
-  )
+  mesh = partitioning.make_mesh(devices=2)
   setup = (run.model, run.objectives, options["optimizer"], 0, mesh)
   update = train_step.make_train_step(
     abstract(*setup),

@@ -12,26 +12,35 @@ TASKS = PACKAGE.parent / "tasks"
 # modules may have a line of their own.
 LAYERS = {
   "__init__": -1,
+  "chips": -1,
   "errors": -1,
+  "host_memory": -1,
   "resources": -1,
   "vocabulary": -1,
   # arrays only
+  "attention": 0,
   "encoder": 0,
   "encoder_config": 0,
   "heads": 0,
+  "hlo": 0,
+  "layers": 0,
   "objectives": 0,
   "negatives": 0,
   "optimizer": 0,
   "partitioning": 0,
   "schedules": 0,
+  "token_table": 0,
   # the state and what maps states to states
+  "collectives": 1,
   "local": 1,
   "side_steps": 1,
   "state": 1,
   "step": 1,
   # the outside world
+  "bounds": 2,
   "checkpoint": 2,
   "checkpoint_files": 2,
+  "clusters": 2,
   "costs": 2,
   "data": 2,
   "feed": 2,
@@ -39,11 +48,15 @@ LAYERS = {
   "metrics": 2,
   "processes": 2,
   "progress": 2,
+  "roll_call": 2,
   "run_folder": 2,
   "signals": 2,
+  "targets": 2,
   "vector_files": 2,
   "weights": 2,
   # jobs
+  "ahead": 3,
+  "ahead_text": 3,
   "checks": 3,
   "evaluation": 3,
   "export": 3,
@@ -60,7 +73,7 @@ LAYERS = {
 }
 # Packages that only some modules may know.
 ONLY = {
-  "flax.linen": {"encoder"},
+  "flax.linen": {"layers"},
   "orbax": {"checkpoint"},
   "gin": {"configuration"},
   # fairseq keeps its options in an argparse.Namespace.

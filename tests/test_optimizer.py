@@ -51,14 +51,44 @@ def test_the_two_forms_differ_where_gradients_are_tiny():
 
 def test_clip_is_torchs():
   numbers = oracle.load("adam_fairseq")
-  clip = optimizer.clip_as_torch(1.0)
   for i in range(1, 7):
     grads = {"w": numbers[f"grad_w_{i}"], "b": numbers[f"grad_b_{i}"]}
     assert optax.global_norm(grads) == pytest.approx(numbers[f"norm_{i}"])
-    clipped, _ = clip.update(grads, optax.EmptyState())
     norm = float(numbers[f"norm_{i}"])
     scale = min(1.0, 1.0 / (norm + 1e-6))
-    np.testing.assert_allclose(clipped["w"], grads["w"] * scale, rtol=1e-6)
+    assert optimizer.clip_factor(grads, 1.0) == pytest.approx(scale, rel=1e-6)
+
+
+def test_it_is_optax_chained():
+  numbers = oracle.load("adam_torch")
+  rate = schedules.constant(0.01)
+  theirs = optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.adamw(0.01, 0.9, 0.98, 1e-6, weight_decay=0.01),
+  )
+  for ours, other in zip(
+    _run(optimizer.adamw(rate), numbers), _run(theirs, numbers), strict=True
+  ):
+    np.testing.assert_allclose(ours["w"], other["w"], atol=2e-7)
+
+
+@pytest.mark.parametrize("make", [optimizer.adamw, optax.adam])
+def test_what_is_not_accepted_changes_nothing(make):
+  """Not even where the gradient is not a number."""
+  transformation = optimizer.skipping(make(schedules.constant(0.1)))
+  params = {"w": jnp.arange(3.0)}
+  good = {"w": jnp.array([1.0, -2.0, 3.0])}
+  change, state = transformation.update(
+    good, transformation.init(params), params
+  )
+  assert change["w"].all()
+  for bad in (good, {"w": jnp.array([jnp.nan, jnp.inf, 1.0])}):
+    change, same = jax.jit(transformation.update)(
+      bad, state, params, accept=jnp.asarray(False)
+    )
+    np.testing.assert_array_equal(change["w"], 0)
+    for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(state), strict=True):
+      np.testing.assert_array_equal(a, b)
 
 
 def test_decay_mask():

@@ -17,7 +17,7 @@ from infoxlm_jax.data.tokenizer import load_tokenizer
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
-from infoxlm_jax.objectives.objective import Context
+from infoxlm_jax.objectives.objective import Context, all_losses
 
 LENGTH, BATCH = 176, 8
 CONTRAST = Contrast(
@@ -76,7 +76,8 @@ def _loss_and_gradient(objective, model):
       context = Context(keys=keys, batch_keys=keys, queue=queue)
 
     def loss(params):
-      return objective.loss(params, encode, drawn, model, context).sum
+      own, rows = {"o": objective}, {"o": drawn}
+      return all_losses(own, params, encode, rows, model, context).sum
 
     return counts["terms"], *jax.value_and_grad(loss)(params)
 
@@ -91,7 +92,7 @@ def test_packed_equals_padded(name):
     kind(batch=BATCH, rows=rows, row_length=LENGTH, padded=padded, **options)
     for rows, padded in ((num_rows, False), (BATCH, True))
   ]
-  built = [stream.build(store, 3, 0, 0, 1) for stream in streams]
+  built = [small_corpus.build(stream, store, 3, 0, 0, 1) for stream in streams]
   assert all(stats["cut_tokens"] == 0 for _, stats in built)
   packed, padded = (arrays for arrays, _ in built)
   packed = _with_empty_rows(packed)

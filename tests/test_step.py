@@ -7,30 +7,34 @@ the released code, through the very function that training uses.
 
 import collections
 import dataclasses
+import functools
+from typing import NamedTuple
 
-import hlo
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import oracle
 import pytest
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from infoxlm_jax import negatives, optimizer, partitioning, schedules, step
+from infoxlm_jax import (
+  hlo,
+  negatives,
+  optimizer,
+  partitioning,
+  schedules,
+  step,
+)
 from infoxlm_jax import state as train_state
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 
 
-def _mesh(data, fsdp=1):
-  return jax.make_mesh(
-    (data, fsdp),
-    partitioning.BATCH_AXES,
-    axis_types=(AxisType.Auto,) * 2,
-    devices=jax.devices()[: data * fsdp],
-  )
+def _mesh(data, fsdp=1, tensor=1):
+  count = data * fsdp * tensor
+  return partitioning.make_mesh(data, fsdp, tensor, devices=count)
 
 
 def _objectives(**contrast):
@@ -41,7 +45,7 @@ def _objectives(**contrast):
   }
 
 
-def _start(objectives, transformation, batch, mesh, filled=False):
+def _start(objectives, transformation, batch, mesh, filled=False, zero1=False):
   """The oracle's start; placed arrays, so that a run may donate them."""
   config, params = oracle.train_init()
   numbers = oracle.load("train_official")
@@ -56,7 +60,7 @@ def _start(objectives, transformation, batch, mesh, filled=False):
   if filled:
     queue = negatives.fill(jnp.asarray(numbers["queue_0"]), batch)
     state = state.replace(queue=queue)
-  state = jax.device_put(state, partitioning.shardings(state, mesh))
+  state = jax.device_put(state, partitioning.shardings(state, mesh, zero1))
   return config, state, numbers
 
 
@@ -105,16 +109,20 @@ def test_six_updates_of_the_released_trainer():
 
 
 def _compare_with_official(state, numbers, config, update):
-  def close(ours, theirs, name):
+  def close(ours, theirs, name, atol=2e-6):
     np.testing.assert_allclose(
-      ours, theirs, atol=2e-6, rtol=0, err_msg=f"{name}, update {update}"
+      ours, theirs, atol=atol, rtol=0, err_msg=f"{name}, update {update}"
     )
 
   for which, ours in (("fast", state.params), ("slow", state.key_params)):
     named = oracle.hugging_face_names(ours, config)
     assert len(named) > 15
     for name, value in named.items():
-      close(value, numbers[f"{which}_{update}.{name}"], f"{which} {name}")
+      # A bias of all keys alike changes no softmax: its gradient is nothing
+      # but rounding, which Adam's division makes large, here and there.
+      atol = 1e-5 if name.endswith("self.key.bias") else 2e-6
+      theirs = numbers[f"{which}_{update}.{name}"]
+      close(value, theirs, f"{which} {name}", atol)
     close(
       ours["heads"]["contrast"]["projection"],
       numbers[f"proj_{which}_{update}"],
@@ -130,7 +138,33 @@ def _compare_with_official(state, numbers, config, update):
 
 # The same update on several meshes: 16 groups of one row and one item.
 GROUPS, WIDTH, SIZE = 16, 16, 76
-MESHES = {"1x1": (1, 1, 1), "8x1": (8, 1, 2), "4x2": (4, 2, 2)}
+
+
+class Mode(NamedTuple):
+  data: int
+  fsdp: int = 1
+  tensor: int = 1
+  microbatches: int = 2
+  zero1: bool = False
+
+
+ONE = "one device"
+MODES = {
+  ONE: Mode(1, microbatches=1),
+  "8x1x1": Mode(8),
+  "8x1x1 zero1": Mode(8, zero1=True),
+  "4x2x1": Mode(4, 2),
+  "2x1x4": Mode(2, 1, 4),
+  "2x2x2": Mode(2, 2, 2),
+  "2x2x2 zero1": Mode(2, 2, 2, zero1=True),
+}
+QUICK = ("8x1x1", "2x2x2 zero1")
+# Each compiles a program of its own.
+EVERY = [
+  pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+  for name in MODES
+  if name != ONE
+]
 
 
 def _batch(number):
@@ -176,11 +210,13 @@ def _descent(rate):
   )
 
 
-def _run(data, fsdp, microbatches, updates=6):
+@functools.cache
+def _run(name, updates=6):
+  mode = MODES[name]
   objectives = _objectives(queue_size=SIZE, negatives="queue+batch")
   descent = _descent(0.01)
-  mesh = _mesh(data, fsdp)
-  config, state, _ = _start(objectives, descent, GROUPS, mesh)
+  mesh = _mesh(mode.data, mode.fsdp, mode.tensor)
+  config, state, _ = _start(objectives, descent, GROUPS, mesh, zero1=mode.zero1)
   update = step.make_train_step(
     state,
     mesh,
@@ -189,7 +225,8 @@ def _run(data, fsdp, microbatches, updates=6):
     descent,
     learning_rate=schedules.constant(0.01),
     momentum=schedules.constant(0.9),
-    microbatches=microbatches,
+    microbatches=mode.microbatches,
+    zero1=mode.zero1,
   )
   place = NamedSharding(mesh, partitioning.BATCH)
   first = jax.device_put(_batch(0), place)
@@ -206,35 +243,30 @@ def _run(data, fsdp, microbatches, updates=6):
   return run
 
 
-@pytest.fixture(scope="module")
-def runs():
-  return {name: _run(*shape) for name, shape in MESHES.items()}
-
-
-@pytest.mark.parametrize("name", ["8x1", "4x2"])
-def test_loss_and_gradient_on_every_mesh(runs, name):
-  one, other = runs["1x1"], runs[name]
+@pytest.mark.parametrize("name", EVERY)
+def test_loss_and_gradient_on_every_mesh(name):
+  one, other = _run(ONE), _run(name)
   np.testing.assert_allclose(other.losses, one.losses, rtol=3e-6)
   for mine, theirs in zip(one.gradients, other.gradients, strict=True):
     apart = optax.global_norm(jax.tree.map(np.subtract, mine, theirs))
     assert apart < 1e-5 * optax.global_norm(mine)
 
 
-@pytest.mark.parametrize("name", MESHES)
-def test_queue_is_the_newest_keys_on_every_mesh(runs, name):
-  run = runs[name]
+@pytest.mark.parametrize("name", [ONE, *EVERY])
+def test_queue_is_the_newest_keys_on_every_mesh(name):
+  run = _run(name)
   assert len(run.pushed) == SIZE  # 96 keys went in: it has wrapped
   np.testing.assert_array_equal(run.queue, np.array(run.pushed))
-  np.testing.assert_allclose(run.queue, runs["1x1"].queue, atol=2e-5)
+  np.testing.assert_allclose(run.queue, _run(ONE).queue, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["8x1", "4x2"])
-def test_nothing_of_the_queue_moves(runs, name):
+@pytest.mark.parametrize("name", EVERY)
+def test_nothing_of_the_queue_moves(name):
   """Its size in bytes is unlike any other array's that may move."""
-  found = hlo.collectives(runs[name].program)
+  found = hlo.collectives(_run(name).program)
   assert found
   queue = _queue_bytes()
-  assert not [c for c in found if c.bytes in queue], found
+  assert not [c for c in found if c.largest in queue], found
 
 
 def _queue_bytes():
@@ -247,7 +279,7 @@ def _queue_bytes():
 def test_control_a_flat_queue_moves():
   """The layout that this one replaces: XLA gathers all of it at a push."""
   mesh = _mesh(8)
-  flat = NamedSharding(mesh, P(("data", "fsdp"), None))
+  flat = NamedSharding(mesh, P(partitioning.BATCH_AXES, None))
   whole = jax.ShapeDtypeStruct((48, 32), jnp.float32, sharding=flat)
   keys = jax.ShapeDtypeStruct((16, 32), jnp.float32, sharding=flat)
 
@@ -256,28 +288,48 @@ def test_control_a_flat_queue_moves():
 
   program = jax.jit(push, out_shardings=flat).lower(whole, keys, 0).compile()
   moved = hlo.collectives(program.as_text())
-  assert any(c.bytes >= 4 * 48 * 32 for c in moved), moved
+  assert any(c.largest >= 4 * 48 * 32 for c in moved), moved
 
 
-def test_gradients_are_reduced_once_after_the_loop(runs):
-  """Replicated (8x1), two microbatches: loops move batch-sized things only."""
-  found = hlo.collectives(runs["8x1"].program)
+@pytest.mark.parametrize(
+  "name", [p for p in EVERY if MODES[p.values[0]].data == 8]
+)
+def test_gradients_are_reduced_once_after_the_loop(name):
+  """Parameters are copies, two microbatches: loops move the contrast only."""
+  found = hlo.collectives(_run(name).program)
   in_loop = [c for c in found if c.in_loop]
   small = 4 * GROUPS * 32  # a vector for every item
   assert in_loop  # the contrast's
-  assert max(c.bytes for c in in_loop) <= small
-  assert any(c.bytes > small and not c.in_loop for c in found)
+  assert max(c.largest for c in in_loop) <= small
+  assert any(c.largest > small and not c.in_loop for c in found)
 
 
-def test_fsdp_moves_a_layer_at_a_time(runs):
-  """4x2: in loops nothing above a layer's largest matrix."""
-  config, params = oracle.train_init()
+@pytest.mark.parametrize(
+  "name", [p for p in EVERY if MODES[p.values[0]].fsdp > 1]
+)
+def test_a_split_model_moves_a_layer_and_the_batch(name):
+  """In loops nothing above a layer's largest matrix or a batch's vectors."""
+  _, params = oracle.train_init()
+  mode = MODES[name]
   layer = max(x.nbytes // 2 for x in jax.tree.leaves(params["layers"]))
-  in_loop = [c for c in hlo.collectives(runs["4x2"].program) if c.in_loop]
+  rows = 3 * GROUPS // mode.microbatches * mode.tensor
+  vectors = 4 * rows * WIDTH * 32 // (mode.data * mode.fsdp * mode.tensor)
+  in_loop = [c for c in hlo.collectives(_run(name).program) if c.in_loop]
   assert in_loop
-  assert max(c.bytes for c in in_loop) <= layer
-  assert params["embed"]["token"].nbytes > layer
-  del config
+  assert max(c.largest for c in in_loop) <= max(layer, vectors)
+  assert params["embed"]["token"].nbytes > max(layer, vectors)
+
+
+def test_zero1_splits_what_the_optimiser_keeps():
+  mesh = _mesh(2, 2, 2)
+  objectives = _objectives(queue_size=SIZE)
+  _, state, _ = _start(objectives, _descent(0.1), GROUPS, mesh, zero1=True)
+  kept = jax.tree_util.tree_leaves_with_path(state.opt_state)
+  for path, x in kept:
+    if x.size % 8 == 0 and x.ndim > 1:
+      assert x.addressable_shards[0].data.size == x.size // 8, path
+  table = state.params["embed"]["token"]
+  assert table.addressable_shards[0].data.size == table.size // 4
 
 
 def test_control_a_reduction_in_the_loop_is_found():
@@ -295,4 +347,4 @@ def test_control_a_reduction_in_the_loop_is_found():
     )
   ).lower(jnp.zeros((3, 64, 512)))
   found = hlo.collectives(program.compile().as_text())
-  assert any(c.in_loop and c.bytes == 4 * 64 * 64 for c in found), found
+  assert any(c.in_loop and c.largest == 4 * 64 * 64 for c in found), found

@@ -27,13 +27,14 @@ def made():
   params["heads"]["contrast"] = {"projection": numbers["proj_0"]}
 
   def start():
-    return train_state.create(
+    state = train_state.create(
       jax.tree.map(jnp.asarray, params),
       jax.random.key_data(jax.random.key(0)),
       objectives,
       descent,
       GROUPS // 2,
     )
+    return jax.device_put(state, partitioning.shardings(state, mesh))
 
   update = step.make_train_step(
     start(),

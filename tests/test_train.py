@@ -20,6 +20,7 @@ from small_run import STEPS, options
 
 from infoxlm_jax import train
 from infoxlm_jax.data import streams
+from infoxlm_jax.data.records import Store
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.metrics import read_metrics
@@ -323,6 +324,18 @@ def test_checkpoint_of_another_tokenizer(part):
   sums["files"]["model.json"] = hashlib.sha256(content).hexdigest()
   (files / "checksums.json").write_text(json.dumps(sums))
   assert "trained with tokenizer 000000000000" in refused(part)
+
+
+def test_data_that_were_prepared_again(part):
+  """Another order of records behind the same path is another run."""
+  said = json.loads((part / "data.json").read_text())["manifest_sha256"]
+  store = Store(small_corpus.prepared() / "train")
+  assert said == store.manifest_sha256
+  content = json.dumps({"manifest_sha256": "0" * 64})
+  (part / "data.json").write_text(content)
+  said = refused(part)
+  assert "began with the data of manifest 000000000000" in said
+  assert store.manifest_sha256[:12] in said
 
 
 def _stream(**changes):

@@ -1,21 +1,22 @@
 """Measures preparing and loading; the last line is one JSON object.
 
     python tools/bench_data.py
-    python tools/bench_data.py --input ../shared/data/parallel --lines 5000
+    python tools/bench_data.py --input corpora --tokenizer FILE --lines 5000
     python tools/bench_data.py --no_quickstart
 
-Input: a folder of en-XX.tsv.xz files, two columns, one pair a line. Rates are
+Input: a folder of en-XX.tsv.xz files, two columns, one pair a line, and a
+SentencePiece file; by default those of the folder INFOXLM_SHARED. Rates are
 tokens a second of CPU time, of all threads, so they are those of one core.
-Printed and in the JSON: the tokenizer's own rate and that of preparing; per
-row length and stream the rate of loading (records to packed rows, rows chosen
-by the stream), the share of places filled, the share of tokens cut, and what
-padding each batch to its longest item, as the released code does, would fill;
-the share of the quickstart's time that is spent waiting for data.
+Printed and in the JSON: the tokenizer's own rate and that of preparing, with
+one process; per row length and stream the rate of loading (records to packed
+rows, rows chosen by the stream), the share of places filled, the share of
+tokens cut, and what padding each batch to its longest item, as the released
+code does, would fill; the share of the quickstart's time that is spent waiting
+for data. How much memory preparing takes: tools/bench_memory.py.
 """
 
 import argparse
 import json
-import lzma
 import os
 import subprocess
 import sys
@@ -30,6 +31,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoxlm_jax.data import fitting, loader
+from infoxlm_jax.data.chunks import encode_flat
+from infoxlm_jax.data.corpora import TextFiles, Tsv
+from infoxlm_jax.data.corpus import Corpus
+from infoxlm_jax.data.files import find_files, read_lines
+from infoxlm_jax.data.names import pair_of, stem
 from infoxlm_jax.data.prepare import prepare
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
@@ -39,64 +45,62 @@ from infoxlm_jax.errors import InputError, StorageError
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("INFOXLM_SHARED", "") or ROOT.parent / "shared")
 ROW_LENGTHS = (512, 256)
+PAIRS = 2048  # an update's, as in the paper
 GROUPS = 8
-Pair = tuple[str, str, str]
 
 
-def read_pairs(folder: Path, lines: int) -> list[Pair]:
-  """(language, English, its translation) of the first lines of each file."""
-  files = sorted(folder.glob("en-*.tsv.xz"))
-  if not files:
-    raise InputError(f"{folder} holds no en-XX.tsv.xz: give --input FOLDER")
-  found = []
-  for path in files:
-    language = path.name[3:].partition(".")[0]
-    with lzma.open(path, "rt", encoding="utf-8", newline="\n") as file:
-      for _, line in zip(range(lines), file, strict=False):
-        english, other = line.rstrip("\n").split("\t")[:2]
-        found.append((language, english, other))
-  return found
+def write_corpora(source: Path, lines: int, folder: Path) -> list[Corpus]:
+  """The first lines of each file as pairs, and their sides as texts."""
+  (folder / "pairs").mkdir(parents=True)
+  (folder / "text").mkdir()
+  for path in find_files(str(source / "en-*.tsv.xz")):
+    a, b = pair_of(stem(path)) or ("", "")
+    rows = []
+    for number, line in read_lines(path):
+      if number > lines:
+        break
+      rows.append(line.split("\t")[:2])
+    for name, part in (
+      (f"pairs/{a}-{b}.tsv", ["\t".join(row) for row in rows]),
+      (f"text/{a}.txt", [row[0] for row in rows]),
+      (f"text/{b}.txt", [row[1] for row in rows]),
+    ):
+      with (folder / name).open("a", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{text}\n" for text in part)
+  return [Tsv(f"{folder}/pairs/*.tsv"), TextFiles(f"{folder}/text/*.txt")]
 
 
-def tokenizer_rate(tokenizer: Tokenizer, pairs: Sequence[Pair]) -> float:
-  """Tokens a CPU second of the tokenizer alone, on all sentences."""
-  texts = [text for pair in pairs for text in pair[1:]]
-  start = time.process_time()
-  tokens = 0
-  for first in range(0, len(texts), 2048):
-    tokens += sum(map(len, tokenizer.encode_batch(texts[first : first + 2048])))
+def texts_of(corpora: Sequence[Corpus]) -> list[str]:
+  """All texts, in the order in which they are read."""
+  return [
+    text
+    for corpus in corpora
+    for example in corpus.examples("train")
+    for name, text in example.items()
+    if name.startswith("text")
+  ]
+
+
+def tokenizer_rate(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+  """Tokens a CPU second of the tokenizer alone."""
+  start, tokens = time.process_time(), 0
+  for first in range(0, len(texts), 4096):
+    tokens += len(encode_flat(tokenizer, texts[first : first + 4096])[0])
   return tokens / (time.process_time() - start)
 
 
 def prepared(
-  folder: Path, tokenizer: Path, row_length: int, pairs: Sequence[Pair]
+  folder: Path, corpora: Sequence[Corpus], tokenizer: Path, row_length: int
 ) -> tuple[Store, float]:
-  """Records of the texts and of the pairs, and tokens a CPU second."""
-
-  def read(task: str, split: str) -> Iterator[dict[str, str]]:
-    for language, english, other in pairs:
-      if task == "text":
-        yield {"text": other, "language": language}
-        yield {"text": english, "language": "en"}
-      else:
-        yield {
-          "text_a": english,
-          "language_a": "en",
-          "text_b": other,
-          "language_b": language,
-        }
-
+  """Records, and tokens of the input a CPU second."""
   start = time.process_time()
   prepare(
     folder,
     tokenizer=tokenizer,
     row_length=row_length,
-    task_modules=(),
-    text_task="text",
-    pairs_task="pairs",
-    multiway_task=None,
-    stores={"train": "train"},
-    read=read,
+    corpora=corpora,
+    workers=1,
+    progress=False,
   )
   seconds = time.process_time() - start
   store = Store(folder / "train")
@@ -104,44 +108,36 @@ def prepared(
 
 
 def streams(row_length: int) -> dict[str, Any]:
-  """The three streams in the paper's batch, 2,048 pairs and as many tokens."""
-  pairs = 2048
+  """The three streams at the paper's batch of pairs, and as many tokens."""
   return {
-    "mlm": TextStream(batch=pairs // 8, row_length=row_length),
-    "tlm": PairStream(batch=pairs, row_length=row_length),
+    "mlm": TextStream(batch=PAIRS // 8, row_length=row_length),
+    "tlm": PairStream(batch=PAIRS, row_length=row_length),
     "xlco": ContrastStream(
-      batch=pairs, row_length=row_length, mixup="adjacent"
+      batch=PAIRS, row_length=row_length, mixup="adjacent"
     ),
   }
 
 
-def load(store: Store, name: str, stream: Any, steps: int) -> dict[str, Any]:
-  """Rate, fill and cut of a stream; the best rate of three runs."""
-  fitted = stream.fitted(store, GROUPS)
-  fit = fitting.fit(stream, store, GROUPS)
-  rates, total = [], dict.fromkeys(("tokens", "slots", "cut_tokens"), 0)
-  for run in range(3):
+def load(
+  batches: Iterator[Any], name: str, steps: int, runs: int = 3
+) -> dict[str, Any]:
+  """Rate, fill and cut of a stream; the best rate of a few runs."""
+  rates = []
+  total = dict.fromkeys(("tokens", "slots", "cut_tokens"), 0)
+  next(batches)  # opens the files
+  for _ in range(runs):
     start, tokens = time.process_time(), 0
-    for step in range(run * steps, (run + 1) * steps):
-      _, counts = loader.build(
-        {name: fitted},
-        store,
-        seed=0,
-        positions={name: step * fitted.batch},
-        groups=GROUPS,
-      )
+    for _ in range(steps):
+      _, counts = next(batches)
       tokens += counts[name]["tokens"]
       for key in total:
         total[key] += counts[name][key]
     rates.append(tokens / (time.process_time() - start))
+  wanted = total["tokens"] + total["cut_tokens"]
   return {
     "tokens_per_second": round(max(rates)),
-    "rows": fitted.rows,
     "fill": round(total["tokens"] / total["slots"], 4),
-    "fill_expected": round(fit.fill, 4),
-    "cut": round(
-      total["cut_tokens"] / (total["tokens"] + total["cut_tokens"]), 6
-    ),
+    "cut": round(total["cut_tokens"] / wanted, 6),
   }
 
 
@@ -171,54 +167,62 @@ def quickstart_wait(folder: Path, steps: int) -> dict[str, float]:
     raise InputError(f"the quickstart failed: {done.stderr[-500:]}")
   with (folder / "metrics.jsonl").open() as file:
     rows = [json.loads(line) for line in file]
-  rows = [r for r in rows if "train/data_wait_share" in r]
   rows = [r for r in rows if r["step"] > steps // 2]
-  return {
-    "data_wait_share": float(
-      np.mean([r["train/data_wait_share"] for r in rows])
-    ),
-    "seconds_per_update": float(
-      np.mean([r["train/seconds_per_update"] for r in rows])
-    ),
-  }
+  found = {}
+  for name in ("data_wait_share", "seconds_per_update"):
+    values = [r[f"train/{name}"] for r in rows if f"train/{name}" in r]
+    found[name] = float(np.mean(values))
+  return found
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
   """All numbers; prints them as they come."""
-  pairs = read_pairs(args.input, args.lines)
   tokenizer = load_tokenizer(args.tokenizer)
-  tokenizer.encode_batch([pair[1] for pair in pairs[:2000]])
+  corpora = write_corpora(args.input, args.lines, folder / "corpora")
+  texts = texts_of(corpora)
+  tokenizer.encode_batch(texts[:2000])
   out: dict[str, Any] = {
-    "pairs": len(pairs),
-    "tokenizer_tokens_per_second": round(tokenizer_rate(tokenizer, pairs)),
+    "texts": len(texts),
+    "tokenizer_tokens_per_second": round(tokenizer_rate(tokenizer, texts)),
   }
-  print(f"{len(pairs):,} pairs of {args.input}")
+  print(f"{len(texts):,} texts of {args.input}")
   print(f"tokenizer      {out['tokenizer_tokens_per_second']:>12,} tokens/s")
-  with tempfile.TemporaryDirectory(prefix="infoxlm-bench-") as temporary:
-    folder = Path(temporary)
-    for length in ROW_LENGTHS:
-      place = folder / str(length)
-      store, rate = prepared(place, args.tokenizer, length, pairs)
-      if "prepare_tokens_per_second" not in out:
-        out["prepare_tokens_per_second"] = round(rate)
-        print(f"prepare        {round(rate):>12,} tokens/s")
-      found = {}
-      for name, stream in streams(length).items():
-        one = load(store, name, stream, args.steps)
-        one["padded_fill"] = padded_fill(stream, store, args.padded_batch)
-        found[name] = one
-        print(
-          f"load {name:<4} {length}  {one['tokens_per_second']:>12,} tokens/s,"
-          f" fill {100 * one['fill']:.1f} %, cut {100 * one['cut']:.3f} %;"
-          f" padded {100 * one['padded_fill']:.1f} %"
-        )
-      out[f"row_length_{length}"] = found
-    if not args.no_quickstart:
-      out["quickstart"] = quickstart_wait(folder / "run", args.updates)
-      print(
-        f"quickstart waits {100 * out['quickstart']['data_wait_share']:.2f} %"
-        f" of {out['quickstart']['seconds_per_update']:.2f} s an update"
+  for length in ROW_LENGTHS:
+    store, rate = prepared(
+      folder / str(length), corpora, args.tokenizer, length
+    )
+    found: dict[str, Any] = {"prepare_tokens_per_second": round(rate)}
+    print(f"prepare   {length}  {round(rate):>12,} tokens/s")
+    for name, stream in streams(length).items():
+      fitted = {name: fitting.with_rows(stream, store, GROUPS)}
+      one = load(
+        loader.batches(
+          fitted,
+          store,
+          seed=0,
+          positions={name: 0},
+          groups=GROUPS,
+          prefetch=0,
+        ),
+        name,
+        args.steps,
       )
+      one["rows"] = fitted[name].rows
+      one["padded_fill"] = padded_fill(stream, store, args.padded_batch)
+      found[name] = one
+      print(
+        f"load {name:<4} {length}  {one['tokens_per_second']:>12,} tokens/s,"
+        f" {one['rows']} rows, fill {100 * one['fill']:.1f} %, cut"
+        f" {100 * one['cut']:.3f} %; padded {100 * one['padded_fill']:.1f} %"
+      )
+    out[f"row_length_{length}"] = found
+  if not args.no_quickstart:
+    wait = quickstart_wait(folder / "run", args.updates)
+    print(
+      f"quickstart waits {100 * wait['data_wait_share']:.2f} % of"
+      f" {wait['seconds_per_update']:.2f} s an update"
+    )
+    out["quickstart"] = wait
   return out
 
 
@@ -231,16 +235,17 @@ def main(argv: Sequence[str] | None = None) -> int:
   spm = data / "tokenizer" / "xlmr.sentencepiece.bpe.model"
   parser.add_argument("--input", type=Path, default=data / "parallel")
   parser.add_argument("--tokenizer", type=Path, default=spm)
-  parser.add_argument("--lines", type=int, default=2000, help="of each file")
+  parser.add_argument("--lines", type=int, default=4000, help="of each file")
   parser.add_argument("--steps", type=int, default=8, help="batches a run")
   parser.add_argument(
     "--padded_batch", type=int, default=16, help="items padded together"
   )
-  parser.add_argument("--updates", type=int, default=40, help="of quickstart")
+  parser.add_argument("--updates", type=int, default=100, help="of quickstart")
   parser.add_argument("--no_quickstart", action="store_true")
   args = parser.parse_args(argv)
   try:
-    print(json.dumps(measure(args)))
+    with tempfile.TemporaryDirectory(prefix="infoxlm-bench-") as folder:
+      print(json.dumps(measure(args, Path(folder))))
   except (InputError, StorageError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2 if isinstance(error, InputError) else 3

@@ -26,7 +26,8 @@ import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax.data.files import LANGUAGE, read_lines
+from infoxlm_jax.data.files import read_lines
+from infoxlm_jax.data.names import LANGUAGE
 from infoxlm_jax.data.order import mix, permute
 from infoxlm_jax.data.tables import read_table
 from infoxlm_jax.data.tokenizer import Tokenizer, tokenizer_from_files

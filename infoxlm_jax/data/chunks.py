@@ -27,7 +27,7 @@ import numpy as np
 from infoxlm_jax.data import scripts
 from infoxlm_jax.data.arrays import write_arrays
 from infoxlm_jax.data.cleaning import REASONS, Cleaning, judge
-from infoxlm_jax.data.files import LANGUAGE
+from infoxlm_jax.data.names import LANGUAGE
 from infoxlm_jax.data.order import mix
 from infoxlm_jax.data.tokenizer import Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
@@ -107,7 +107,7 @@ def make_chunk(
   limit: int,
   cleaning: Cleaning,
   tokenizer: Path,
-) -> dict[str, int]:
+) -> int:
   """Cleans, tokenises and writes a chunk; runs in a worker.
 
   Args:
@@ -119,7 +119,7 @@ def make_chunk(
     tokenizer: its folder.
 
   Returns:
-    {"sentences", "bytes", "tokens"}.
+    Its tokens, those of dropped examples included.
 
   Raises:
     InputError: a language that is none, ids that are not the tokenizer's, or
@@ -151,19 +151,7 @@ def make_chunk(
     group=group[kept].astype(np.int32),
     **_sorted(_example_hashes(hashes, groups, group)[kept]),
   )
-  return weigh(chunk) | {"tokens": int(lengths.sum())}
-
-
-def weigh(chunk: Chunk) -> dict[str, int]:
-  """Sentences and bytes of a chunk's input."""
-  size = 0
-  for side in chunk.sides:
-    if isinstance(side[0], str):
-      size += len("".join(side).encode("utf-8", "surrogatepass")) + len(side)
-    else:
-      size += 4 * sum(map(len, side))
-  sentences = len(chunk.sides) * len(chunk.sides[0])
-  return {"sentences": sentences, "bytes": size}
+  return int(lengths.sum())
 
 
 @functools.cache

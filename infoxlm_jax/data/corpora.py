@@ -12,101 +12,43 @@ none but seqio's needs TensorFlow. docs/data.md shows each format.
 """
 
 import dataclasses
-import os
-import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from infoxlm_jax.data import (
   fairseq_binary,
   files,
   moses,
+  names,
   tables,
   tasks,
   texts,
   tmx,
 )
+from infoxlm_jax.data.corpus import (
+  Example,
+  Files,
+  check_pair,
+  check_split,
+  give_name,
+  pair_example,
+)
 from infoxlm_jax.data.files import Patterns
 from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.errors import InputError
 
-Example = Mapping[str, Any]
-
-# The one split of what is plain files.
-FILE_SPLITS = ("train",)
-
 _KINDS = ("text", "pairs", "multiway")
 
 
-class Corpus(Protocol):
-  """What `prepare` needs of a corpus.
-
-  Attributes:
-    name: stable; names the corpus in manifests, work folders and errors.
-    kind: "text", "pairs" or "multiway".
-  """
-
-  @property
-  def name(self) -> str: ...
-
-  @property
-  def kind(self) -> str: ...
-
-  def splits(self) -> Sequence[str]:
-    """Names of its splits; `("train",)` of files."""
-
-  def examples(self, split: str) -> Iterator[Example]:
-    """The examples in order; InputError at the first bad one."""
-
-  def fingerprint(self, split: str) -> dict[str, Any]:
-    """JSON that changes when the examples do: options, files or version."""
-
-  def size(self, split: str) -> int | None:
-    """Bytes of the files, to tell how far reading is; None if not known."""
-
-  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-    """Raises InputError where ready-made ids cannot be this tokenizer's."""
-
-
-class _Files:
-  """What all corpora of plain files share."""
-
-  # Whether examples hold ids in the place of texts.
-  ready_made: ClassVar[bool] = False
-
-  def _paths(self) -> list[Path]:
-    return files.find_files(getattr(self, "input"))  # noqa: B009
-
-  def splits(self) -> Sequence[str]:
-    return FILE_SPLITS
-
-  def fingerprint(self, split: str) -> dict[str, Any]:
-    _check_split(self, split)
-    fields = [field.name for field in dataclasses.fields(self)]  # type: ignore
-    return {
-      "corpus": type(self).__name__,
-      "options": {name: _plain(getattr(self, name)) for name in fields},
-      "files": files.describe(self._paths()),
-    }
-
-  def size(self, split: str) -> int | None:
-    _check_split(self, split)
-    return files.plain_size(self._paths())
-
-  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-    del tokenizer  # texts are for any
-
-
 @dataclasses.dataclass(frozen=True)
-class TextFiles(_Files):
+class TextFiles(Files):
   """Plain text, a sentence or a document a line, or JSON lines.
 
   Attributes:
     input: path, glob, or several, as a list or between commas.
     language: of all the files; None takes it from each file's name
-      (files.language_of).
+      (names.language_of).
     format: "lines", "jsonl", or None: jsonl where the file's name says so.
     text_field: of a JSON line, holds the text.
     language_field: of a JSON line, holds the language, if given.
@@ -122,22 +64,22 @@ class TextFiles(_Files):
   kind: str = dataclasses.field(default="text", init=False)
 
   def __post_init__(self) -> None:
-    _name(self)
+    give_name(self)
     if self.format not in (None, "lines", "jsonl"):
       raise InputError(
         f"{self.name}: format = {self.format!r} is neither 'lines' nor 'jsonl'."
       )
     if self.language is not None:
-      files.check_language(self.language, f"{self.name}: language")
+      names.check_language(self.language, f"{self.name}: language")
 
   def examples(self, split: str) -> Iterator[Example]:
-    _check_split(self, split)
+    check_split(self, split)
     # All languages first: an hour of reading shall not end in a bad name.
     languages = {}
     for path in self._paths():
       by_field = self.language_field and texts.is_jsonl(path, self.format)
       languages[path] = self.language or (
-        None if by_field else files.language_of(path)
+        None if by_field else names.language_of(path)
       )
     for path, language in languages.items():
       if texts.is_jsonl(path, self.format):
@@ -150,7 +92,7 @@ class TextFiles(_Files):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tsv(_Files):
+class Tsv(Files):
   """Sentence pairs in tab-separated files, without quoting.
 
   Attributes:
@@ -169,7 +111,7 @@ class Tsv(_Files):
   kind: str = dataclasses.field(default="pairs", init=False)
 
   def __post_init__(self) -> None:
-    _name(self)
+    give_name(self)
     if self.columns is not None:
       kinds = {type(column) for column in self.columns}
       if len(self.columns) != 2 or kinds not in ({str}, {int}):
@@ -177,18 +119,18 @@ class Tsv(_Files):
           f"{self.name}: columns = {self.columns!r} must be two names, such as"
           " ('en', 'fr'), or two numbers from 1."
         )
-    _check_pair(self.languages, self.name)
+    check_pair(self.languages, self.name)
 
   def examples(self, split: str) -> Iterator[Example]:
-    _check_split(self, split)
+    check_split(self, split)
     for path in self._paths():
       rows = tables.read_pairs(path, self.columns, self.languages)
       for languages, text_a, text_b in rows:
-        yield _pair(languages, text_a, text_b)
+        yield pair_example(languages, text_a, text_b)
 
 
 @dataclasses.dataclass(frozen=True)
-class Moses(_Files):
+class Moses(Files):
   """Sentence pairs in two files, line by line.
 
   Attributes:
@@ -205,21 +147,21 @@ class Moses(_Files):
   kind: str = dataclasses.field(default="pairs", init=False)
 
   def __post_init__(self) -> None:
-    _name(self)
-    _check_pair(self.languages, self.name)
+    give_name(self)
+    check_pair(self.languages, self.name)
 
   def examples(self, split: str) -> Iterator[Example]:
-    _check_split(self, split)
+    check_split(self, split)
     for pair, languages in moses.find_pairs(self.input, self.languages):
       for text_a, text_b in moses.read_pairs(pair):
-        yield _pair(languages, text_a, text_b)
+        yield pair_example(languages, text_a, text_b)
 
   def _paths(self) -> list[Path]:
     return moses.all_files(moses.find_pairs(self.input, self.languages))
 
 
 @dataclasses.dataclass(frozen=True)
-class Tmx(_Files):
+class Tmx(Files):
   """Sentence pairs in TMX files.
 
   Attributes:
@@ -235,18 +177,18 @@ class Tmx(_Files):
   kind: str = dataclasses.field(default="pairs", init=False)
 
   def __post_init__(self) -> None:
-    _name(self)
-    _check_pair(self.languages, self.name, more=True)
+    give_name(self)
+    check_pair(self.languages, self.name, more=True)
 
   def examples(self, split: str) -> Iterator[Example]:
-    _check_split(self, split)
+    check_split(self, split)
     for path in self._paths():
       for languages, text_a, text_b in tmx.read_pairs(path, self.languages):
-        yield _pair(languages, text_a, text_b)
+        yield pair_example(languages, text_a, text_b)
 
 
 @dataclasses.dataclass(frozen=True)
-class FairseqBinary(_Files):
+class FairseqBinary(Files):
   """Token ids that the released code's tools wrote (data/fairseq_binary.py).
 
   Attributes:
@@ -277,9 +219,9 @@ class FairseqBinary(_Files):
         f"{self.folder}: layout = {self.layout!r} is not one of"
         f" {', '.join(fairseq_binary.LAYOUTS)}."
       )
-    _name(self)
-    files.check_language(self.language, f"{self.name}: language")
-    _check_pair(self.languages, self.name)
+    give_name(self)
+    names.check_language(self.language, f"{self.name}: language")
+    check_pair(self.languages, self.name)
 
   @property
   def kind(self) -> str:
@@ -287,7 +229,7 @@ class FairseqBinary(_Files):
     return "text" if self.layout == "mlm" else "pairs"
 
   def examples(self, split: str) -> Iterator[Example]:
-    _check_split(self, split)
+    check_split(self, split)
     if self.layout == "mlm":
       for index in self._indexes():
         for ids in fairseq_binary.read_sentences(fairseq_binary.Rows(index)):
@@ -306,6 +248,10 @@ class FairseqBinary(_Files):
           "language_b": b,
         }
 
+  def size(self, split: str) -> int | None:
+    check_split(self, split)
+    return files.total_size([p.with_suffix(".bin") for p in self._indexes()])
+
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     dictionary = Path(self.folder).expanduser() / "dict.txt"
     fairseq_binary.check_tokenizer(self._indexes(), tokenizer, dictionary)
@@ -323,7 +269,7 @@ class FairseqBinary(_Files):
   def _languages(self) -> tuple[str, str]:
     if self.languages:
       return self.languages[0], self.languages[1]
-    if pair := files.pair_of(Path(self.folder).resolve().name):
+    if pair := names.pair_of(Path(self.folder).resolve().name):
       return pair
     raise InputError(
       f"{self.folder}: which languages? Set languages, for example to ('en',"
@@ -336,7 +282,7 @@ class SeqioTask:
   """A registered seqio Task, or all tasks of a Mixture one after the other.
 
   Attributes:
-    name: of the Task or Mixture.
+    name: of the Task or Mixture, or several between commas.
     modules: to import first, which register it, such as ("tasks.verses",).
     kind: "text", "pairs" or "multiway".
   """
@@ -366,73 +312,10 @@ class SeqioTask:
     return {"corpus": "SeqioTask", "task": self.name, "sources": sources}
 
   def size(self, split: str) -> int | None:
-    return None
+    tasks.import_tasks(self.modules)
+    return tasks.size_of(self.name, split)
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     tasks.import_tasks(self.modules)
     for corpus in tasks.corpora_of(self.name):
       corpus.check_tokenizer(tokenizer)
-
-
-def _name(corpus: Any) -> None:
-  """Gives a corpus without a name one that a folder can have."""
-  if corpus.name:
-    return
-  kind = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(corpus).__name__).lower()
-  if getattr(corpus, "input", "") is None:
-    raise InputError(
-      f"{type(corpus).__name__}.input names no files: set INPUT (for text MONO,"
-      " for pairs PAIRS, where the gin file has these), or DATA, a folder that"
-      " is prepared already."
-    )
-  if isinstance(corpus, FairseqBinary):
-    text = f"{corpus.layout}-{corpus.folder}"
-  elif isinstance(corpus.input, str | os.PathLike):
-    text = str(corpus.input)
-  else:
-    text = ",".join(map(str, corpus.input))
-  slug = re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.")
-  if slug != text:
-    # What was left out may be all that two inputs differ in.
-    slug = f"{slug[-60:]}-{zlib.crc32(text.encode()):08x}"
-  object.__setattr__(corpus, "name", f"{kind}-{slug}")
-
-
-def _pair(languages: tuple[str, str], text_a: str, text_b: str) -> Example:
-  return {
-    "text_a": text_a,
-    "language_a": languages[0],
-    "text_b": text_b,
-    "language_b": languages[1],
-  }
-
-
-def _check_split(corpus: Any, split: str) -> None:
-  if split not in FILE_SPLITS:
-    raise InputError(
-      f"{corpus.name} has no split {split!r}: files are all 'train'."
-    )
-
-
-def _check_pair(
-  languages: Sequence[str] | None, name: str, more: bool = False
-) -> None:
-  if languages is None:
-    return
-  count = 0 if isinstance(languages, str) else len(languages)
-  if count < 2 or (count > 2 and not more):
-    raise InputError(
-      f"{name}: languages = {languages!r} must be two codes"
-      f"{' or more' if more else ''}, such as ('en', 'fr')."
-    )
-  for language in languages:
-    files.check_language(language, f"{name}: languages")
-
-
-def _plain(value: Any) -> Any:
-  """A value as JSON gives it back."""
-  if value is None or isinstance(value, str | int | bool):
-    return value
-  return (
-    [_plain(v) for v in value] if isinstance(value, Sequence) else str(value)
-  )

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infoxlm_jax.data import consumed
 from infoxlm_jax.data.files import read_lines, reading
 from infoxlm_jax.data.tokenizer import Tokenizer
 from infoxlm_jax.errors import InputError
@@ -80,6 +81,7 @@ class Rows:
 
   def __getitem__(self, row: int) -> np.ndarray:
     start = int(self._offsets[row]) // self._itemsize
+    consumed.add(int(self._sizes[row]) * self._itemsize)
     return np.array(self.ids[start : start + int(self._sizes[row])], np.int32)
 
   def row_of(self, place: int) -> int:

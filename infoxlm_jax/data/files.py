@@ -1,4 +1,4 @@
-"""Input files: finding them, unpacking them, their lines and their language."""
+"""Input files: finding them, unpacking them, their lines."""
 
 import contextlib
 import functools
@@ -6,38 +6,19 @@ import glob
 import io
 import lzma
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import IO, Any
 
 import zstandard
 
+from infoxlm_jax.data import consumed
 from infoxlm_jax.errors import InputError
 
-# What a manifest or a table's header may name as a language.
-LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
-# What counts as a language in a file's name, where other words stand too: de,
-# pt-BR, zh_Hans, ceb, and CC-100's bn_rom. "-" before a small letter divides
-# the two languages of a pair.
-_CODE = (
-  r"[a-z]{2,3}(?:-(?:[A-Z][a-z]{3}|[A-Z]{2})"
-  r"|_(?:[A-Z]?[a-z]{3}|[A-Z]{2}|[a-z]{2}))*"
-)
-_NAMED = re.compile(_CODE)
-_PAIR = re.compile(f"({_CODE})-({_CODE})")
-# Three letters, but no language, in the names of files.
-_WORDS = frozenset(
-  "all bpe dev doc eng new out raw set spm src tgt tok".split()
-)
-
-_BUFFER = 1 << 20
+_BUFFER = 1 << 17
 # A small piece of a compressed file cannot become very large.
 _PIECE = 8 << 10
-_PACKED = (".gz", ".xz", ".zst")
-_ENDINGS = (".txt", ".text", ".jsonl", ".ndjson", ".json", ".tsv", ".tmx")
-
 _DAMAGE = (
   EOFError,
   zlib.error,
@@ -124,80 +105,9 @@ def describe(paths: Sequence[Path]) -> list[dict[str, Any]]:
   return found
 
 
-def plain_size(paths: Sequence[Path]) -> int | None:
-  """Bytes of files together; None where one is compressed."""
-  if any(path.suffix in _PACKED for path in paths):
-    return None
+def total_size(paths: Sequence[Path]) -> int:
+  """Bytes of files together, packed ones as they lie."""
   return sum(path.stat().st_size for path in paths)
-
-
-def plain_name(path: PurePath) -> str:
-  """A file's name as it is unpacked: without .gz, .xz or .zst."""
-  packed = path.suffix in _PACKED
-  return path.name.removesuffix(path.suffix) if packed else path.name
-
-
-def stem(path: PurePath) -> str:
-  """A file's name without endings such as .txt or .jsonl.gz.
-
-  >>> stem(PurePath("corpora/wiki.de.txt.gz"))
-  'wiki.de'
-  """
-  name = PurePath(plain_name(path))
-  return name.stem if name.suffix in _ENDINGS else name.name
-
-
-def language_of(path: Path) -> str:
-  """The language that a file's name tells, or else its folder's name.
-
-  Of the parts between dots, without endings such as .txt.gz, one must be a
-  language code: `de.txt.gz`, `wiki.de.txt`, `de.train.jsonl`, `pt-BR.txt`. A
-  three-letter part counts where no other does.
-
-  Raises:
-    InputError: no language there, or several.
-  """
-  parts = stem(path).split(".")
-  for candidates in (parts, [path.absolute().parent.name]):
-    found = [p for p in candidates if _NAMED.fullmatch(p) and p not in _WORDS]
-    short = [p for p in found if not re.match(r"[a-z]{3}", p)]
-    chosen = sorted(set(short or found))
-    if len(chosen) == 1:
-      return chosen[0]
-    if chosen:
-      raise InputError(
-        f"{path}: which language? The name has {' and '.join(chosen)}; set"
-        " language to the right one."
-      )
-  raise InputError(
-    f"{path}: the name tells no language; rename it, for example to"
-    f" {stem(path)}.de.txt, or set language."
-  )
-
-
-def pair_of(name: str) -> tuple[str, str] | None:
-  """The two languages of a name such as `WikiMatrix.en-fr`, if it has them.
-
-  The last of the parts between dots that is a pair.
-  """
-  for part in reversed(name.split(".")):
-    if match := _PAIR.fullmatch(part):
-      return match[1], match[2]
-  return None
-
-
-def check_language(language: str, where: str) -> str:
-  """`language`, if it is a code that prepared data may have.
-
-  Raises:
-    InputError: naming `where`.
-  """
-  if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
-    raise InputError(
-      f"{where}: {language!r} is no language code, such as en, pt-BR or"
-      " zh_Hans."
-    )
-  return language
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
@@ -229,7 +139,8 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 def count_lines(path: str | os.PathLike[str]) -> int:
   """Lines of a file, as `read_lines` counts them; much faster."""
   lines, last = 0, b"\n"
-  with reading(path, lambda: f"after line {lines}"), unpacked(path) as file:
+  place = lambda: f"after line {lines}"  # noqa: E731
+  with reading(path, place), unpacked(path, counted=False) as file:
     while piece := file.read(_BUFFER):
       lines += piece.count(b"\n")
       last = piece[-1:]
@@ -258,9 +169,15 @@ def reading(
     raise InputError(f"cannot read {path}: {error.strerror}.") from error
 
 
-def unpacked(path: str | os.PathLike[str]) -> IO[bytes]:
-  """A file's bytes, unpacked by its ending; errors as the codecs raise them."""
-  file = open(path, "rb")
+def unpacked(path: str | os.PathLike[str], counted: bool = True) -> IO[bytes]:
+  """A file's bytes, unpacked by its ending; errors as the codecs raise them.
+
+  Args:
+    path: the file.
+    counted: whether what is read counts as consumed.
+  """
+  raw = _Counted(path) if counted else io.FileIO(path)
+  file = io.BufferedReader(raw, _BUFFER)
   start: Callable[[], Any]
   match Path(path).suffix:
     case ".gz":
@@ -274,6 +191,15 @@ def unpacked(path: str | os.PathLike[str]) -> IO[bytes]:
     case _:
       return file
   return io.BufferedReader(_Unpacked(file, start), _BUFFER)
+
+
+class _Counted(io.FileIO):
+  """A file whose bytes count as consumed when they are read."""
+
+  def readinto(self, buffer: Any) -> int:
+    size = super().readinto(buffer)
+    consumed.add(size)
+    return size
 
 
 class _Unpacked(io.RawIOBase):

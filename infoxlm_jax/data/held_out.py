@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.data.corpora import Corpus
+from infoxlm_jax.data.corpus import Corpus
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import Tokenizer
 

@@ -10,11 +10,10 @@ from infoxlm_jax.data.files import (
   Patterns,
   count_lines,
   matches,
-  pair_of,
   read_lines,
   split_patterns,
-  stem,
 )
+from infoxlm_jax.data.names import pair_of, stem
 from infoxlm_jax.errors import InputError
 
 # The two files, and their languages.

@@ -11,7 +11,6 @@ the three phases, stages.py runs them, work_folder.py keeps what they leave.
 """
 
 import contextlib
-import dataclasses
 import errno
 import json
 import os
@@ -25,23 +24,26 @@ from typing import Any
 
 from infoxlm_jax import resources
 from infoxlm_jax.data import held_out as held_out_rows
-from infoxlm_jax.data import prepare_report, records, work_folder
+from infoxlm_jax.data import prepare_report, work_folder
 from infoxlm_jax.data.apart import run_apart
 from infoxlm_jax.data.cleaning import Cleaning
-from infoxlm_jax.data.corpora import Corpus, SeqioTask
+from infoxlm_jax.data.corpora import SeqioTask
+from infoxlm_jax.data.corpus import Corpus
+from infoxlm_jax.data.plan import SIZES, Plan, Sizes
 from infoxlm_jax.data.pool import Pool
-from infoxlm_jax.data.stages import SIZES, Plan, Sizes, write_stores
+from infoxlm_jax.data.prepare_request import (
+  describe,
+  found_request,
+  is_done,
+  options_of,
+)
+from infoxlm_jax.data.stages import write_stores
 from infoxlm_jax.data.tokenizer import (
-  Tokenizer,
   load_tokenizer,
   save_tokenizer,
 )
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.signals import EXIT_TERMINATED, Stopped
-
-# Split names of the corpora: for the records, and for the retrieval files.
-STORES = {"train": "train", "dev": "validation"}
-RETRIEVAL = {"dev": "validation", "test": "test"}
 
 REPORT = "report.md"
 _CLEANING = Cleaning()
@@ -101,7 +103,7 @@ def prepare(
   """
   output = Path(output)
   model = load_tokenizer(resources.find(tokenizer))
-  options = _options(
+  options = options_of(
     model=model,
     row_length=row_length,
     seed=seed,
@@ -114,9 +116,9 @@ def prepare(
     corpora=corpora,
   )
   request = options | {
-    "corpora": [_describe(corpus, options) for corpus in corpora]
+    "corpora": [describe(corpus, options) for corpus in corpora]
   }
-  if _is_done(output, request):
+  if is_done(output, request):
     return output
   for corpus in corpora:
     if check := getattr(corpus, "check_tokenizer", None):
@@ -127,7 +129,7 @@ def prepare(
     work_folder.locked(partial),
     _storage_errors(partial),
   ):
-    if _is_done(output, request):  # by another process, just now
+    if is_done(output, request):  # by another process, just now
       work_folder.remove(partial)
       return output
     work_folder.claim(partial, request)
@@ -187,17 +189,17 @@ def prepare_in_subprocess(
     "corpora": corpora,
   }
   model = load_tokenizer(resources.find(tokenizer))
-  options = _options(model=model, **decisive)
-  if found := _found_request(Path(output), options):
+  options = options_of(model=model, **decisive)
+  if found := found_request(Path(output), options):
     # What a task reads cannot be asked for without TensorFlow.
     kept = {c["corpus"]: c for c in found.get("corpora", ())}
     described = [
       kept.get(repr(corpus))
       if isinstance(corpus, SeqioTask)
-      else _describe(corpus, options)
+      else describe(corpus, options)
       for corpus in corpora
     ]
-    if _is_done(Path(output), options | {"corpora": described}):
+    if is_done(Path(output), options | {"corpora": described}):
       return Path(output)
   arguments = decisive | {
     "output": str(output),
@@ -229,112 +231,6 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> None:
   (plan.output / REPORT).write_text(report, "utf-8")
   text = json.dumps(plan.request, indent=1, ensure_ascii=False) + "\n"
   (plan.output / work_folder.REQUEST).write_text(text, "utf-8")
-
-
-def _options(
-  *,
-  model: Tokenizer,
-  row_length: int,
-  seed: int,
-  max_side: int,
-  cleaning: Cleaning,
-  stores: Mapping[str, str] | None,
-  retrieval: Mapping[str, str] | None,
-  held_out: int,
-  sizes: Sizes,
-  corpora: Sequence[Corpus],
-) -> dict[str, Any]:
-  """What makes two prepared folders the same, but for the corpora."""
-  if row_length < 3 or max_side < 1:
-    raise InputError(
-      f"prepare: row_length = {row_length} and max_side = {max_side} leave no "
-      "room for a sentence (3 and 1 at least)."
-    )
-  if held_out < 0:
-    raise InputError(f"prepare: held_out = {held_out}: 0 at least.")
-  cleaning.check()
-  kinds = [corpus.kind for corpus in corpora]
-  if not {"text", "pairs"} & set(kinds):
-    raise InputError(
-      "prepare: corpora names no texts and no pairs: give at least one corpus "
-      f"of kind 'text' or 'pairs' (found {kinds or 'none'})."
-    )
-  names = [corpus.name for corpus in corpora]
-  if twice := sorted({name for name in names if names.count(name) > 1}):
-    raise InputError(
-      f"prepare: two corpora have the name {twice[0]!r}: give each its own."
-    )
-  return {
-    "format": records.FORMAT,
-    "tokenizer_sha256": model.sha256,
-    "row_length": row_length,
-    "max_side": max_side,
-    "seed": seed,
-    "cleaning": dataclasses.asdict(cleaning),
-    "stores": dict(STORES if stores is None else stores),
-    "retrieval": dict(RETRIEVAL if retrieval is None else retrieval),
-    "held_out": held_out,
-    "sizes": sizes._asdict(),
-  }
-
-
-def _describe(corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
-  """A corpus and what it reads, as JSON."""
-  which = "retrieval" if corpus.kind == "multiway" else "stores"
-  there = corpus.splits()
-  wanted = dict.fromkeys(options[which].values())
-  splits = {s: corpus.fingerprint(s) for s in wanted if s in there}
-  described = {
-    "corpus": repr(corpus),
-    "name": corpus.name,
-    "kind": corpus.kind,
-    "splits": splits,
-  }
-  return json.loads(json.dumps(described))
-
-
-def _found_request(
-  output: Path, options: Mapping[str, Any]
-) -> dict[str, Any] | None:
-  """The request that `output` was prepared with; None where it is free.
-
-  Raises:
-    InputError: it holds something else, or was damaged since.
-  """
-  if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-    return None
-  try:
-    found = json.loads((output / work_folder.REQUEST).read_text("utf-8"))
-  except (OSError, ValueError):
-    raise InputError(
-      f"{output} exists and is not prepared data (no {work_folder.REQUEST}): "
-      "nothing was overwritten. Choose another folder, or move this one away."
-    ) from None
-  if changed := work_folder.differences(
-    {k: found.get(k) for k in options}, options
-  ):
-    raise InputError(_another(output, changed))
-  return found
-
-
-def _is_done(output: Path, request: dict[str, Any]) -> bool:
-  """Whether `output` holds this request; InputError where it holds another."""
-  found = _found_request(output, {})
-  if found is None:
-    return False
-  if changed := work_folder.differences(found, request):
-    raise InputError(_another(output, changed))
-  for name in request["stores"]:
-    if (output / name).exists():
-      records.Store(output / name)
-  return True
-
-
-def _another(output: Path, changed: Sequence[str]) -> str:
-  return (
-    f"{output} was prepared from another request: {'; '.join(changed[:5])}. "
-    "Nothing was overwritten. Choose another folder, or move this one away."
-  )
 
 
 @contextlib.contextmanager

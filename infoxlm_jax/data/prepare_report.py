@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from infoxlm_jax.data.records import Manifest
+from infoxlm_jax.data.manifest import Manifest
 
 _COLUMNS = ("corpus", "language", "read", "kept", "tokens", "dropped", "cut")
 
@@ -11,7 +11,9 @@ def markdown(manifests: Mapping[str, Manifest]) -> str:
   """report.md: what was read of each corpus, and what stands in the records."""
   out = ["# Prepared data", ""]
   for store, manifest in manifests.items():
-    out += [f"## {store}", "", *_table(_COLUMNS, _read_rows(manifest)), ""]
+    out += [f"## {store}", ""]
+    if manifest.counts:  # what was held out of another store has none
+      out += [*_table(_COLUMNS, _read_rows(manifest)), ""]
     rows = [
       (
         corpus.name,

@@ -9,10 +9,8 @@ of languages, and `manifest.json`, which says what stands in them.
 All numbers are little-endian int32.
 """
 
-import dataclasses
+import concurrent.futures
 import hashlib
-import importlib.metadata
-import json
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -22,11 +20,9 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
+from infoxlm_jax.data.manifest import MANIFEST, Shard, read_manifest
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.vocabulary import Ids
-
-FORMAT = 2
-MANIFEST = "manifest.json"
 
 # One record a group: a read of one record unpacks nothing else. Pairs are too
 # short for zstd: it takes three times as long to write and twice as long to
@@ -38,7 +34,7 @@ _WRITER_OPTIONS = {
 # Records are read in random order: reading ahead would be thrown away.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
-_VERSIONED = ("infoxlm_jax", "array_record", "sentencepiece", "numpy")
+_HASHERS = 8  # threads
 
 Pair = tuple[str, str]
 
@@ -65,135 +61,6 @@ def decode_pair(record: bytes) -> tuple[np.ndarray, np.ndarray]:
   return numbers[1:end], numbers[end:]
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """One ArrayRecord file; its name is relative to the store's folder."""
-
-  name: str
-  records: int
-  size: int
-  sha256: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Corpus:
-  """All records of one language or of one pair of languages.
-
-  sentences counts those in the records (a pair has two, pieces of a split text
-  count each), tokens what stands there (special ones included where they are
-  stored). dropped and truncated count sentences by reason.
-  """
-
-  languages: tuple[str, ...]
-  records: int
-  sentences: int
-  tokens: int
-  dropped: dict[str, int]
-  truncated: dict[str, int]
-  shards: tuple[Shard, ...]
-
-  @property
-  def name(self) -> str:
-    return "-".join(self.languages)
-
-
-@dataclasses.dataclass(frozen=True)
-class Counts:
-  """What became of the sentences of one input corpus in one language or pair.
-
-  read = sentences + dropped. Records held out from training are among them.
-  truncated and split are among `sentences`. A pair has two sentences.
-  """
-
-  corpus: str
-  split_name: str
-  languages: tuple[str, ...]
-  read: int
-  sentences: int
-  tokens: int
-  dropped: dict[str, int]
-  truncated: dict[str, int]
-  split: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-  """What `manifest.json` holds.
-
-  Attributes:
-    tokenizer_sha256, vocab_size, special_ids: of the tokenizer; special_ids
-      has bos, pad, eos, unk and mask.
-    row_length, max_side: tokens of a text record and of a pair's side.
-    corpora: what stands in the records.
-    counts: what was read, by input corpus.
-    request: the options that the data was prepared with.
-    versions: of the packages that decide what the records hold.
-  """
-
-  tokenizer_sha256: str
-  vocab_size: int
-  special_ids: dict[str, int]
-  row_length: int
-  max_side: int
-  corpora: tuple[Corpus, ...]
-  counts: tuple[Counts, ...]
-  request: dict[str, Any]
-  versions: dict[str, str]
-  format: int = FORMAT
-
-  def to_json(self) -> str:
-    return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
-
-  @classmethod
-  def from_json(cls, text: str) -> "Manifest":
-    fields = json.loads(text)
-    corpora = []
-    for entry in fields.pop("corpora"):
-      shards = tuple(Shard(**shard) for shard in entry.pop("shards"))
-      languages = tuple(entry.pop("languages"))
-      corpora.append(Corpus(languages=languages, shards=shards, **entry))
-    counts = []
-    for entry in fields.pop("counts"):
-      languages = tuple(entry.pop("languages"))
-      counts.append(Counts(languages=languages, **entry))
-    return cls(corpora=tuple(corpora), counts=tuple(counts), **fields)
-
-
-def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
-  """Reads a store's manifest.
-
-  Raises:
-    InputError: missing, damaged, or of another format version.
-  """
-  path = Path(folder) / MANIFEST
-  try:
-    text = path.read_text("utf-8")
-  except OSError as error:
-    raise InputError(
-      f"{folder} holds no prepared data: cannot read {path} "
-      f"({error.strerror}). Prepare the corpus into it first, or set DATA to "
-      "the folder that prepare wrote."
-    ) from error
-  try:
-    found = json.loads(text)["format"]
-  except (ValueError, KeyError, TypeError) as error:
-    raise InputError(
-      f"{path} is damaged: it is not the JSON that prepare wrote ({error!r}). "
-      "Prepare the data again."
-    ) from error
-  if found != FORMAT:
-    raise InputError(
-      f"{path} has format {found}, this version reads format {FORMAT}: "
-      "prepare the data again with it."
-    )
-  try:
-    return Manifest.from_json(text)
-  except (TypeError, KeyError, AttributeError) as error:
-    raise InputError(
-      f"{path} is damaged: {error!r}. Prepare the data again."
-    ) from error
-
-
 def write_shard(
   folder: Path, name: str, records: Iterable[bytes], kind: str = "text"
 ) -> Shard:
@@ -218,17 +85,6 @@ def write_shard(
     return Shard(name, count, path.stat().st_size, _sha256(path))
   except (OSError, RuntimeError) as error:
     raise StorageError(f"cannot write {path}: {error}") from error
-
-
-def versions() -> dict[str, str]:
-  """Versions of the packages that decide what the records hold."""
-  out = {}
-  for package in _VERSIONED:
-    try:
-      out[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      out[package] = "not installed"
-  return out
 
 
 class Store:
@@ -292,16 +148,24 @@ class Store:
     """Both sides of pairs, without special tokens, int32 [length] each."""
     return [decode_pair(r) for r in self._read(pair, indices)]
 
+  @property
+  def size(self) -> int:
+    """Bytes of all shards."""
+    return sum(s.size for c in self.manifest.corpora for s in c.shards)
+
   def verify(self) -> None:
     """Compares the hash of every shard with the manifest's.
 
     Raises:
       InputError: one differs.
     """
-    for corpus in self.manifest.corpora:
-      for shard in corpus.shards:
+    shards = [s for c in self.manifest.corpora for s in c.shards]
+    # Hashing lets other threads run.
+    with concurrent.futures.ThreadPoolExecutor(_HASHERS) as pool:
+      hashes = pool.map(lambda s: _sha256(self.folder / s.name), shards)
+      for shard, found in zip(shards, hashes, strict=True):
         self._check_size(shard)
-        if _sha256(self.folder / shard.name) != shard.sha256:
+        if found != shard.sha256:
           raise InputError(
             f"{self.folder / shard.name} has changed since it was prepared: "
             "its hash is not the manifest's. Prepare the data again."
@@ -341,7 +205,14 @@ class Store:
         (wanted >= start) & (wanted < start + shard.records)
       )
       if places.size:
-        found = self._reader(shard).read((wanted[places] - start).tolist())
+        try:
+          found = self._reader(shard).read((wanted[places] - start).tolist())
+        except (RuntimeError, IndexError) as error:  # the format's own hashes
+          raise InputError(
+            f"{self.folder / shard.name} is damaged or was changed after it"
+            f" was prepared ({str(error)[:120]}). Prepare the data again, or"
+            " copy them again from where they are whole."
+          ) from error
         for place, record in zip(places.tolist(), found, strict=True):
           out[place] = record
       start += shard.records

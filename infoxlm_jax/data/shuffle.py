@@ -67,7 +67,7 @@ class _Made(NamedTuple):
 
 def make_records(
   chunk: Path, passes: Sequence[Path], place: int, layout: Layout, out: Path
-) -> dict[str, int]:
+) -> int:
   """Writes a chunk's records without duplicates; runs in a worker.
 
   Args:
@@ -78,7 +78,7 @@ def make_records(
     out: file to write.
 
   Returns:
-    {"tokens": of the records}.
+    How many numbers they hold.
   """
   meta, arrays = read_arrays(chunk)
   lengths = arrays["lengths"].astype(np.int64)
@@ -121,7 +121,7 @@ def make_records(
     keys=np.concatenate(all_keys),
   )
   chunk.unlink()
-  return {"tokens": size}
+  return size
 
 
 def _texts(
@@ -225,7 +225,7 @@ def make_shard(
   name: str,
   eos: int,
   out: Path,
-) -> dict[str, int]:
+) -> int:
   """Writes range `number` of `count` of a group's keys; runs in a worker.
 
   Args:
@@ -238,7 +238,7 @@ def make_shard(
       record falls into the range, "sentences", "tokens"}.
 
   Returns:
-    {"tokens": of the shard}.
+    Its tokens.
   """
   low, high = hash_range(number, count)
   keys, lengths, data = [], [], []
@@ -287,7 +287,7 @@ def make_shard(
       "tokens": int(sizes.sum()) - (len(sizes) if pairs else 0),
     }
   write_json(out, entry)
-  return {"tokens": entry["tokens"]}
+  return entry["tokens"]
 
 
 def smallest_keys(

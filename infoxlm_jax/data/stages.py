@@ -1,108 +1,38 @@
 """The phases of prepare, one after the other, each going on where it stopped.
 
-    work/STORE/CORPUS/000012.chunk      phase 1; removed when the next is there
-    work/STORE/CORPUS/read.json         when all its chunks are there
-    work/STORE/duplicates/0003          phase 2, one range of hashes
-    work/STORE/CORPUS/000012.records    phase 3
-    work/STORE/shards/*.json            phase 4, an entry of the manifest each
-
-A file that is there is complete, so what is there is not made again.
+plan.py says what each leaves.
 """
 
-import dataclasses
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
-from infoxlm_jax.data import records
+from infoxlm_jax.data import consumed
 from infoxlm_jax.data.arrays import read_arrays, write_json
-from infoxlm_jax.data.chunks import cut_chunks, make_chunk, weigh
-from infoxlm_jax.data.cleaning import Cleaning
-from infoxlm_jax.data.corpora import Corpus
+from infoxlm_jax.data.chunks import cut_chunks, make_chunk
 from infoxlm_jax.data.duplicates import find_duplicates
-from infoxlm_jax.data.pool import Pool, Task
-from infoxlm_jax.data.shuffle import (
-  Layout,
-  Source,
-  make_records,
-  make_shard,
-  smallest_keys,
+from infoxlm_jax.data.manifest import Manifest
+from infoxlm_jax.data.phase import Phase
+from infoxlm_jax.data.plan import (
+  File,
+  Part,
+  Plan,
+  chunk_path,
+  read_json,
+  records_path,
 )
-from infoxlm_jax.data.tokenizer import Tokenizer
+from infoxlm_jax.data.pool import Pool, Task
+from infoxlm_jax.data.shuffle import make_records, smallest_keys
+from infoxlm_jax.data.stores import write_store
 from infoxlm_jax.errors import InputError
 
-_ZERO, _LAST = np.uint64(0), np.uint64(2**64 - 1)
 # The most that may be held out of a language or pair.
 _HELD_OUT_SHARE = 20
 
 
-class Sizes(NamedTuple):
-  """Of the pieces that work is cut into.
-
-  Attributes:
-    chunk: characters of a chunk.
-    shard: bytes of a shard's records, before they are packed.
-    hashes: that one pass over the duplicates looks at.
-  """
-
-  chunk: int
-  shard: int
-  hashes: int
-
-
-SIZES = Sizes(chunk=4 << 20, shard=64 << 20, hashes=2 << 20)
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """What is to be done, and where."""
-
-  folder: Path
-  output: Path
-  corpora: Sequence[Corpus]
-  request: Mapping[str, Any]
-  cleaning: Cleaning
-  sizes: Sizes
-  tokenizer: Tokenizer
-
-  @property
-  def layout(self) -> Layout:
-    return Layout(
-      self.request["row_length"],
-      self.request["max_side"],
-      self.cleaning.on_long == "split",
-      self.request["seed"],
-      int(self.tokenizer.bos_id),
-      int(self.tokenizer.eos_id),
-    )
-
-
-class _Part(NamedTuple):
-  """One split of one corpus, for one store.
-
-  held_out: whether records of it may go to dev.
-  """
-
-  corpus: Corpus
-  split: str
-  folder: Path
-  held_out: bool
-
-
-class _File(NamedTuple):
-  path: Path
-  part: _Part
-  groups: list[dict[str, Any]]
-
-
-def write_stores(
-  plan: Plan, pool: Pool, progress: bool
-) -> dict[str, records.Manifest]:
+def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
   """Runs all phases; returns the manifests by store.
 
   Raises:
@@ -117,7 +47,7 @@ def write_stores(
     store: _read(plan, found, store, pool, progress)
     for store, found in parts.items()
   }
-  made: dict[str, list[_File]] = {}
+  made: dict[str, list[File]] = {}
   for store, found in chunks.items():
     passes = _find_duplicates(plan, store, found, pool, progress)
     made[store] = _make_records(plan, found, passes, store, pool, progress)
@@ -132,11 +62,11 @@ def write_stores(
   return {
     store: manifest
     for store in parts
-    if (manifest := _write_store(plan, store, made, limits, pool, progress))
+    if (manifest := write_store(plan, store, made, limits, pool, progress))
   }
 
 
-def _parts(plan: Plan, store: str) -> list[_Part]:
+def _parts(plan: Plan, store: str) -> list[Part]:
   split = plan.request["stores"][store]
   dev = plan.request["stores"].get("dev")
   held_out = bool(store == "train" and plan.request["held_out"])
@@ -145,74 +75,63 @@ def _parts(plan: Plan, store: str) -> list[_Part]:
     splits = plan.request["corpora"][number]["splits"]
     if corpus.kind != "multiway" and split in splits:
       folder = plan.folder / store / f"{number:03d}"
-      out.append(_Part(corpus, split, folder, held_out and dev not in splits))
+      out.append(Part(corpus, split, folder, held_out and dev not in splits))
   return out
 
 
 def _read(
-  plan: Plan, parts: Sequence[_Part], store: str, pool: Pool, progress: bool
-) -> list[tuple[_Part, Path]]:
+  plan: Plan, parts: Sequence[Part], store: str, pool: Pool, progress: bool
+) -> list[tuple[Part, Path]]:
   """Phase 1: chunks of all parts."""
-  sizes = [_size(part) for part in parts]
-  known = None if None in sizes else sum(n for n in sizes if n is not None)
-  totals: Counter[str] = Counter()
-  with _bar(f"{store} 1/4 tokenise", " tokens", None, progress) as bar:
+  todo = [part for part in parts if not (part.folder / "read.json").exists()]
+  counts: dict[Path, int] = {}
+  start = consumed.so_far()
 
-    def count(found: Mapping[str, int], skipped: bool = False) -> None:
-      totals.update(found)
-      if known and totals["bytes"] and not skipped:
-        # Tokens of what was skipped are not known: of the rest it is a guess.
-        share = totals["bytes"] / known
-        bar.total = int(totals["tokens"] / max(share, 1e-9))
-      bar.set_postfix_str(f"{totals['sentences']:,} sentences", refresh=False)
-      bar.update(found.get("tokens", 0))
-
-    def tasks() -> Iterator[Task]:
-      for part in parts:
-        if (part.folder / "read.json").exists():
+  def tasks(phase: Phase) -> Iterator[Task]:
+    for part in todo:
+      part.folder.mkdir(parents=True, exist_ok=True)
+      limit = plan.request["max_side"]
+      if part.corpus.kind == "text":
+        limit = plan.request["row_length"] - 2
+      name = part.corpus.name
+      counts[part.folder] = 0
+      for chunk in cut_chunks(
+        part.corpus.examples(part.split),
+        part.corpus.kind,
+        name,
+        plan.sizes.chunk,
+      ):
+        counts[part.folder] += 1
+        path = chunk_path(part, chunk.number)
+        if path.exists() or records_path(path).exists():
+          phase.skip(consumed.so_far() - start)
           continue
-        part.folder.mkdir(parents=True, exist_ok=True)
-        limit = plan.request["max_side"]
-        if part.corpus.kind == "text":
-          limit = plan.request["row_length"] - 2
-        name, total = part.corpus.name, 0
-        for chunk in cut_chunks(
-          part.corpus.examples(part.split),
-          part.corpus.kind,
+        yield (
+          chunk,
+          path,
           name,
-          plan.sizes.chunk,
-        ):
-          total += 1
-          path = _chunk_path(part, chunk.number)
-          if path.exists() or _records_path(path).exists():
-            count(weigh(chunk), skipped=True)
-            continue
-          yield (
-            chunk,
-            path,
-            name,
-            limit,
-            plan.cleaning,
-            plan.folder / "tokenizer",
-          )
-        ends[part.folder] = total
+          limit,
+          plan.cleaning,
+          plan.folder / "tokenizer",
+        )
 
-    ends: dict[Path, int] = {}
-    for result in pool.run(make_chunk, tasks()):
-      count(result)
-  for folder, total in ends.items():
-    write_json(folder / "read.json", {"chunks": total})
+  name = f"{store} 1/4 tokenise"
+  with Phase(name, _size(todo), progress) as phase:
+    for tokens in pool.run(make_chunk, tasks(phase)):
+      phase.reach(consumed.so_far() - start, tokens)
+  for folder, count in counts.items():
+    write_json(folder / "read.json", {"chunks": count})
   return [
-    (part, _chunk_path(part, number))
+    (part, chunk_path(part, number))
     for part in parts
-    for number in range(_read_json(part.folder / "read.json")["chunks"])
+    for number in range(read_json(part.folder / "read.json")["chunks"])
   ]
 
 
 def _find_duplicates(
   plan: Plan,
   store: str,
-  chunks: Sequence[tuple[_Part, Path]],
+  chunks: Sequence[tuple[Part, Path]],
   pool: Pool,
   progress: bool,
 ) -> list[Path]:
@@ -230,41 +149,39 @@ def _find_duplicates(
       for number in range(count)
       if not (folder / f"{number:04d}").exists()
     ]
-    with _bar(f"{store} 2/4 duplicates", " passes", len(todo), progress) as bar:
-      for _ in pool.run(find_duplicates, todo):
-        bar.update()
+    with Phase(f"{store} 2/4 duplicates", len(todo), progress) as phase:
+      for done, _ in enumerate(pool.run(find_duplicates, todo), 1):
+        phase.reach(done)
     write_json(folder / "passes.json", {"passes": count})
-  count = _read_json(folder / "passes.json")["passes"]
+  count = read_json(folder / "passes.json")["passes"]
   return [folder / f"{number:04d}" for number in range(count)]
 
 
 def _make_records(
   plan: Plan,
-  chunks: Sequence[tuple[_Part, Path]],
+  chunks: Sequence[tuple[Part, Path]],
   passes: Sequence[Path],
   store: str,
   pool: Pool,
   progress: bool,
-) -> list[_File]:
+) -> list[File]:
   """Phase 3: records of each chunk."""
   todo = [
-    (path, passes, place, plan.layout, _records_path(path))
+    (path, passes, place, plan.layout, records_path(path))
     for place, (_, path) in enumerate(chunks)
-    if not _records_path(path).exists()
+    if not records_path(path).exists()
   ]
-  with _bar(f"{store} 3/4 records", " chunks", len(todo), progress) as bar:
-    for _ in pool.run(make_records, todo):
-      bar.update()
+  with Phase(f"{store} 3/4 records", len(todo), progress) as phase:
+    for done, tokens in enumerate(pool.run(make_records, todo), 1):
+      phase.reach(done, tokens)
   return [
-    _File(
-      _records_path(path), part, read_arrays(_records_path(path))[0]["groups"]
-    )
+    File(records_path(path), part, read_arrays(records_path(path))[0]["groups"])
     for part, path in chunks
   ]
 
 
 def _limits(
-  plan: Plan, files: Sequence[_File]
+  plan: Plan, files: Sequence[File]
 ) -> dict[tuple[str, ...], np.uint64]:
   """Up to which key records are held out of training, by language(s)."""
   files = [file for file in files if file.part.held_out]
@@ -282,194 +199,11 @@ def _limits(
   return limits
 
 
-def _write_store(
-  plan: Plan,
-  store: str,
-  made: Mapping[str, Sequence[_File]],
-  limits: Mapping[tuple[str, ...], np.uint64],
-  pool: Pool,
-  progress: bool,
-) -> records.Manifest | None:
-  """Phase 4: shards and manifest; None where the store would be empty."""
-  files = made[store]
-  groups = {tuple(g["languages"]) for file in files for g in file.groups}
-  if store == "dev":
-    groups |= set(limits)
-  if not groups:
-    return None
-  entries = plan.folder / store / "shards"
-  entries.mkdir(parents=True, exist_ok=True)
-  names: dict[tuple[str, ...], list[str]] = {}
-  todo: list[Task] = []
-  for languages in sorted(groups):
-    sources = _sources(store, languages, made, limits)
-    size = sum(
-      4 * g["size"]
-      for file in files
-      for g in file.groups
-      if tuple(g["languages"]) == languages
-    )
-    count = max(1, -(-size // plan.sizes.shard))
-    kind = "text" if len(languages) == 1 else "pairs"
-    names[languages] = [
-      f"{kind}/{'-'.join(languages)}-{n:05d}-of-{count:05d}.arrayrecord"
-      for n in range(count)
-    ]
-    for number, name in enumerate(names[languages]):
-      todo.append(
-        (
-          sources,
-          languages,
-          number,
-          count,
-          plan.folder / store / "finished",
-          name,
-          plan.layout.eos,
-          entries / (name.replace("/", "-") + ".json"),
-        )
-      )
-  missing = [task for task in todo if not task[-1].exists()]
-  with _bar(f"{store} 4/4 shards", " shards", len(missing), progress) as bar:
-    for _ in pool.run(make_shard, missing):
-      bar.update()
-  manifest = _manifest(plan, store, files, names, entries)
-  folder = plan.output / store
-  folder.mkdir()
-  for corpus in manifest.corpora:
-    for shard in corpus.shards:
-      (folder / shard.name).parent.mkdir(exist_ok=True)
-      (folder / shard.name).hardlink_to(
-        plan.folder / store / "finished" / shard.name
-      )
-  (folder / records.MANIFEST).write_text(manifest.to_json(), "utf-8")
-  return manifest
-
-
-def _sources(
-  store: str,
-  languages: tuple[str, ...],
-  made: Mapping[str, Sequence[_File]],
-  limits: Mapping[tuple[str, ...], np.uint64],
-) -> list[Source]:
-  limit = limits.get(languages)
-  out = []
-  for file in made[store]:
-    first = _ZERO
-    if limit is not None and file.part.held_out:
-      if limit == _LAST:
-        continue
-      first = np.uint64(int(limit) + 1)
-    out.append(Source(file.path, first, _LAST))
-  if store == "dev" and limit is not None:
-    out += [
-      Source(file.path, _ZERO, limit)
-      for file in made["train"]
-      if file.part.held_out
-    ]
-  return out
-
-
-def _manifest(
-  plan: Plan,
-  store: str,
-  files: Sequence[_File],
-  names: Mapping[tuple[str, ...], Sequence[str]],
-  entries: Path,
-) -> records.Manifest:
-  counts = _counts(files)
-  corpora = []
-  for languages, shards in names.items():
-    found = [
-      _read_json(entries / (name.replace("/", "-") + ".json"))
-      for name in shards
-    ]
-    own = [c for c in counts if c.languages == languages]
-    kept = [entry["shard"] for entry in found if entry["shard"]]
-    corpora.append(
-      records.Corpus(
-        languages=languages,
-        records=sum(shard["records"] for shard in kept),
-        sentences=sum(entry["sentences"] for entry in found),
-        tokens=sum(entry["tokens"] for entry in found),
-        dropped=dict(sum((Counter(c.dropped) for c in own), Counter())),
-        truncated=dict(sum((Counter(c.truncated) for c in own), Counter())),
-        shards=tuple(records.Shard(**shard) for shard in kept),
-      )
-    )
-  model = plan.tokenizer
-  return records.Manifest(
-    tokenizer_sha256=model.sha256,
-    vocab_size=model.vocab_size,
-    special_ids={
-      name: int(getattr(model, f"{name}_id"))
-      for name in ("bos", "pad", "eos", "unk", "mask")
-    },
-    row_length=plan.request["row_length"],
-    max_side=plan.request["max_side"],
-    corpora=tuple(corpora),
-    counts=tuple(counts),
-    request=dict(plan.request),
-    versions=records.versions(),
-  )
-
-
-def _counts(files: Sequence[_File]) -> list[records.Counts]:
-  """Sums over chunks, by corpus and language(s), in the order read."""
-  order: dict[tuple[str, str, tuple[str, ...]], list[dict[str, Any]]] = {}
-  for file in files:
-    for group in file.groups:
-      key = (file.part.corpus.name, file.part.split, tuple(group["languages"]))
-      order.setdefault(key, []).append(group["counts"])
-  out = []
-  for (corpus, split, languages), found in order.items():
-
-    def total(name: str, found: list[dict[str, Any]] = found) -> int:
-      return sum(counts[name] for counts in found)
-
-    def by_reason(
-      name: str, found: list[dict[str, Any]] = found
-    ) -> dict[str, int]:
-      return dict(sum((Counter(c[name]) for c in found), Counter()))
-
-    out.append(
-      records.Counts(
-        corpus=corpus,
-        split_name=split,
-        languages=languages,
-        read=total("read"),
-        sentences=total("sentences"),
-        tokens=total("tokens"),
-        dropped=by_reason("dropped"),
-        truncated=by_reason("truncated"),
-        split=total("split"),
-      )
-    )
-  return out
-
-
-def _chunk_path(part: _Part, number: int) -> Path:
-  return part.folder / f"{number:06d}.chunk"
-
-
-def _records_path(chunk: Path) -> Path:
-  return chunk.with_suffix(".records")
-
-
-def _read_json(path: Path) -> Any:
-  return json.loads(path.read_text("utf-8"))
-
-
-def _size(part: _Part) -> int | None:
-  size = getattr(part.corpus, "size", None)
-  return size(part.split) if size else None
-
-
-def _bar(desc: str, unit: str, total: int | None, progress: bool) -> Any:
-  return tqdm.tqdm(
-    desc=desc,
-    unit=unit,
-    unit_scale=True,
-    total=total,
-    dynamic_ncols=True,
-    disable=None if progress else True,
-  )
+def _size(parts: Sequence[Part]) -> int | None:
+  """Bytes that reading the parts consumes; None where one does not know."""
+  sizes = []
+  for part in parts:
+    size = getattr(part.corpus, "size", None)
+    sizes.append(size(part.split) if size else None)
+  known = [size for size in sizes if size is not None]
+  return sum(known) if len(known) == len(sizes) else None

@@ -1,8 +1,9 @@
 """What a step reads: items drawn by number, packed into the rows of a group.
 
-A stream is a few options and a pure function `build` of (prepared records,
-seed, position, group). Sample j of group g of G is number
-position + g * batch / G + j, whichever host asks and whatever came before.
+A stream is a few options; what stands in a group (`build_groups`) is a function
+of them, the prepared records, the seed, the position and the group. Sample j of
+group g of G is number position + g * batch / G + j, whichever host asks and
+whatever came before.
 The arrays of a group, all int32 and [rows / G, row_length]:
 
     tokens     ids; <pad> where nothing stands
@@ -12,11 +13,10 @@ The arrays of a group, all int32 and [rows / G, row_length]:
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from infoxlm_jax.data import fitting
 from infoxlm_jax.data.mixture import (
   ONLY_SIDE,
   Drawn,
@@ -59,22 +59,14 @@ class Stream(Protocol):
 
   @property
   def rows(self) -> int | None:
-    """Rows per update, of all groups together; None until fitted."""
+    """Rows per update, of all groups together; None until fitting has them."""
 
   @property
   def row_length(self) -> int:
     """Tokens a row."""
 
-  def fitted(self, store: Store, groups: int) -> Self:
-    """The stream with rows that its items fill well, where it has none."""
-
   def shapes(self, groups: int) -> Shapes:
     """Shapes of the whole batch: nested dicts of (groups, rows, length)."""
-
-  def build(
-    self, store: Store, seed: int, position: int, group: int, groups: int
-  ) -> tuple[Arrays, Stats]:
-    """Arrays of one group, without the group axis, and counts."""
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """The items of these numbers, before they are packed."""
@@ -110,19 +102,9 @@ class TextStream:
   max_repeats: float | None = MAX_REPEATS
   padded: bool = False
 
-  def fitted(self, store: Store, groups: int) -> Self:
-    """See Stream. Raises InputError where the options do not fit."""
-    return fitting.with_rows(self, store, groups)
-
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
     return _shapes(self, groups)
-
-  def build(
-    self, store: Store, seed: int, position: int, group: int, groups: int
-  ) -> tuple[Arrays, Stats]:
-    """See Stream. Raises InputError where the options do not fit."""
-    return build_groups(self, store, seed, position, [group], groups)[0]
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
@@ -163,19 +145,9 @@ class PairStream:
   max_side: int = 254
   padded: bool = False
 
-  def fitted(self, store: Store, groups: int) -> Self:
-    """See Stream. Raises InputError where the options do not fit."""
-    return fitting.with_rows(self, store, groups)
-
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
     return _shapes(self, groups)
-
-  def build(
-    self, store: Store, seed: int, position: int, group: int, groups: int
-  ) -> tuple[Arrays, Stats]:
-    """See Stream. Raises InputError where the options do not fit."""
-    return build_groups(self, store, seed, position, [group], groups)[0]
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
@@ -234,20 +206,10 @@ class ContrastStream:
   cross_sides: bool = False
   padded: bool = False
 
-  def fitted(self, store: Store, groups: int) -> Self:
-    """See Stream. Raises InputError where the options do not fit."""
-    return fitting.with_rows(self, store, groups)
-
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
     sides = {"query": _shapes(self, groups), "key": _shapes(self, groups)}
     return sides | {"items": (groups, self.batch // groups)}
-
-  def build(
-    self, store: Store, seed: int, position: int, group: int, groups: int
-  ) -> tuple[Arrays, Stats]:
-    """See Stream. Raises InputError where the options do not fit."""
-    return build_groups(self, store, seed, position, [group], groups)[0]
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
@@ -334,7 +296,19 @@ def build_groups(
   chosen: Sequence[int],
   groups: int,
 ) -> list[tuple[Arrays, Stats]]:
-  """What `stream.build` gives for each of these groups, drawn at one time."""
+  """Arrays, without an axis of groups, and counts of each of these groups.
+
+  Args:
+    stream: with its rows.
+    store: prepared records.
+    seed: of the stream.
+    position: samples drawn before this batch.
+    chosen: numbers of the groups.
+    groups: of the whole batch.
+
+  Raises:
+    InputError: the options do not fit the groups or the records.
+  """
   check_options(stream, groups)
   each = stream.batch // groups
   numbers = [item_numbers(stream, position, g, groups) for g in chosen]

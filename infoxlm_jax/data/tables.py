@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from infoxlm_jax.data.files import LANGUAGE, pair_of, read_lines, stem
+from infoxlm_jax.data.files import read_lines
+from infoxlm_jax.data.names import LANGUAGE, pair_of, stem
 from infoxlm_jax.errors import InputError
 
 Pair = tuple[str, str]

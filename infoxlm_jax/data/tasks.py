@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import importlib
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax import resources
+from infoxlm_jax.data import consumed
 from infoxlm_jax.errors import InputError
 
 # Examples a step through TensorFlow: one by one costs ten times as much.
@@ -94,6 +96,22 @@ def describe(name: str, split: str) -> list[dict[str, Any]]:
   return found
 
 
+def size_of(name: str, split: str) -> int | None:
+  """Bytes that reading a Task consumes; None if not known."""
+  total = 0.0
+  for task in _tasks(name, split):
+    if corpus := getattr(task.source, "corpus", None):
+      size = corpus.size(split)
+    else:
+      # Examples without end, or none, where TFDS does not know them.
+      count = task.source.num_input_examples(split) or math.inf
+      size = count * _example_size(task)
+    if size is None or not 0 < size < math.inf:
+      return None
+    total += size
+  return int(total)
+
+
 def corpora_of(name: str) -> list[Any]:
   """The corpora that `add` registered behind a Task's or Mixture's name."""
   sources = [task.source for task in _tasks(name)]
@@ -101,21 +119,14 @@ def corpora_of(name: str) -> list[Any]:
 
 
 def _tasks(name: str, split: str | None = None) -> list[Any]:
-  """The Task of a name, or a Mixture's; those with `split`, where given."""
-  seqio = _import_seqio()
-  if name in seqio.MixtureRegistry.names():
-    tasks = sorted(seqio.MixtureRegistry.get(name).tasks, key=lambda t: t.name)
-  elif name in seqio.TaskRegistry.names():
-    tasks = [seqio.TaskRegistry.get(name)]
-  else:
-    names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(
-      f"no seqio task {name!r} is registered (there are: "
-      f"{', '.join(sorted(names)) or 'none'}).{hint} Name the module that"
-      " registers it among the task modules."
-    )
+  """The Task of a name, or a Mixture's; those with `split`, where given.
+
+  Several names between commas are these tasks one after the other.
+  """
+  names = [part.strip() for part in name.split(",")]
+  tasks = [task for part in names for task in _registered(part)]
+  for task in tasks:
+    _build(task)
   having = [task for task in tasks if split is None or split in task.splits]
   if not having:
     known = dict.fromkeys(itertools.chain(*(task.splits for task in tasks)))
@@ -126,15 +137,61 @@ def _tasks(name: str, split: str | None = None) -> list[Any]:
   return having
 
 
+def _registered(name: str) -> list[Any]:
+  """The Task of one name, or the tasks of a Mixture by their names."""
+  seqio = _import_seqio()
+  if name in seqio.MixtureRegistry.names():
+    return sorted(seqio.MixtureRegistry.get(name).tasks, key=lambda t: t.name)
+  if name in seqio.TaskRegistry.names():
+    return [seqio.TaskRegistry.get(name)]
+  names = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  near = difflib.get_close_matches(name, names, 1)
+  hint = f" Did you mean {near[0]!r}?" if near else ""
+  raise InputError(
+    f"no seqio task {name!r} is registered (there are: "
+    f"{', '.join(sorted(names)) or 'none'}).{hint} Name the module that"
+    " registers it among the task modules."
+  )
+
+
+def _build(task: Any) -> None:
+  """Lets TFDS build a set that it has not yet, which may download it."""
+  loader = getattr(task.source, "tfds_dataset", None)
+  if loader is None:
+    return
+  try:
+    if not loader.builder.info.splits:
+      loader.builder.download_and_prepare()
+  except Exception as error:  # a set's own code may raise anything
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    raise InputError(
+      f"task {task.name!r}: TensorFlow Datasets has no {loader.name} built"
+      f" {f'in {loader.data_dir}' if loader.data_dir else 'in its folder'}, and"
+      f" cannot build it now: {reason[:200]}. Build it where that is possible"
+      " (tfds build) and set TFDS_DATA_DIR to the folder that it lies in."
+    ) from error
+
+
+def _example_size(task: Any) -> float:
+  """Bytes of a mean example of TFDS; 0 of another source."""
+  if not hasattr(task.source, "tfds_dataset"):
+    return 0.0
+  info = task.source.tfds_dataset.info
+  count = sum(split.num_examples for split in info.splits.values())
+  return info.dataset_size / count if count else 0.0
+
+
 def _read(task: Any, split: str) -> Iterator[dict[str, Any]]:
   import tensorflow as tf
 
   dataset = task.get_dataset(split=split, shuffle=False, use_cached=False)
   names = list(task.output_features)
+  size = _example_size(task)
   _raised.clear()
   try:
     for batch in dataset.ragged_batch(_BATCH).as_numpy_iterator():
       columns = [_column(batch[name], task.name) for name in names]
+      consumed.add(size * len(columns[0]))
       for values in zip(*columns, strict=True):
         yield dict(zip(names, values, strict=True))
   except tf.errors.OpError:

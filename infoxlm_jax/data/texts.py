@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.data.files import check_language, plain_name, read_lines
+from infoxlm_jax.data.files import read_lines
+from infoxlm_jax.data.names import check_language, plain_name
 from infoxlm_jax.errors import InputError
 
 

@@ -19,7 +19,8 @@ from xml.sax.handler import ContentHandler, feature_external_ges
 from defusedxml.common import DefusedXmlException
 from defusedxml.expatreader import create_parser
 
-from infoxlm_jax.data.files import LANGUAGE, reading, unpacked
+from infoxlm_jax.data.files import reading, unpacked
+from infoxlm_jax.data.names import LANGUAGE
 from infoxlm_jax.errors import InputError
 
 # (language, text) of each variant of a unit.

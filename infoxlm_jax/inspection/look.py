@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from infoxlm_jax import checks
-from infoxlm_jax.data.records import MANIFEST, Store
+from infoxlm_jax.data.manifest import MANIFEST
+from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizer import holds_tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.feed import prepared_folder

@@ -13,7 +13,7 @@ group, T tokens, D vector size.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -44,6 +44,7 @@ class Contrast:
     mask_specials: whether <s> and </s> may be masked.
     negatives: "queue", "queue+batch" or "batch".
     queue_size: K. Needed even with "batch", for the health metrics.
+    queue_dtype: of the keys in the queue; "bfloat16" halves its memory.
     directions: "one": the query side looks for the key side. "both": each
       side of an item looks for the other (twice the encoding); the queue
       still takes the key side's keys only.
@@ -62,6 +63,7 @@ class Contrast:
   mask_specials: bool = True
   negatives: str = "queue"
   queue_size: int = 131072
+  queue_dtype: str = "float32"
   directions: str = "one"
   stream: str = "xlco"
   weight: float = 1.0
@@ -115,55 +117,75 @@ class Contrast:
         )
       sides[side] = side_rows
     sides["items"] = rows["items"]
-    terms = rows["items"].size * self._num_directions
+    terms = rows["items"].size * len(self.encoded)
     return sides, {"terms": jnp.asarray(terms)}
 
   @property
-  def _num_directions(self) -> int:
-    return 2 if self.directions == "both" else 1
+  def encoded(self) -> tuple[str, ...]:
+    """The sides that look for the other one, by the trained encoder."""
+    return ("query", "key") if self.directions == "both" else ("query",)
 
   def keys(
     self, key_params: Any, encode: Callable[..., Any], rows: Rows
   ) -> jax.Array:
     """Keys of all items [directions, N, D], without gradient."""
-    sides = ("key", "query")[: self._num_directions]
+    sides = ("key", "query")[: len(self.encoded)]
     vectors = [self._vectors(key_params, encode, rows, s) for s in sides]
     return jax.lax.stop_gradient(jnp.stack(vectors))
 
-  def loss(
-    self,
+  @staticmethod
+  def losses(
+    objectives: Mapping[str, "Contrast"],
     params: Any,
     encode: Callable[..., Any],
-    rows: Rows,
+    rows: Mapping[str, Rows],
     model: EncoderConfig,
     context: Context,
   ) -> LossSum:
     """Sum over items of -log p(own key | own key and the negatives)."""
     del model
-    sides = ("query", "key")[: self._num_directions]
+    ((name, own),) = objectives.items()  # a step has one queue
     assert context.keys is not None and context.batch_keys is not None
-    total = LossSum(jnp.zeros(()), {})
-    for direction, side in enumerate(sides):
-      q_ND = self._vectors(params, encode, rows, side)
+    total, metrics = jnp.zeros(()), Sums()
+    for direction, side in enumerate(own.encoded):
+      q_ND = own._vectors(params, encode, rows[name], side)
       part = info_nce(
         q_ND,
         context._replace(
           keys=context.keys[direction],
           batch_keys=context.batch_keys[direction],
         ),
-        temperature=self.temperature,
-        negatives_from=self.negatives,
-        queue_size=self.queue_size,
+        temperature=own.temperature,
+        negatives_from=own.negatives,
+        queue_size=own.queue_size,
       )
-      total = LossSum(total.sum + part.sum, _add(total.metrics, part.metrics))
-    return total
+      total += part.sum
+      metrics = _add(metrics, part.metrics)
+    return LossSum(
+      total * context.factor(name),
+      {f"{name}/{metric}": value for metric, value in metrics.items()},
+    )
 
   def _vectors(
     self, params: Any, encode: Callable[..., Any], rows: Rows, side: str
   ) -> jax.Array:
-    hidden_GRTD = encode(params, rows[side], num_layers=self.layer)
-    num_items = rows["items"].shape[-1]
-    z = pool(hidden_GRTD, members(rows[side], num_items, self.pooling))
+    own, num_items = rows[side], rows["items"].shape[-1]
+    if self.pooling == "first":
+      # The last layer need not compute what nobody reads.
+      starts = (own["positions"] == 0) & (own["segments"] > 0)
+      slots = masking.slots(starts, min(num_items, starts.shape[-1]))
+      hidden = encode(params, own, num_layers=self.layer, read=slots.place)
+      own = {
+        "segments": jnp.where(
+          slots.valid,
+          jnp.take_along_axis(own["segments"], slots.place, axis=-1),
+          0,
+        ),
+        "positions": jnp.zeros_like(slots.place),
+      }
+    else:
+      hidden = encode(params, own, num_layers=self.layer)
+    z = pool(hidden, members(own, num_items, self.pooling))
     z = z.reshape(-1, z.shape[-1])
     if self.projection:
       z = z @ params["heads"]["contrast"]["projection"]

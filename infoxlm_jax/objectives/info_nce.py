@@ -60,7 +60,8 @@ def _queue_logsumexp(
   newest = negatives.is_newest(
     queue, queue_size, device * local, devices * local
   )
-  logits = q_all @ queue.keys.reshape(-1, dim).T / temperature
+  keys = queue.keys.reshape(-1, dim).astype(q_all.dtype)
+  logits = q_all @ keys.T / temperature
   logits = jnp.where(newest.reshape(-1), logits, _NEVER)
   top = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
   if axes:
@@ -117,7 +118,7 @@ def _health(
     written = jnp.minimum(queue.pushes, slots)
     for name, age in (("new", 0), ("old", jnp.maximum(written - 1, 0))):
       slot = (queue.pushes - 1 - age) % slots
-      mean_D = jnp.mean(unit(queue.keys[slot]), axis=0)
+      mean_D = jnp.mean(unit(queue.keys[slot].astype(q.dtype)), axis=0)
       if context.axes:
         mean_D = jax.lax.pmean(mean_D, context.axes)
       sums[f"queue_similarity_{name}"] = jnp.sum(q @ mean_D)

@@ -5,16 +5,17 @@ translation pairs; there is no code of its own.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from infoxlm_jax import encoder
+from infoxlm_jax import encoder, token_table
 from infoxlm_jax.encoder_config import EncoderConfig
 from infoxlm_jax.objectives import masking
-from infoxlm_jax.objectives.objective import Context, LossSum, Rows
+from infoxlm_jax.objectives.objective import Context, LossSum, Rows, Sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +27,9 @@ class MaskedLM:
     mask_prob: share of an item's tokens that become targets.
     mask_specials: whether <s> and </s> may (the released code: yes).
     mask_slots: targets a row may have; None: enough for the expected number
-      and eight. Targets over it are left alone and counted ("overflow").
-    logits_chunk: targets whose logits exist at one time. More are computed
-      chunk by chunk, and again in the backward pass.
+      and eight (for all tokens where targets come ready-made). Targets over
+      it are left alone and counted ("overflow").
+    logits_chunk: targets of a device whose logits exist at one time.
     weight: factor of the loss.
     start_step: updates before it counts.
   """
@@ -41,6 +42,7 @@ class MaskedLM:
   weight: float = 1.0
   start_step: int = 0
   contrastive: ClassVar[bool] = False
+  encoded: ClassVar[tuple[str, ...]] = ()
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     return {"masked_lm": encoder.init_lm_head(key, model)}
@@ -55,7 +57,8 @@ class MaskedLM:
     """
     if "targets" in rows:
       targets, tokens = rows["targets"], rows["tokens"]
-      slots = masking.slots(targets >= 0, rows["tokens"].shape[-1])
+      num_slots = self.mask_slots or tokens.shape[-1]
+      slots = masking.slots(targets >= 0, num_slots)
     else:
       targets = rows["tokens"]
       width = targets.shape[-1]
@@ -85,68 +88,86 @@ class MaskedLM:
     terms = jnp.sum(slots.valid)
     return rows, {"terms": terms, "overflow": slots.overflow}
 
-  def loss(
-    self,
+  @staticmethod
+  def losses(
+    objectives: Mapping[str, "MaskedLM"],
     params: Any,
     encode: Callable[..., Any],
-    rows: Rows,
+    rows: Mapping[str, Rows],
     model: EncoderConfig,
-    context: Context | None = None,
+    context: Context,
   ) -> LossSum:
-    """Sum of -log p(target) in nats over the valid slots."""
-    del context
-    hidden_GRTD = encode(params, rows)
-    slots = rows["slots"]
-    # The head and the 250k-way softmax see masked positions only.
-    hidden = jnp.take_along_axis(
-      hidden_GRTD, slots["place"][..., None], axis=-2
+    """Sums of -log p(target) in nats, in as few passes as can be.
+
+    Rows of one length go through the encoder together, whatever stream they
+    are of, and all targets through the head: larger products, each layer
+    gathered once, one gradient of the table.
+    """
+    hidden_BD = _read(params, encode, rows)
+    head = params["heads"]["masked_lm"]
+    slots = {name: rows[name]["slots"] for name in objectives}
+    targets = token_table.Targets(
+      jnp.concatenate([s["target"].reshape(-1) for s in slots.values()]),
+      jnp.concatenate(
+        [
+          jnp.where(s["valid"].reshape(-1), context.factor(name), 0.0)
+          for name, s in slots.items()
+        ]
+      ),
     )
-    flat = (
-      hidden.reshape(-1, hidden.shape[-1]),
-      slots["target"].reshape(-1),
-      slots["valid"].reshape(-1),
+    scores = token_table.score(
+      encoder.lm_features(head, hidden_BD, model),
+      encoder.lm_table(params, head),
+      head["bias"],
+      targets,
+      model.vocab_size,
+      min(o.logits_chunk for o in objectives.values()),
+      context.vocab_axis,
     )
-
-    def nll(
-      x_BD: jax.Array, target_B: jax.Array, valid_B: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-      logits_BV = encoder.lm_logits(
-        params["heads"]["masked_lm"], params["embed"]["token"], x_BD, model
-      )
-      chosen_B = jnp.take_along_axis(logits_BV, target_B[:, None], 1)[:, 0]
-      nll_B = jax.nn.logsumexp(logits_BV, axis=-1) - chosen_B
-      hit_B = chosen_B >= jnp.max(logits_BV, axis=-1)
-      return (
-        jnp.sum(jnp.where(valid_B, nll_B, 0.0)),
-        jnp.sum(valid_B & hit_B).astype(jnp.float32),
-      )
-
-    total, hits = _in_chunks(nll, flat, self.logits_chunk)
-    count = jnp.sum(slots["valid"]).astype(jnp.float32)
-    return LossSum(total, {"loss": (total, count), "accuracy": (hits, count)})
+    metrics, start = Sums(), 0
+    for name, own in slots.items():
+      valid_B = own["valid"].reshape(-1)
+      here = slice(start, start + valid_B.size)
+      start += valid_B.size
+      count = jnp.sum(valid_B).astype(jnp.float32)
+      nll = jnp.sum(jnp.where(valid_B, scores.nll[here], 0.0))
+      hits = jnp.sum(valid_B & scores.hit[here]).astype(jnp.float32)
+      metrics |= {
+        f"{name}/loss": (nll, count),
+        f"{name}/accuracy": (hits, count),
+      }
+    return LossSum(scores.sum, metrics)
 
 
-def _in_chunks(
-  function: Callable[..., Any], arrays: tuple[jax.Array, ...], chunk: int
-) -> Any:
-  """Sums function(*arrays) over chunks of the first axis, with remat."""
-  size = arrays[0].shape[0]
-  if size <= chunk:
-    return function(*arrays)
-  pad = -size % chunk
+def _read(
+  params: Any, encode: Callable[..., Any], rows: Mapping[str, Rows]
+) -> jax.Array:
+  """Hidden vectors at the slots of every stream in turn [B, D]."""
+  alike: dict[Any, list[str]] = {}
+  for name, own in rows.items():
+    shape = (own["tokens"].shape[-1], own["slots"]["place"].shape[-1])
+    alike.setdefault((*shape, *sorted(own)), []).append(name)
+  found: dict[str, jax.Array] = {}
+  for names in alike.values():
+    own = [rows[name] for name in names]
+    # Rows of a group are the axis before the last.
+    joined = {
+      name: jnp.concatenate([r[name] for r in own], _row_axis(name))
+      for name in own[0]
+      if name != "slots"
+    }
+    places = [r["slots"]["place"] for r in own]
+    hidden_GRPD = encode(params, joined, read=jnp.concatenate(places, axis=-2))
+    ends = np.cumsum([p.shape[-2] for p in places])[:-1]
+    parts = jnp.split(hidden_GRPD, ends, axis=-3)
+    found |= dict(zip(names, parts, strict=True))
+  return jnp.concatenate(
+    [found[name].reshape(-1, found[name].shape[-1]) for name in rows]
+  )
 
-  def chunked(x: jax.Array) -> jax.Array:
-    x = jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1))  # False: not valid
-    return x.reshape(-1, chunk, *x.shape[1:])
 
-  def body(total: Any, piece: Any) -> tuple[Any, None]:
-    part = jax.checkpoint(function)(*piece)
-    return jax.tree.map(jnp.add, total, part), None
-
-  pieces = tuple(chunked(x) for x in arrays)
-  first = function(*(x[0] for x in pieces))
-  rest = tuple(x[1:] for x in pieces)
-  return jax.lax.scan(body, first, rest)[0]
+def _row_axis(name: str) -> int:
+  return {"vectors": -3, "dropout_keys": -1}.get(name, -2)
 
 
 def _split(keys_G: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -117,7 +117,7 @@ def load_weights(
 
 
 def model_of(
-  path: str | Path,
+  path: str | Path | None,
   *,
   dtype: str = "float32",
   remat: str = "none",
@@ -142,6 +142,11 @@ def model_of(
     InputError: nothing is there, or of another architecture; or the tokenizer
       has more ids than the table rows.
   """
+  if path is None:  # a dry run without the settings that a run must have
+    raise InputError(
+      "the shapes of this model are those of the weights INIT_FROM, which are"
+      " not given: add --gin.INIT_FROM=..."
+    )
   config = _stated_model(
     Path(path),
     allow_pickle,

@@ -1,0 +1,171 @@
+"""Attention between the tokens of one item, in packed rows.
+
+Letters: B rows, Q query places of a row, T tokens, N heads, H head size.
+Tokens see those of their own segment, and no others; what attention gives at
+padding is never read.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from infoxlm_jax.errors import InputError
+
+# Rows are a multiple of this for the TPU kernel.
+SPLASH_BLOCK = 128
+
+
+def attend(
+  q_BQNH: jax.Array,
+  k_BTNH: jax.Array,
+  v_BTNH: jax.Array,
+  segments_BQ: jax.Array,
+  segments_BT: jax.Array,
+  kind: str = "xla",
+) -> jax.Array:
+  """Mixed values [B, Q, N, H] in the dtype of v.
+
+  Args:
+    q_BQNH, k_BTNH, v_BTNH: queries, keys, values.
+    segments_BQ, segments_BT: which item each belongs to.
+    kind: "xla", plain operations, the reference, on any device; "cudnn", its
+      flash kernel (NVIDIA GPUs, bfloat16); "splash", the TPU's kernel. Both
+      need no memory for T x T weights.
+
+  Raises:
+    InputError: another kind.
+  """
+  if kind == "xla":
+    weights = xla_weights(q_BQNH, k_BTNH, segments_BQ, segments_BT)
+    return mix(weights.astype(v_BTNH.dtype), v_BTNH)
+  if kind == "cudnn":
+    same_BQT = segments_BQ[:, :, None] == segments_BT[:, None, :]
+    return jax.nn.dot_product_attention(
+      q_BQNH, k_BTNH, v_BTNH, mask=same_BQT[:, None], implementation="cudnn"
+    )
+  if kind == "splash":
+    return splash(q_BQNH, k_BTNH, v_BTNH, segments_BQ, segments_BT)
+  raise InputError(
+    f"EncoderConfig.attention = {kind!r}: give xla, cudnn (NVIDIA GPUs) or"
+    " splash (TPUs)"
+  )
+
+
+def xla_weights(
+  q_BQNH: jax.Array,
+  k_BTNH: jax.Array,
+  segments_BQ: jax.Array,
+  segments_BT: jax.Array,
+) -> jax.Array:
+  """Softmax of the scaled products [B, N, Q, T], float32."""
+  logits_BNQT = jnp.einsum("bqnh,btnh->bnqt", q_BQNH, k_BTNH)
+  logits_BNQT = logits_BNQT.astype(jnp.float32) * q_BQNH.shape[-1] ** -0.5
+  same_BQT = segments_BQ[:, :, None] == segments_BT[:, None, :]
+  return jax.nn.softmax(jnp.where(same_BQT[:, None], logits_BNQT, -1e30))
+
+
+def mix(weights_BNQT: jax.Array, v_BTNH: jax.Array) -> jax.Array:
+  """Sums of values by weights [B, Q, N, H]."""
+  return jnp.einsum("bnqt,btnh->bqnh", weights_BNQT, v_BTNH)
+
+
+def splash(
+  q_BTNH: jax.Array,
+  k_BTNH: jax.Array,
+  v_BTNH: jax.Array,
+  segments_BQ: jax.Array,
+  segments_BT: jax.Array,
+  interpret: bool = False,
+) -> jax.Array:
+  """`attend` by the TPU's kernel; `interpret` runs it on any device."""
+  # Imported late: Pallas takes a second, and most runs do without.
+  from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel,
+  )
+
+  length, heads, size = q_BTNH.shape[1:]
+  kernel = _splash_kernel(heads, length, interpret)
+  q_BTNH = q_BTNH * jnp.asarray(size**-0.5, q_BTNH.dtype)
+
+  def one_row(q: Any, k: Any, v: Any, q_segments: Any, segments: Any) -> Any:
+    ids = splash_attention_kernel.SegmentIds(q_segments, segments)
+    return kernel(q, k, v, segment_ids=ids)
+
+  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q_BTNH, k_BTNH, v_BTNH))
+  mixed_BNTH = jax.vmap(one_row)(q, k, v, segments_BQ, segments_BT)
+  return jnp.swapaxes(mixed_BNTH, 1, 2)
+
+
+@functools.lru_cache
+def _splash_kernel(heads: int, length: int, interpret: bool) -> Any:
+  from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel,
+    splash_attention_mask,
+  )
+
+  full = splash_attention_mask.FullMask((length, length))
+  with jax.ensure_compile_time_eval():
+    return splash_attention_kernel.make_splash_mha_single_device(
+      mask=splash_attention_mask.MultiHeadMask([full] * heads),
+      interpret=interpret,
+    )
+
+
+def check(kind: str, heads: int, size: int, length: int, dtype: str) -> None:
+  """Compares a kernel with the reference on this machine's device.
+
+  Two packed and padded rows, values and gradients. Kernels have had mask bugs
+  that only numbers show, so a run does this before it starts.
+
+  Args:
+    kind, dtype: of EncoderConfig.
+    heads, size, length: N, H and T.
+
+  Raises:
+    InputError: they differ, or the kernel does not run here.
+  """
+  if kind == "xla":
+    return
+  keys = jax.random.split(jax.random.key(0), 3)
+  shape = (2, length, heads, size)
+  q, k, v = (jax.random.normal(key, shape, dtype) for key in keys)
+  place = jnp.arange(length)
+  thirds = 1 + 3 * place // length
+  segments = jnp.stack([thirds % 3, jnp.ones(length, jnp.int32)])
+  real = (segments > 0)[:, :, None, None]  # the last third of row 0 is padding
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def values_and_gradients(kind: str, *qkv: jax.Array) -> Any:
+    def total(q: jax.Array, k: jax.Array, v: jax.Array) -> Any:
+      out = attend(q, k, v, segments, segments, kind)
+      out = jnp.where(real, out, 0).astype(jnp.float32)
+      return jnp.sum(out**2), out
+
+    (_, out), grads = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(*qkv)
+    return out, *grads
+
+  theirs = values_and_gradients("xla", q, k, v)
+  try:
+    mine = jax.block_until_ready(values_and_gradients(kind, q, k, v))
+  except InputError:
+    raise
+  except Exception as error:  # whatever a kernel or its compiler objects to
+    raise InputError(
+      f"EncoderConfig.attention = {kind!r} does not run on"
+      f" {jax.devices()[0].device_kind} with {heads} heads of {size}, rows of"
+      f" {length} tokens in {dtype}: {str(error).splitlines()[0]}. Set"
+      " attention = 'xla', or what the kernel needs: cudnn bfloat16 on an"
+      f" NVIDIA GPU, splash a TPU and rows of a multiple of {SPLASH_BLOCK}"
+    ) from None
+  for name, a, b in zip(("values", *"qkv"), mine, theirs, strict=True):
+    scale = float(jnp.max(jnp.abs(b.astype(jnp.float32))))
+    apart = float(jnp.max(jnp.abs(a.astype(jnp.float32) - b)))
+    # Of the size of rounding; a mask that is ignored changes everything.
+    if not apart <= 3e-2 * scale:
+      raise InputError(
+        f"EncoderConfig.attention = {kind!r} is not what plain operations"
+        f" give on this device: {name} differ by {apart:.2g} of {scale:.2g}."
+        " Set attention = 'xla'"
+      )
