@@ -11,7 +11,6 @@ import numpy as np
 import small_corpus
 import weights_files
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import Mesh
 
 from infoxlm_jax import optimizer, partitioning, schedules
 from infoxlm_jax.data import streams
@@ -29,8 +28,9 @@ LENGTH = small_corpus.ROW_LENGTH
 STEPS = 20
 
 
-def one_device() -> Mesh:
-  return partitioning.make_mesh(devices=1)
+def one_device(**where: Any) -> Any:
+  """The first device, or what a look ahead asks for."""
+  return partitioning.make_mesh(**{"devices": 1, **where})
 
 
 @contextlib.contextmanager
