@@ -56,7 +56,11 @@ def test_the_command_of_every_run_file_parses(name):
   first = (ROOT / name).read_text().partition("\n")[0]
   words = shlex.split(first.removeprefix("# "))
   assert words[:4] == ["python", "-m", "infoxlm_jax.main", f"--gin_file={name}"]
-  config = configuration.load([name], words[4:])
+  # It may add a preset of a mesh.
+  flag = "--gin_file="
+  files = [w.removeprefix(flag) for w in words[3:] if w.startswith(flag)]
+  others = [w for w in words[4:] if not w.startswith(flag)]
+  config = configuration.load(files, others)
   assert config.macro("JOB") is not None
   assert isinstance(config.macro("MODEL_DIR"), str)
 
