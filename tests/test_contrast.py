@@ -268,3 +268,30 @@ def test_key_parameters_are_only_what_a_key_reads(small):
   assert set(part["heads"]) == {"contrast"}
   assert all(x.shape[0] == 1 for x in jax.tree.leaves(part["layers"]))
   assert Contrast(layer=1, projection=False).key_params(params)["heads"] == {}
+
+
+def test_a_queue_in_bfloat16():
+  """Half the memory; its keys are rounded, and nothing else."""
+  assert Contrast(queue_dtype="bfloat16").queue_dtype == "bfloat16"
+  random = np.random.default_rng(0)
+  keys = random.normal(size=(8, 16)).astype("f4")
+  queries = jnp.asarray(random.normal(size=(4, 16)).astype("f4"))
+  own = jnp.asarray(random.normal(size=(4, 16)).astype("f4"))
+  losses = []
+  for rounded, dtype in (
+    (keys.astype(jnp.bfloat16), "float32"),
+    (keys, "bfloat16"),
+  ):
+    queue = negatives.init(8, 4, 16, dtype)
+    assert queue.keys.dtype == dtype
+    for push in np.asarray(rounded, np.float32).reshape(2, 4, 16):
+      queue = negatives.push(queue, jnp.asarray(push))
+    part = info_nce(
+      queries,
+      Context(own, own, 0, queue, ()),
+      temperature=0.25,
+      negatives_from="queue",
+      queue_size=8,
+    )
+    losses.append(float(part.sum))
+  assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -146,6 +146,7 @@ class Mode(NamedTuple):
   tensor: int = 1
   microbatches: int = 2
   zero1: bool = False
+  dropout: float = 0.0
 
 
 ONE = "one device"
@@ -157,6 +158,10 @@ MODES = {
   "2x1x4": Mode(2, 1, 4),
   "2x2x2": Mode(2, 2, 2),
   "2x2x2 zero1": Mode(2, 2, 2, zero1=True),
+}
+DROPOUT = {
+  f"{name}, dropout": MODES[name]._replace(dropout=0.1)
+  for name in (ONE, "2x2x2 zero1")
 }
 QUICK = ("8x1x1", "2x2x2 zero1")
 # Each compiles a program of its own.
@@ -212,11 +217,14 @@ def _descent(rate):
 
 @functools.cache
 def _run(name, updates=6):
-  mode = MODES[name]
+  mode = (MODES | DROPOUT)[name]
   objectives = _objectives(queue_size=SIZE, negatives="queue+batch")
   descent = _descent(0.01)
   mesh = _mesh(mode.data, mode.fsdp, mode.tensor)
   config, state, _ = _start(objectives, descent, GROUPS, mesh, zero1=mode.zero1)
+  config = dataclasses.replace(
+    config, dropout=mode.dropout, attention_dropout=mode.dropout
+  )
   update = step.make_train_step(
     state,
     mesh,
@@ -250,6 +258,13 @@ def test_loss_and_gradient_on_every_mesh(name):
   for mine, theirs in zip(one.gradients, other.gradients, strict=True):
     apart = optax.global_norm(jax.tree.map(np.subtract, mine, theirs))
     assert apart < 1e-5 * optax.global_norm(mine)
+
+
+@pytest.mark.slow
+def test_dropout_is_the_same_on_every_mesh():
+  one, other = (_run(name, updates=2) for name in DROPOUT)
+  np.testing.assert_allclose(other.losses, one.losses, rtol=3e-6)
+  assert abs(one.losses[0] - _run(ONE).losses[0]) > 1e-3 * one.losses[0]
 
 
 @pytest.mark.parametrize("name", [ONE, *EVERY])
