@@ -29,11 +29,13 @@ SIZES = Sizes(chunk=1500, shard=6000, hashes=100)
 SMALL = OPTIONS | {"sizes": SIZES, "held_out": 3, "progress": False}
 # What the started processes run: prepare, as slowly as `delay` says.
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 import small_corpus, test_data_prepare_stops as tests
 from infoxlm_jax.data.prepare import prepare
 
 if __name__ == "__main__":
+  # A shell's background job ignores it, and so would its children.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   folder, workers, delay = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
   corpora = [tests.Slow("text", delay=delay), tests.Slow("pairs", delay=delay)]
   prepare(folder, **tests.SMALL | {"corpora": corpora, "workers": workers})
