@@ -17,8 +17,15 @@ class StorageError(Exception):
   """Storage failed during a run (disk full, folder gone): exit code 3."""
 
 
-def exit_code(command: Callable[[], object]) -> int:
+def exit_code(
+  command: Callable[[], object],
+  in_words: Callable[[Exception], str] = str,
+) -> int:
   """Runs a command of tools/; its errors become a line and a number.
+
+  Args:
+    command: what to run.
+    in_words: the line of an error.
 
   Returns:
     0 done, 2 bad input, 3 storage failed, 130 Ctrl-C.
@@ -26,7 +33,7 @@ def exit_code(command: Callable[[], object]) -> int:
   try:
     command()
   except (InputError, StorageError) as error:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {in_words(error)}", file=sys.stderr)
     return 2 if isinstance(error, InputError) else 3
   except KeyboardInterrupt:
     return 130

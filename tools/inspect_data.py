@@ -25,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoxlm_jax import configuration
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError, exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,17 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the tool; returns its exit code."""
   flags, rest = _parser().parse_known_args(argv)
   os.environ.setdefault("JAX_PLATFORMS", "cpu")
-  try:
+
+  def show() -> None:
     for line in _lines(flags, rest):
       print(line)
-  except (InputError, StorageError) as error:
-    print(f"error: {configuration.plain(error)}", file=sys.stderr)
-    return 2 if isinstance(error, InputError) else 3
-  except KeyboardInterrupt:
-    return 130
-  except BrokenPipeError:  # whoever read the output has left, as `head` does
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  return 0
+
+  return exit_code(show, configuration.plain)
 
 
 def _lines(flags: argparse.Namespace, rest: Sequence[str]) -> Iterator[str]:
