@@ -23,11 +23,9 @@ import dataclasses
 import json
 import resource
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +35,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoxlm_jax import host_memory
 
-ROOT = Path(__file__).resolve().parents[1]
 ROWS, LENGTH = 8, 128  # of each stream of the synthetic batch
 Batch = dict[str, Any]
 
@@ -279,53 +276,6 @@ def sweep(preset: Preset, options: argparse.Namespace) -> Batch:
   return {"sweep": options.sweep, "seconds_per_step": found}
 
 
-def in_turns(options: argparse.Namespace) -> Batch:
-  """This program and the peer, one after the other, `--rounds` times."""
-  mine: list[Batch] = []
-  theirs: list[Batch] = []
-  steps = ["--preset", options.preset, "--steps", str(options.steps)]
-  with tempfile.TemporaryDirectory() as folder:
-    for _ in range(options.rounds):
-      own = [sys.executable, __file__, *steps]
-      peer = [options.peer_python, options.peer]
-      if options.pairs:
-        file = f"{folder}/batches.npz"
-        own += ["--pairs", options.pairs, "--keep_batches", file]
-        if options.tokenizer:
-          own += ["--tokenizer", options.tokenizer]
-        harness = str(ROOT / "tools" / "bench_peer.py")
-        peer[1:] = [harness, "--peer", options.peer, "--batches", file]
-      mine.append(_json_of(own))
-      theirs.append(_json_of([*peer, *steps, *options.peer_options.split()]))
-
-  def median(runs: Sequence[Batch], name: str) -> float:
-    return statistics.median(run[name] for run in runs)
-
-  found: Batch = {"rounds": options.rounds, "ours": mine, "peer": theirs}
-  if options.pairs:
-    name = "pairs_per_second"
-    found[name] = median(mine, name)
-    found[f"peer_{name}"] = median(theirs, name)
-    found["ratio"] = found[name] / found[f"peer_{name}"]
-    return found
-  for name in ("seconds_per_step", "peak_rss_mib"):
-    found[name] = median(mine, name)
-    found[f"peer_{name}"] = median(theirs, name)
-  found["ratio"] = found["peer_seconds_per_step"] / found["seconds_per_step"]
-  found["memory_ratio"] = found["peak_rss_mib"] / found["peer_peak_rss_mib"]
-  return found
-
-
-def _json_of(command: Sequence[str]) -> Batch:
-  print(" ".join(command), flush=True)
-  done = subprocess.run(command, capture_output=True, text=True)
-  if done.returncode:
-    raise SystemExit(f"it failed:\n{done.stdout}{done.stderr}")
-  found: Batch = json.loads(done.stdout.strip().splitlines()[-1])
-  print(json.dumps({k: v for k, v in found.items() if k != "losses"}))
-  return found
-
-
 def main() -> int:
   """Parses flags, measures, prints one JSON line last."""
   parser = argparse.ArgumentParser(
@@ -358,7 +308,9 @@ def main() -> int:
   preset = PRESETS[options.preset]
   measure: Callable[[Preset, argparse.Namespace], Batch] = measure_synthetic
   if options.peer:
-    found = in_turns(options)
+    from tools import bench_turns
+
+    found = bench_turns.in_turns(options)
   else:
     host_memory.keep_freed_memory()
     if options.sweep:
