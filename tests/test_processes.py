@@ -196,13 +196,14 @@ def test_bad_data_at_process_0_ends_all_with_its_code(run):
 
 
 @pytest.mark.slow
-def test_two_of_three_leave_after_a_minute(plain_env):
+def test_two_of_three_leave_after_a_minute(plain_env, tmp_path):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     address = f"127.0.0.1:{free.getsockname()[1]}"
   command = [
     *(sys.executable, "-m", "infoxlm_jax.main"),
-    *("--gin_file=gin/quickstart.gin", "--dry_run"),
+    "--gin_file=gin/quickstart.gin",
+    f"--gin.MODEL_DIR={tmp_path / 'run'}",
   ]
   started = [
     subprocess.Popen(
@@ -219,6 +220,7 @@ def test_two_of_three_leave_after_a_minute(plain_env):
     _, errors = process.communicate(timeout=150)
     assert process.returncode == 2
     assert errors.startswith("error: process 1 of 3 is missing: process 0")
+  assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("setting", ["yes", "host:1,2", "host:1,two,0"])
