@@ -41,7 +41,8 @@ _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d\w*)?)\[([\d,]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _GROUPS = re.compile(
   r"(?:replica_groups|source_target_pairs)="
-  r"(\{\{[\d,{}]*\}\}|\{\}|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?)"
+  r"(\{\{[\d,{}]*\}\}|\{\}|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?"
+  r"|mesh\[[^\]]*\] \{[^}]*\})"
 )
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 # A send to the runtime that connects TPU slices: what it does, and for which
@@ -275,7 +276,11 @@ def _size(kind: str, dims: str) -> int:
 
 
 def _groups(line: str) -> Groups:
-  """`{{0,1},{2,3}}`, or `[2,2]<=[2,2]T(1,0)`: an iota, turned and cut."""
+  """Groups of devices.
+
+  `{{0,1},{2,3}}`; `[2,2]<=[2,2]T(1,0)`, an iota, turned and cut; or, from jax
+  0.12 on, `mesh['a'=2,'b'=2] {'b'}`, axes of a mesh.
+  """
   match = _GROUPS.search(line)
   if match is None or match.group(1) == "{}":
     return ()
@@ -284,6 +289,16 @@ def _groups(line: str) -> Groups:
     return tuple(
       tuple(_numbers(group)) for group in re.findall(r"\{([\d,]+)\}", text)
     )
+  if text.startswith("mesh"):
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", text))
+    axes = re.findall(r"'(\w+)'", text.partition("{")[2])
+    first = [i for i, name in enumerate(sizes) if name not in axes]
+    last = [list(sizes).index(name) for name in axes]
+    lengths = [int(n) for n in sizes.values()]
+    devices = np.arange(math.prod(lengths)).reshape(lengths)
+    size = math.prod(lengths[i] for i in last)
+    turned = devices.transpose([*first, *last]).reshape(-1, size)
+    return tuple(tuple(group) for group in turned.tolist())
   shape, rest = text.split("<=")
   dims, _, turn = rest.partition("T")
   order = np.arange(math.prod(_numbers(dims))).reshape(_numbers(dims))
