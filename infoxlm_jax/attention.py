@@ -38,8 +38,7 @@ def attend(
     InputError: another kind.
   """
   if kind == "xla":
-    weights = xla_weights(q_BQNH, k_BTNH, segments_BQ, segments_BT)
-    return mix(weights.astype(v_BTNH.dtype), v_BTNH)
+    return _plain(q_BQNH, k_BTNH, v_BTNH, segments_BQ, segments_BT)
   if kind == "cudnn":
     same_BQT = segments_BQ[:, :, None] == segments_BT[:, None, :]
     return jax.nn.dot_product_attention(
@@ -53,6 +52,53 @@ def attend(
   )
 
 
+@jax.custom_vjp
+def _plain(
+  q_BQNH: jax.Array,
+  k_BTNH: jax.Array,
+  v_BTNH: jax.Array,
+  segments_BQ: jax.Array,
+  segments_BT: jax.Array,
+) -> jax.Array:
+  return _plain_forward(q_BQNH, k_BTNH, v_BTNH, segments_BQ, segments_BT)[0]
+
+
+def _plain_forward(*inputs: jax.Array) -> tuple[jax.Array, Any]:
+  q_BNQH, k_BNTH, v_BNTH = (_heads_first(x) for x in inputs[:3])
+  logits_BNQT = jnp.einsum("bnqh,bnth->bnqt", q_BNQH, k_BNTH)
+  weights_BNQT = _softmax(logits_BNQT, q_BNQH.shape[-1], *inputs[3:])
+  # Kept, as what they are multiplied by, in the dtype of v.
+  weights_BNQT = weights_BNQT.astype(v_BNTH.dtype)
+  mixed = _tokens_first(jnp.einsum("bnqt,bnth->bnqh", weights_BNQT, v_BNTH))
+  return mixed, (q_BNQH, k_BNTH, v_BNTH, weights_BNQT, mixed)
+
+
+def _plain_backward(kept: Any, grad_BQNH: jax.Array) -> tuple[Any, ...]:
+  """By hand: automatic differentiation keeps the softmax's steps as well."""
+  q_BNQH, k_BNTH, v_BNTH, weights_BNQT, mixed_BQNH = kept
+  along_BQN = jnp.sum(
+    grad_BQNH.astype(jnp.float32) * mixed_BQNH.astype(jnp.float32), axis=-1
+  )
+  along_BNQ1 = jnp.swapaxes(along_BQN, 1, 2)[..., None]
+  grad_BNQH = _heads_first(grad_BQNH)
+  by_weight_BNQT = jnp.einsum(
+    "bnqh,bnth->bnqt",
+    grad_BNQH,
+    v_BNTH,
+    preferred_element_type=jnp.float32,
+  )
+  by_logit_BNQT = weights_BNQT * (by_weight_BNQT - along_BNQ1)
+  by_logit_BNQT *= q_BNQH.shape[-1] ** -0.5
+  by_logit_BNQT = by_logit_BNQT.astype(q_BNQH.dtype)
+  by_q = jnp.einsum("bnqt,bnth->bnqh", by_logit_BNQT, k_BNTH)
+  by_k = jnp.einsum("bnqt,bnqh->bnth", by_logit_BNQT, q_BNQH)
+  by_v = jnp.einsum("bnqt,bnqh->bnth", weights_BNQT, grad_BNQH)
+  return *(_tokens_first(x) for x in (by_q, by_k, by_v)), None, None
+
+
+_plain.defvjp(_plain_forward, _plain_backward)
+
+
 def xla_weights(
   q_BQNH: jax.Array,
   k_BTNH: jax.Array,
@@ -60,15 +106,35 @@ def xla_weights(
   segments_BT: jax.Array,
 ) -> jax.Array:
   """Softmax of the scaled products [B, N, Q, T], float32."""
-  logits_BNQT = jnp.einsum("bqnh,btnh->bnqt", q_BQNH, k_BTNH)
-  logits_BNQT = logits_BNQT.astype(jnp.float32) * q_BQNH.shape[-1] ** -0.5
-  same_BQT = segments_BQ[:, :, None] == segments_BT[:, None, :]
-  return jax.nn.softmax(jnp.where(same_BQT[:, None], logits_BNQT, -1e30))
+  q_BNQH, k_BNTH = _heads_first(q_BQNH), _heads_first(k_BTNH)
+  logits_BNQT = jnp.einsum("bnqh,bnth->bnqt", q_BNQH, k_BNTH)
+  return _softmax(logits_BNQT, q_BNQH.shape[-1], segments_BQ, segments_BT)
 
 
 def mix(weights_BNQT: jax.Array, v_BTNH: jax.Array) -> jax.Array:
   """Sums of values by weights [B, Q, N, H]."""
-  return jnp.einsum("bnqt,btnh->bqnh", weights_BNQT, v_BTNH)
+  v_BNTH = _heads_first(v_BTNH)
+  return _tokens_first(jnp.einsum("bnqt,bnth->bnqh", weights_BNQT, v_BNTH))
+
+
+def _softmax(
+  logits_BNQT: jax.Array,
+  size: int,
+  segments_BQ: jax.Array,
+  segments_BT: jax.Array,
+) -> jax.Array:
+  scaled_BNQT = logits_BNQT.astype(jnp.float32) * size**-0.5
+  same_BQT = segments_BQ[:, :, None] == segments_BT[:, None, :]
+  return jax.nn.softmax(jnp.where(same_BQT[:, None], scaled_BNQT, -1e30))
+
+
+def _heads_first(x_BTNH: jax.Array) -> jax.Array:
+  # Before the products, once: XLA's CPU compiler would do so for each.
+  return jnp.swapaxes(x_BTNH, 1, 2)
+
+
+def _tokens_first(x_BNTH: jax.Array) -> jax.Array:
+  return jnp.swapaxes(x_BNTH, 1, 2)
 
 
 def splash(

@@ -4,6 +4,7 @@ Letters in names: B rows, T tokens of a row, Q places of a row, D hidden size,
 N heads, H head size, F feed-forward size, V vocabulary (padded).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from infoxlm_jax import attention
+from infoxlm_jax import attention, rowwise
 from infoxlm_jax.encoder_config import EncoderConfig
 
 INIT = nn.initializers.normal(0.02)  # RoBERTa: every matrix and embedding
@@ -45,8 +46,39 @@ class Embeddings(nn.Module):
       type_SD = self.param("type", INIT, (c.type_vocab_size, c.hidden_size))
       if types_BT is not None:
         x_BTD += type_SD[types_BT]
-    x_BTD = _layer_norm(c, "norm")(x_BTD)
+    x_BTD = LayerNorm(c, name="norm")(x_BTD)
     return _dropout(x_BTD, c.dropout, dropout_B, 0).astype(c.dtype)
+
+
+class LayerNorm(nn.Module):
+  """Of the last axis, in float32."""
+
+  config: EncoderConfig
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    size = x.shape[-1]
+    scale_D = self.param("scale", nn.initializers.ones, (size,))
+    bias_D = self.param("bias", nn.initializers.zeros, (size,))
+    epsilon = self.config.layer_norm_eps
+    rows = x.reshape(-1, size)
+    return rowwise.layer_norm(rows, scale_D, bias_D, epsilon).reshape(x.shape)
+
+
+class Dense(nn.Module):
+  """A function of x, its last `over` axes times a kernel, plus a bias."""
+
+  config: EncoderConfig
+  features: int
+  over: int = 1
+  of: rowwise.Function = rowwise.same
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (*x.shape[-self.over :], self.features)
+    kernel = self.param("kernel", INIT, shape)
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    return _affine(self.config, x, kernel, bias, self.of)
 
 
 class QKV(nn.Module):
@@ -66,9 +98,7 @@ class QKV(nn.Module):
     shape = (3, c.num_heads, c.hidden_size // c.num_heads)
     kernel_D3NH = self.param("kernel", INIT, (c.hidden_size, *shape))
     bias_3NH = self.param("bias", nn.initializers.zeros, shape)
-    kernel = kernel_D3NH[:, only].astype(c.dtype)
-    y = jax.lax.dot_general(x_BTD, kernel, (((2,), (0,)), ((), ())))
-    y += bias_3NH[only].astype(c.dtype)
+    y = _affine(c, x_BTD, kernel_D3NH[:, only], bias_3NH[only])
     return tuple(y[:, :, i] for i in range(y.shape[2]))
 
 
@@ -109,20 +139,14 @@ class Layer(nn.Module):
       mixed_BQNH = attention.attend(
         q_BQNH, k_BTNH, v_BTNH, segments_BQ, segments_BT, kind
       )
-    out_BQD = nn.DenseGeneral(
-      c.hidden_size,
-      axis=(-2, -1),
-      dtype=c.dtype,
-      kernel_init=INIT,
-      name="attention_out",
-    )(mixed_BQNH)
+    out_BQD = Dense(c, c.hidden_size, over=2, name="attention_out")(mixed_BQNH)
     out_BQD = _dropout(out_BQD, c.dropout, dropout_B, 2)
-    x_BQD = _layer_norm(c, "attention_norm")(x_BTD + out_BQD).astype(c.dtype)
-    h_BQF = _dense(c, c.ffn_size, "ffn_in")(x_BQD)
-    h_BQF = _gelu(h_BQF) if c.activation == "gelu" else nn.relu(h_BQF)
-    out_BQD = _dense(c, c.hidden_size, "ffn_out")(h_BQF)
+    x_BQD = LayerNorm(c, name="attention_norm")(x_BTD + out_BQD)
+    h_BQF = Dense(c, c.ffn_size, name="ffn_in")(x_BQD)
+    of = rowwise.gelu if c.activation == "gelu" else jax.nn.relu
+    out_BQD = Dense(c, c.hidden_size, of=of, name="ffn_out")(h_BQF)
     out_BQD = _dropout(out_BQD, c.dropout, dropout_B, 3)
-    return _layer_norm(c, "ffn_norm")(x_BQD + out_BQD).astype(c.dtype)
+    return LayerNorm(c, name="ffn_norm")(x_BQD + out_BQD)
 
 
 class LMHead(nn.Module):
@@ -136,8 +160,8 @@ class LMHead(nn.Module):
     x_BD = x_BD.astype(c.dtype)
     if c.architecture == "xlm":
       return x_BD
-    x_BD = _gelu(_dense(c, c.hidden_size, "dense")(x_BD))
-    return _layer_norm(c, "norm")(x_BD).astype(c.dtype)
+    x_BD = rowwise.gelu(Dense(c, c.hidden_size, name="dense")(x_BD))
+    return LayerNorm(c, name="norm")(x_BD)
 
 
 def token_init(config: EncoderConfig) -> Callable[..., jax.Array]:
@@ -151,19 +175,26 @@ def token_init(config: EncoderConfig) -> Callable[..., jax.Array]:
   return init_table
 
 
-def _dense(config: EncoderConfig, features: int, name: str) -> nn.Dense:
-  return nn.Dense(features, dtype=config.dtype, kernel_init=INIT, name=name)
+def _affine(
+  config: EncoderConfig,
+  x: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array,
+  of: rowwise.Function = rowwise.same,
+) -> jax.Array:
+  """of(x) [..., *I] . kernel [*I, *O] + bias [*O] -> [..., *O].
 
-
-def _layer_norm(config: EncoderConfig, name: str) -> nn.LayerNorm:
-  return nn.LayerNorm(config.layer_norm_eps, dtype=jnp.float32, name=name)
-
-
-def _gelu(x: jax.Array) -> jax.Array:
-  # The exact form in float32, as fairseq computes it. By erf: jax.nn.gelu's
-  # erfc costs twice the time on a CPU and is the same to rounding.
-  y = x.astype(jnp.float32)
-  return (0.5 * y * (1 + jax.lax.erf(y * 0.5**0.5))).astype(x.dtype)
+  As one product of two matrices in config.dtype. With rows and tokens as two
+  axes the numbers are the same, but the kernel's gradient is a sum over two
+  axes, for which XLA's CPU compiler copies the larger side in the worst order:
+  three times the time.
+  """
+  inputs = kernel.shape[: kernel.ndim - bias.ndim]
+  batch = x.shape[: x.ndim - len(inputs)]
+  matrix = kernel.reshape(math.prod(inputs), bias.size).astype(config.dtype)
+  rows = x.reshape(-1, matrix.shape[0])
+  y = rowwise.affine(rows, matrix, bias.reshape(-1), of)
+  return y.reshape(*batch, *bias.shape)
 
 
 def fold(keys_B: jax.Array | None, data: Any) -> jax.Array | None:

@@ -127,7 +127,6 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   )
   if looking:
     return _look(flags, config)
-  host_memory.keep_freed_memory()
   # Only now what is slow to import: a wrong name is told at once.
   from infoxlm_jax import processes
   from infoxlm_jax.signals import Stopped
@@ -199,4 +198,5 @@ def _keep_compiled_programs() -> None:
 
 
 if __name__ == "__main__":
+  host_memory.use_huge_pages()
   sys.exit(main())

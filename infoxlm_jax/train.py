@@ -16,6 +16,7 @@ from infoxlm_jax import (
   checkpoint_files,
   checks,
   costs,
+  host_memory,
   initial,
   partitioning,
   processes,
@@ -333,6 +334,7 @@ def pretrain(
 
     agreed = processes.Agreement()
     batches = feed.draw(store, position.samples, steps - done)
+    host_memory.give_back_freed()
     for number in range(done + 1, steps + 1):
       with log.waiting():
         batch, counts = next(batches)

@@ -28,6 +28,7 @@ LAYERS = {
   "negatives": 0,
   "optimizer": 0,
   "partitioning": 0,
+  "rowwise": 0,
   "schedules": 0,
   "token_table": 0,
   # the state and what maps states to states

@@ -163,6 +163,7 @@ class Bench:
     placed = jax.device_put(example, self._place)
     self._update = update.lower(self.state, placed).compile()
     self.compile_seconds = time.perf_counter() - start
+    host_memory.give_back_freed()
     self.losses: list[float] = []
 
   def seconds(self, batches: Iterator[Batch], warm: int, steps: int) -> Any:
@@ -312,7 +313,6 @@ def main() -> int:
 
     found = bench_turns.in_turns(options)
   else:
-    host_memory.keep_freed_memory()
     if options.sweep:
       measure = sweep
     elif options.pairs:
@@ -326,4 +326,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+  host_memory.use_huge_pages()
   sys.exit(main())
