@@ -10,9 +10,11 @@ that exchanges with other slices (several TPU slices); each counts once.
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+
+from infoxlm_jax.hlo_groups import Groups, count_members, read_groups
 
 KINDS = (
   "all-reduce",
@@ -39,11 +41,6 @@ _COLLECTIVE = re.compile(
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d\w*)?)\[([\d,]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-_GROUPS = re.compile(
-  r"(?:replica_groups|source_target_pairs)="
-  r"(\{\{[\d,{}]*\}\}|\{\}|\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?"
-  r"|mesh\[[^\]]*\] \{[^}]*\})"
-)
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 # A send to the runtime that connects TPU slices: what it does, and for which
 # slices and devices of a slice, "{1,2}x{0:15}".
@@ -58,8 +55,6 @@ _CARRIES_ON = "async_collective_fusion"
 _ENDS = "AsyncCollectiveDone"
 # A fusion of an all-reduce and of taking a part of it (TPU).
 _SCATTERS = "all-reduce-scatter"
-
-Groups = tuple[tuple[int, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +224,7 @@ def _read(
     if kind == "collective-permute":
       sizes = sizes[:2]
     sizes = sizes[len(sizes) // 2 :]
-  groups = _groups(line)
+  groups = read_groups(line)
   if kind == "reduce-scatter":
     sizes = [size * max(map(len, groups), default=1) for size in sizes]
   if kind == "all-reduce" and computation.startswith(_SCATTERS):
@@ -250,7 +245,7 @@ def _between_slices(
 ) -> Collective:
   """Each device with its like in the other slices."""
   types, name, slices, places, what = match.groups()
-  count, size = _members(slices), _members(places)
+  count, size = count_members(slices), count_members(places)
   kind = what.lower().replace("_", "-")
   if kind not in KINDS:
     kind = "collective-permute"
@@ -264,49 +259,6 @@ def _between_slices(
   return Collective(kind, sum(sizes), max(sizes), groups, loops, name)
 
 
-def _members(text: str) -> int:
-  """How many numbers 0:15 or 1,2 are."""
-  ends = [_numbers(part) for part in text.split(",")]
-  return sum(part[-1] - part[0] + 1 for part in ends)
-
-
 def _size(kind: str, dims: str) -> int:
   bits = _BITS.get(kind, 8)  # what is left are the kinds of 8-bit floats
   return -(-bits * math.prod(int(n) for n in dims.split(",") if n) // 8)
-
-
-def _groups(line: str) -> Groups:
-  """Groups of devices.
-
-  `{{0,1},{2,3}}`; `[2,2]<=[2,2]T(1,0)`, an iota, turned and cut; or, from jax
-  0.12 on, `mesh['a'=2,'b'=2] {'b'}`, axes of a mesh.
-  """
-  match = _GROUPS.search(line)
-  if match is None or match.group(1) == "{}":
-    return ()
-  text = match.group(1)
-  if text.startswith("{"):
-    return tuple(
-      tuple(_numbers(group)) for group in re.findall(r"\{([\d,]+)\}", text)
-    )
-  if text.startswith("mesh"):
-    sizes = dict(re.findall(r"'(\w+)'=(\d+)", text))
-    axes = re.findall(r"'(\w+)'", text.partition("{")[2])
-    first = [i for i, name in enumerate(sizes) if name not in axes]
-    last = [list(sizes).index(name) for name in axes]
-    lengths = [int(n) for n in sizes.values()]
-    devices = np.arange(math.prod(lengths)).reshape(lengths)
-    size = math.prod(lengths[i] for i in last)
-    turned = devices.transpose([*first, *last]).reshape(-1, size)
-    return tuple(tuple(group) for group in turned.tolist())
-  shape, rest = text.split("<=")
-  dims, _, turn = rest.partition("T")
-  order = np.arange(math.prod(_numbers(dims))).reshape(_numbers(dims))
-  if turn:
-    order = order.transpose(_numbers(turn))
-  cut = order.reshape(_numbers(shape))
-  return tuple(tuple(group) for group in cut.tolist())
-
-
-def _numbers(text: str) -> Sequence[int]:
-  return [int(n) for n in re.findall(r"\d+", text)]

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from infoxlm_jax import hlo
+from infoxlm_jax import hlo, hlo_groups
 
 MESH = {"data": 4, "fsdp": 2}
 
@@ -216,6 +216,25 @@ def test_a_loop_whose_trips_are_not_written():
     'backend_config={"known_trip_count":{"n":"7"}}',
   )
   assert hlo.collectives(noted)[0].loops == (7,)
+
+
+@pytest.mark.parametrize(
+  ("written", "groups"),
+  [
+    ("replica_groups={{0,1},{2,3}}", ((0, 1), (2, 3))),
+    ("source_target_pairs={{0,1},{1,0}}", ((0, 1), (1, 0))),
+    ("replica_groups=[2,2]<=[4]", ((0, 1), (2, 3))),
+    ("replica_groups=[2,2]<=[2,2]T(1,0)", ((0, 2), (1, 3))),
+    ("replica_groups=mesh['a'=2,'b'=2] {'b'}", ((0, 1), (2, 3))),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a'}", ((0, 2), (1, 3))),
+    ("replica_groups=mesh['a'=2,'b'=2] {'b','a'}", ((0, 2, 1, 3),)),
+    ("replica_groups={}", ()),
+    ("dimensions={0}", ()),
+  ],
+)
+def test_groups_as_they_are_written(written, groups):
+  line = f"  %a = f32[8]{{0}} all-gather(%x), channel_id=1, {written}, x=[2,1]"
+  assert hlo_groups.read_groups(line) == groups
 
 
 def test_axes_of_groups():

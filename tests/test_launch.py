@@ -154,6 +154,20 @@ def test_help_names_every_option(script):
   assert "--dry_run" in done.stdout and "exit code" in done.stdout
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_is_sourced_is_looked_for_beside_the_script(cluster, script):
+  folder = cluster.place / "a b"
+  folder.mkdir()
+  shutil.copy(TOOLS / script, folder)
+  done = cluster.run(f"a b/{script}", "--help")
+  assert done.returncode == 2 and not done.stdout
+  assert "a b/launch_common.sh: No such file" in done.stderr
+  shutil.copy(TOOLS / "launch_common.sh", folder)
+  done = cluster.run(f"a b/{script}", "--help")
+  assert done.returncode == 0 and not done.stderr
+  assert f"bash tools/{script} OPTIONS" in done.stdout
+
+
 @pytest.mark.parametrize(
   ("script", "arguments", "what"),
   [
@@ -402,6 +416,6 @@ def test_xpk(cluster):
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck")
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, "launch_common.sh"])
 def test_shellcheck_finds_nothing(script):
   subprocess.run(["shellcheck", TOOLS / script], check=True)

@@ -23,6 +23,7 @@ LAYERS = {
   "encoder_config": 0,
   "heads": 0,
   "hlo": 0,
+  "hlo_groups": 0,
   "layers": 0,
   "objectives": 0,
   "negatives": 0,

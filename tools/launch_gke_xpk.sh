@@ -2,6 +2,7 @@
 # Trains on a TPU slice of a GKE cluster that xpk made, through preemptions.
 # `--help` says how; docs/pods.md says what to expect.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launch_common.sh" || exit 2
 
 usage() {
   cat <<'END'
@@ -35,47 +36,19 @@ exit code: xpk's; 2 bad input.
 END
 }
 
-fail() {
-  echo "launch_gke_xpk: $1. --help says more." >&2
-  exit 2
-}
-
 cluster="" workload="" tpu_type="" image="" project="" zone=""
-num_slices=1 max_restarts=100 grace=120 dry_run=false
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --help | -h) usage && exit 0 ;;
-    --) shift && break ;;
-    --dry_run) dry_run=true ;;
-    --cluster=* | --workload=* | --tpu_type=* | --image=* | --project=* | \
-      --zone=* | --num_slices=* | --max_restarts=* | --grace=*)
-      option=${1%%=*}
-      printf -v "${option#--}" %s "${1#*=}"
-      ;;
-    --cluster | --workload | --tpu_type | --image | --project | --zone | \
-      --num_slices | --max_restarts | --grace)
-      [ $# -gt 1 ] || fail "$1 needs a value"
-      printf -v "${1#--}" %s "$2"
-      shift
-      ;;
-    *) fail "unknown option $1 (what main is to get stands after --)" ;;
-  esac
-  shift
-done
-for needed in cluster workload tpu_type image; do
-  [ -n "${!needed}" ] || fail "--$needed is missing"
-done
-for number in num_slices max_restarts grace; do
-  [[ "${!number}" =~ ^[0-9]+$ ]] || fail "--$number ${!number} is no number"
-done
-[ "$num_slices" -gt 0 ] || fail "--num_slices 0: at least one"
-[ $# -gt 0 ] || fail "nothing to run: -- --gin_file=FILE ... is missing"
+num_slices=1 max_restarts=100 grace=120
+read_options "cluster workload tpu_type image project zone num_slices \
+max_restarts grace" "dry_run" "$@"
+require cluster workload tpu_type image
+require_numbers num_slices max_restarts grace
+require_one num_slices
+require_main_arguments
 
-folder=$(cd "$(dirname "$0")/.." && pwd)
 command=(
   xpk workload create --cluster="$cluster" --workload="$workload"
   --tpu-type="$tpu_type" --num-slices="$num_slices"
-  --base-docker-image="$image" --script-dir="$folder"
+  --base-docker-image="$image" --script-dir="$repository"
   --max-restarts="$max_restarts" "--restart-on-exit-codes=4,75"
   --termination-grace-period-seconds="$grace"
 )
@@ -84,18 +57,10 @@ command=(
 # exec: SIGTERM goes to Python, not to a shell that waits for it.
 command+=(
   "--command=exec python -m infoxlm_jax.main --distributed=auto$(
-    printf ' %q' "$@"
+    printf ' %q' "${main_arguments[@]}"
   )"
 )
 
-if $dry_run; then
-  line=""
-  for word in "${command[@]}"; do
-    [[ "$word" =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word=${word@Q}
-    line+=" $word"
-  done
-  echo "${line# }"
-  exit 0
-fi
-command -v xpk >/dev/null || fail "xpk is not installed (pip install xpk)"
-"${command[@]}"
+$dry_run || command -v xpk >/dev/null ||
+  fail "xpk is not installed (pip install xpk)"
+run "${command[@]}"

@@ -2,6 +2,7 @@
 # Trains on GPU nodes of a Slurm cluster, through time limits and preemptions.
 # `--help` says how; docs/pods.md says what to expect.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launch_common.sh" || exit 2
 
 usage() {
   cat <<'END'
@@ -35,46 +36,17 @@ exit code: sbatch's; 2 bad input.
 END
 }
 
-fail() {
-  echo "launch_slurm: $1. --help says more." >&2
-  exit 2
-}
-
 # shellcheck disable=SC2034  # some are read by their names
 nodes="" time="" gpus_per_node=8 per_node=false cpus_per_task=0 \
   job_name=infoxlm partition="" account="" qos="" constraint=""
-output=%x-%j.out setup="" python=python max_restarts=100 dry_run=false
-folder=$(cd "$(dirname "$0")/.." && pwd)
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --help | -h) usage && exit 0 ;;
-    --) shift && break ;;
-    --per_node | --dry_run) printf -v "${1#--}" true ;;
-    --nodes=* | --time=* | --gpus_per_node=* | --cpus_per_task=* | \
-      --job_name=* | --partition=* | --account=* | --qos=* | --constraint=* | \
-      --output=* | --folder=* | --setup=* | --python=* | --max_restarts=*)
-      option=${1%%=*}
-      printf -v "${option#--}" %s "${1#*=}"
-      ;;
-    --nodes | --time | --gpus_per_node | --cpus_per_task | --job_name | \
-      --partition | --account | --qos | --constraint | --output | --folder | \
-      --setup | --python | --max_restarts)
-      [ $# -gt 1 ] || fail "$1 needs a value"
-      printf -v "${1#--}" %s "$2"
-      shift
-      ;;
-    *) fail "unknown option $1 (what main is to get stands after --)" ;;
-  esac
-  shift
-done
-for needed in nodes time; do
-  [ -n "${!needed}" ] || fail "--$needed is missing"
-done
-for number in nodes gpus_per_node cpus_per_task max_restarts; do
-  [[ "${!number}" =~ ^[0-9]+$ ]] || fail "--$number ${!number} is no number"
-done
-[ "$nodes" -gt 0 ] || fail "--nodes 0: at least one"
-[ $# -gt 0 ] || fail "nothing to run: -- --gin_file=FILE ... is missing"
+output=%x-%j.out folder=$repository setup="" python=python max_restarts=100
+read_options "nodes time gpus_per_node cpus_per_task job_name partition \
+account qos constraint output folder setup python max_restarts" \
+  "per_node dry_run" "$@"
+require nodes time
+require_numbers nodes gpus_per_node cpus_per_task max_restarts
+require_one nodes
+require_main_arguments
 
 tasks=$gpus_per_node
 if $per_node || [ "$tasks" -eq 0 ]; then tasks=1; fi
@@ -90,9 +62,11 @@ for option in partition account qos constraint; do
   [ -z "${!option}" ] || options+=("--$option=${!option}")
 done
 
-quoted=$(printf ' %q' "$@")
+quoted=$(printf ' %q' "${main_arguments[@]}")
 printf -v folder %q "$folder"
 printf -v python %q "$python"
+# Slurm runs this script on a node, from a folder of its own: it must need
+# nothing that stands beside the one that wrote it.
 script="#!/usr/bin/env bash
 # Written by tools/launch_slurm.sh.
 cd $folder || exit
@@ -112,11 +86,7 @@ esac
 exit \"\$code\""
 
 if $dry_run; then
-  line=sbatch
-  for word in "${options[@]}"; do
-    [[ "$word" =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word=${word@Q}
-    line+=" $word"
-  done
+  line=$(show sbatch "${options[@]}")
   printf '%s <<\\END\n%s\nEND\n' "$line" "$script"
   exit 0
 fi

@@ -2,6 +2,7 @@
 # Trains on a TPU pod of Compute Engine, through preemptions, to the end.
 # `--help` says how; docs/pods.md says what to expect.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launch_common.sh" || exit 2
 
 usage() {
   cat <<'END'
@@ -42,66 +43,21 @@ exit code: 0, or the run's, which was not started again then. 2 bad input.
 END
 }
 
-fail() {
-  echo "launch_tpu_pod: $1. --help says more." >&2
-  exit 2
-}
-
 name="" zone="" accelerator="" runtime="" project="" slices=1 setup=""
 python=3.12 max_restarts=100 pause=30 network="" subnetwork=""
-spot=false autocheckpoint=false internal_ips=false keep=false dry_run=false
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --help | -h) usage && exit 0 ;;
-    --) shift && break ;;
-    --spot | --autocheckpoint | --internal_ips | --keep | --dry_run)
-      printf -v "${1#--}" true
-      ;;
-    --name=* | --zone=* | --accelerator=* | --runtime=* | --project=* | \
-      --slices=* | --setup=* | --python=* | --max_restarts=* | --pause=* | \
-      --network=* | --subnetwork=*)
-      option=${1%%=*}
-      printf -v "${option#--}" %s "${1#*=}"
-      ;;
-    --name | --zone | --accelerator | --runtime | --project | --slices | \
-      --setup | --python | --max_restarts | --pause | --network | --subnetwork)
-      [ $# -gt 1 ] || fail "$1 needs a value"
-      printf -v "${1#--}" %s "$2"
-      shift
-      ;;
-    *) fail "unknown option $1 (what main is to get stands after --)" ;;
-  esac
-  shift
-done
-for needed in name zone accelerator runtime; do
-  [ -n "${!needed}" ] || fail "--$needed is missing"
-done
-for number in slices max_restarts pause; do
-  [[ "${!number}" =~ ^[0-9]+$ ]] || fail "--$number ${!number} is no number"
-done
-[ "$slices" -gt 0 ] || fail "--slices 0: at least one"
-[ $# -gt 0 ] || fail "nothing to run: -- --gin_file=FILE ... is missing"
+spot=false autocheckpoint=false internal_ips=false keep=false
+read_options "name zone accelerator runtime project slices setup python \
+max_restarts pause network subnetwork" \
+  "spot autocheckpoint internal_ips keep dry_run" "$@"
+require name zone accelerator runtime
+require_numbers slices max_restarts pause
+require_one slices
+require_main_arguments
 
-cd "$(dirname "$0")/.."
+cd "$repository"
 gcloud=(gcloud compute tpus queued-resources)
 place=(--zone="$zone")
 [ -z "$project" ] || place+=(--project="$project")
-
-# run COMMAND...: runs it; only prints it in a dry run.
-run() {
-  local word line=""
-  if ! $dry_run; then
-    "$@"
-    return
-  fi
-  for word in "$@"; do
-    [[ "$word" =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word=${word@Q}
-    line+=" $word"
-  done
-  echo "${line# }"
-}
-
-note() { echo "launch_tpu_pod: $*" >&2; }
 
 # The resource's state, ABSENT where there is none.
 state() {
@@ -198,7 +154,7 @@ echo \$\$ >run.pid;\
 
 # Quoted once more, for the shell of the workers; ~ is theirs.
 arguments=""
-for argument in "$@"; do
+for argument in "${main_arguments[@]}"; do
   printf -v quoted %q "$argument"
   arguments+=" ${quoted/=\\~\//=\$HOME/}"
 done
