@@ -19,9 +19,13 @@ def in_turns(options: argparse.Namespace) -> Found:
   mine: list[Found] = []
   theirs: list[Found] = []
   steps = ["--preset", options.preset, "--steps", str(options.steps)]
+  shape = [
+    f"--{name}={getattr(options, name)}"
+    for name in ("warm", "remat", "dtype", "unroll", "batch", "row_length")
+  ]
   with tempfile.TemporaryDirectory() as folder:
     for _ in range(options.rounds):
-      own = [sys.executable, str(TOOLS / "bench_step.py"), *steps]
+      own = [sys.executable, str(TOOLS / "bench_step.py"), *steps, *shape]
       peer = [options.peer_python, options.peer]
       if options.pairs:
         file = f"{folder}/batches.npz"
@@ -57,5 +61,6 @@ def _json_of(command: Sequence[str]) -> Found:
   if done.returncode:
     raise SystemExit(f"it failed:\n{done.stdout}{done.stderr}")
   found: Found = json.loads(done.stdout.strip().splitlines()[-1])
-  print(json.dumps({k: v for k, v in found.items() if k != "losses"}))
+  found.pop("losses", None)
+  print(json.dumps(found), flush=True)
   return found
