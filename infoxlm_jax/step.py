@@ -160,6 +160,8 @@ def make_train_step(
     ),
   )
 
+  shardings = partitioning.named(specs, mesh)
+
   def train_step(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
     rng = local.update_key(state.rng, state.step)
     grads, (loss, sums, tokens), counts, pushed = sharded_update(
@@ -172,6 +174,9 @@ def make_train_step(
       grads, state.opt_state, state.params, accept=finite
     )
     params = optax.apply_updates(state.params, changes)
+    if zero1:
+      # Gathered here, once: or XLA averages the parts and gathers both.
+      params = jax.lax.with_sharding_constraint(params, shardings.params)
     done = state.step + 1
     metrics = {
       "loss": loss,
@@ -208,7 +213,6 @@ def make_train_step(
     )
     return state, metrics
 
-  shardings = partitioning.named(specs, mesh)
   return jax.jit(
     train_step,
     donate_argnums=0,

@@ -105,6 +105,39 @@ def synthetic(seed: int, step: int, vocab: int) -> Batch:
   }
 
 
+def parts(
+  preset: Preset, example: Batch, options: argparse.Namespace
+) -> tuple[Any, dict[str, Any], Any, Any]:
+  """Model, objectives, optimiser and its rate."""
+  from infoxlm_jax import optimizer, schedules
+  from infoxlm_jax.encoder_config import EncoderConfig
+  from infoxlm_jax.objectives.contrast import Contrast
+  from infoxlm_jax.objectives.masked_lm import MaskedLM
+
+  model = EncoderConfig(
+    preset.vocab,
+    preset.layers,
+    preset.hidden,
+    preset.heads,
+    preset.ffn,
+    dtype=options.dtype,
+    remat=options.remat,
+    unroll=options.unroll or preset.layers,
+  )
+  # Ready-made targets have 19 places a row; drawn ones as many as a run.
+  slots = 19 if "mlm" in example else None
+  objectives: dict[str, Any] = {
+    name: MaskedLM(name, mask_slots=slots)
+    for name in ("mlm", "tlm")
+    if name in example
+  }
+  objectives["xlco"] = Contrast(
+    layer=preset.contrast_layer, queue_size=preset.queue, mask_prob=0.0
+  )
+  rate = schedules.linear_warmup_decay(2e-4, 10, 200)
+  return model, objectives, optimizer.adamw(rate), rate
+
+
 class Bench:
   """A compiled update of a preset, and its state."""
 
@@ -117,35 +150,11 @@ class Bench:
   ):
     import jax
 
-    from infoxlm_jax import optimizer, partitioning, schedules, step
+    from infoxlm_jax import partitioning, schedules, step
     from infoxlm_jax import state as train_state
-    from infoxlm_jax.encoder_config import EncoderConfig
-    from infoxlm_jax.objectives.contrast import Contrast
-    from infoxlm_jax.objectives.masked_lm import MaskedLM
 
-    self.model = EncoderConfig(
-      preset.vocab,
-      preset.layers,
-      preset.hidden,
-      preset.heads,
-      preset.ffn,
-      dtype=options.dtype,
-      remat=options.remat,
-      unroll=options.unroll or preset.layers,
-    )
-    # Ready-made targets have 19 places a row; drawn ones as many as a run.
-    slots = 19 if "mlm" in example else None
-    self.objectives: dict[str, Any] = {
-      name: MaskedLM(name, mask_slots=slots)
-      for name in ("mlm", "tlm")
-      if name in example
-    }
-    self.objectives["xlco"] = Contrast(
-      layer=preset.contrast_layer, queue_size=preset.queue, mask_prob=0.0
-    )
+    self.model, self.objectives, adam, rate = parts(preset, example, options)
     mesh = partitioning.make_mesh(devices=1)
-    rate = schedules.linear_warmup_decay(2e-4, 10, 200)
-    adam = optimizer.adamw(rate)
     self.state = train_state.init_sharded(
       1, self.model, self.objectives, adam, items, mesh
     )
