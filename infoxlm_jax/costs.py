@@ -126,7 +126,9 @@ def _kept_per_token(model: EncoderConfig, row_length: int) -> int:
     # and what matrix products without batch dimensions give: q k v, the
     # attention's output, both of the feed-forward part.
     return size * (d + 3 * d + d + f + d)
-  return _layer_per_token(model, row_length)
+  # and q k v, the softmax's weights, what is mixed by them, both sums and the
+  # first norm's result, the feed-forward part before gelu.
+  return size * (d + 3 * d + d + 2 * d + d + f + model.num_heads * row_length)
 
 
 def _layer_per_token(model: EncoderConfig, row_length: int) -> int:

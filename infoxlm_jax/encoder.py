@@ -22,14 +22,23 @@ import jax.numpy as jnp
 
 from infoxlm_jax import token_table
 from infoxlm_jax.encoder_config import EncoderConfig
-from infoxlm_jax.layers import Embeddings, Layer, LMHead, fold, token_init
+from infoxlm_jax.layers import (
+  PRODUCT,
+  Embeddings,
+  Layer,
+  LMHead,
+  fold,
+  token_init,
+)
 
 Params = Mapping[str, Any]
 Rows = Mapping[str, jax.Array]  # tokens, segments, positions: [..., T]
 
 _REMAT = {
   "full": jax.checkpoint_policies.nothing_saveable,
-  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  # By name: what stands in a function with a gradient of its own is hidden
+  # from the policies that look for products.
+  "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
 }
 
 

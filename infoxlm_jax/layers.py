@@ -11,10 +11,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from infoxlm_jax import attention, rowwise
 from infoxlm_jax.encoder_config import EncoderConfig
 
+PRODUCT = "product"  # the name, for jax.checkpoint, of what Dense and QKV give
 INIT = nn.initializers.normal(0.02)  # RoBERTa: every matrix and embedding
 
 
@@ -194,7 +196,7 @@ def _affine(
   matrix = kernel.reshape(math.prod(inputs), bias.size).astype(config.dtype)
   rows = x.reshape(-1, matrix.shape[0])
   y = rowwise.affine(rows, matrix, bias.reshape(-1), of)
-  return y.reshape(*batch, *bias.shape)
+  return checkpoint_name(y, PRODUCT).reshape(*batch, *bias.shape)
 
 
 def fold(keys_B: jax.Array | None, data: Any) -> jax.Array | None:

@@ -209,6 +209,19 @@ def test_remat_and_unroll_change_nothing(xlmr):
     )
 
 
+def test_remat_computes_again_what_it_says(xlmr):
+  """A layer has two products of attention, and four with parameters."""
+  config, params, _, rows = xlmr
+
+  def products(remat):
+    changed = dataclasses.replace(config, remat=remat)
+    gradient = jax.grad(lambda p: jnp.sum(encoder.encode(p, rows, changed)))
+    return str(jax.make_jaxpr(gradient)(params)).count("dot_general[")
+
+  assert products("dots") == products("none") + 2
+  assert products("full") == products("none") + 6
+
+
 def test_dropout_depends_on_the_row_alone(xlmr):
   config, params, _, rows = xlmr
   config = dataclasses.replace(config, dropout=0.5, attention_dropout=0.5)
