@@ -17,16 +17,20 @@ import jax.numpy as jnp
 Function = Callable[[jax.Array], jax.Array]
 
 
+def _wide(x: jax.Array) -> jax.Array:
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def sum_rows(x_RD: jax.Array) -> jax.Array:
   """Sum over the rows [D], float32."""
 
   def by_product(x_RD: jax.Array) -> jax.Array:
-    return jnp.ones((1, x_RD.shape[0])) @ x_RD
+    return jnp.ones((1, x_RD.shape[0]), x_RD.dtype) @ x_RD
 
   def by_sum(x_RD: jax.Array) -> jax.Array:
     return jnp.sum(x_RD, axis=0, keepdims=True)
 
-  x_RD = x_RD.astype(jnp.float32)
+  x_RD = _wide(x_RD)
   # On CPUs XLA walks columns, up to fifty times slower than a product.
   total: jax.Array = jax.lax.platform_dependent(
     x_RD, cpu=by_product, default=by_sum
@@ -97,7 +101,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
   jax.nn.gelu's erfc costs twice the time on a CPU and is the same to rounding.
   """
-  y = x.astype(jnp.float32)
+  y = _wide(x)
   return (y * _phi(y)).astype(x.dtype)
 
 
@@ -110,7 +114,7 @@ def _gelu_forward(x: jax.Array) -> Any:
 
 
 def _gelu_backward(x: jax.Array, grad: jax.Array) -> Any:
-  y = x.astype(jnp.float32)
+  y = _wide(x)
   density = jnp.exp(-0.5 * y * y) * (2 * jnp.pi) ** -0.5
   return (((_phi(y) + y * density) * grad).astype(x.dtype),)
 
@@ -129,7 +133,7 @@ def layer_norm(
 def _layer_norm_forward(
   x_RD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, epsilon: float
 ) -> Any:
-  y_RD = x_RD.astype(jnp.float32)
+  y_RD = _wide(x_RD)
   mean_R = jnp.mean(y_RD, axis=-1, keepdims=True)
   square_R = jnp.mean(y_RD * y_RD, axis=-1, keepdims=True)
   variance_R = jnp.maximum(square_R - mean_R * mean_R, 0)
@@ -140,8 +144,8 @@ def _layer_norm_forward(
 
 def _layer_norm_backward(kept: Any, grad_RD: jax.Array) -> Any:
   x_RD, mean_R, factor_R, scale_D = kept
-  grad_RD = grad_RD.astype(jnp.float32)
-  normed_RD = (x_RD.astype(jnp.float32) - mean_R) * factor_R
+  grad_RD = _wide(grad_RD)
+  normed_RD = (_wide(x_RD) - mean_R) * factor_R
   inner_RD = grad_RD * scale_D
   # What moves the mean, or the length, has no effect.
   along_mean_R = jnp.mean(inner_RD, axis=-1, keepdims=True)
