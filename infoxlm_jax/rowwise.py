@@ -1,7 +1,7 @@
 """Products, norms and gelu of rows of vectors, with gradients by hand.
 
-Automatic differentiation gives the same numbers to rounding, but keeps twice
-as much for the backward pass, and sums over rows in slow ways on CPUs.
+Automatic differentiation gives the same numbers to rounding, but keeps more
+for the backward pass, and sums over rows in slow ways on CPUs.
 
 Letters: R rows, D vector size, I and O vector sizes of a product. Norms and
 gelu are computed in float32; results have the dtype of x.
