@@ -64,12 +64,11 @@ def _plain(
 
 
 def _plain_forward(*inputs: jax.Array) -> tuple[jax.Array, Any]:
-  q_BNQH, k_BNTH, v_BNTH = (_heads_first(x) for x in inputs[:3])
-  logits_BNQT = jnp.einsum("bnqh,bnth->bnqt", q_BNQH, k_BNTH)
-  weights_BNQT = _softmax(logits_BNQT, q_BNQH.shape[-1], *inputs[3:])
+  q_BNQH, k_BNTH, v_BNTH = (_turned(x) for x in inputs[:3])
+  weights_BNQT = _weights(q_BNQH, k_BNTH, *inputs[3:])
   # Kept, as what they are multiplied by, in the dtype of v.
   weights_BNQT = weights_BNQT.astype(v_BNTH.dtype)
-  mixed = _tokens_first(jnp.einsum("bnqt,bnth->bnqh", weights_BNQT, v_BNTH))
+  mixed = _mix(weights_BNQT, v_BNTH)
   return mixed, (q_BNQH, k_BNTH, v_BNTH, weights_BNQT, mixed)
 
 
@@ -80,7 +79,7 @@ def _plain_backward(kept: Any, grad_BQNH: jax.Array) -> tuple[Any, ...]:
     grad_BQNH.astype(jnp.float32) * mixed_BQNH.astype(jnp.float32), axis=-1
   )
   along_BNQ1 = jnp.swapaxes(along_BQN, 1, 2)[..., None]
-  grad_BNQH = _heads_first(grad_BQNH)
+  grad_BNQH = _turned(grad_BQNH)
   by_weight_BNQT = jnp.einsum(
     "bnqh,bnth->bnqt",
     grad_BNQH,
@@ -93,7 +92,7 @@ def _plain_backward(kept: Any, grad_BQNH: jax.Array) -> tuple[Any, ...]:
   by_q = jnp.einsum("bnqt,bnth->bnqh", by_logit_BNQT, k_BNTH)
   by_k = jnp.einsum("bnqt,bnqh->bnth", by_logit_BNQT, q_BNQH)
   by_v = jnp.einsum("bnqt,bnqh->bnth", weights_BNQT, grad_BNQH)
-  return *(_tokens_first(x) for x in (by_q, by_k, by_v)), None, None
+  return *(_turned(x) for x in (by_q, by_k, by_v)), None, None
 
 
 _plain.defvjp(_plain_forward, _plain_backward)
@@ -106,35 +105,36 @@ def xla_weights(
   segments_BT: jax.Array,
 ) -> jax.Array:
   """Softmax of the scaled products [B, N, Q, T], float32."""
-  q_BNQH, k_BNTH = _heads_first(q_BQNH), _heads_first(k_BTNH)
-  logits_BNQT = jnp.einsum("bnqh,bnth->bnqt", q_BNQH, k_BNTH)
-  return _softmax(logits_BNQT, q_BNQH.shape[-1], segments_BQ, segments_BT)
+  return _weights(_turned(q_BQNH), _turned(k_BTNH), segments_BQ, segments_BT)
 
 
 def mix(weights_BNQT: jax.Array, v_BTNH: jax.Array) -> jax.Array:
   """Sums of values by weights [B, Q, N, H]."""
-  v_BNTH = _heads_first(v_BTNH)
-  return _tokens_first(jnp.einsum("bnqt,bnth->bnqh", weights_BNQT, v_BNTH))
+  return _mix(weights_BNQT, _turned(v_BTNH))
 
 
-def _softmax(
-  logits_BNQT: jax.Array,
-  size: int,
+def _weights(
+  q_BNQH: jax.Array,
+  k_BNTH: jax.Array,
   segments_BQ: jax.Array,
   segments_BT: jax.Array,
 ) -> jax.Array:
-  scaled_BNQT = logits_BNQT.astype(jnp.float32) * size**-0.5
+  logits_BNQT = jnp.einsum("bnqh,bnth->bnqt", q_BNQH, k_BNTH)
+  logits_BNQT = logits_BNQT.astype(jnp.float32) * q_BNQH.shape[-1] ** -0.5
   same_BQT = segments_BQ[:, :, None] == segments_BT[:, None, :]
-  return jax.nn.softmax(jnp.where(same_BQT[:, None], scaled_BNQT, -1e30))
+  return jax.nn.softmax(jnp.where(same_BQT[:, None], logits_BNQT, -1e30))
 
 
-def _heads_first(x_BTNH: jax.Array) -> jax.Array:
-  # Before the products, once: XLA's CPU compiler would do so for each.
-  return jnp.swapaxes(x_BTNH, 1, 2)
+def _mix(weights_BNQT: jax.Array, v_BNTH: jax.Array) -> jax.Array:
+  return _turned(jnp.einsum("bnqt,bnth->bnqh", weights_BNQT, v_BNTH))
 
 
-def _tokens_first(x_BNTH: jax.Array) -> jax.Array:
-  return jnp.swapaxes(x_BNTH, 1, 2)
+def _turned(x: jax.Array) -> jax.Array:
+  """Heads before tokens, or back.
+
+  Before the products, once: XLA's CPU compiler would do so for each.
+  """
+  return jnp.swapaxes(x, 1, 2)
 
 
 def splash(
