@@ -57,10 +57,10 @@ class BuildWithShare(build_py):
 
 
 def _version() -> str:
-  text = (_ROOT / "infoxlm_jax" / "__init__.py").read_text(encoding="utf-8")
+  text = (_ROOT / "infoxlm_jax" / "version.py").read_text(encoding="utf-8")
   found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
   if not found:
-    raise SystemExit("setup.py: no __version__ in infoxlm_jax/__init__.py")
+    raise SystemExit("setup.py: no __version__ in infoxlm_jax/version.py")
   return found.group(1)
 
 

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax import configuration, host_memory
+from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime import host_memory
 
 # What a run needs, and looking at its shapes does not.
 _NOT_LOOKED_AT = ("DATA", "INIT_FROM", "MODEL_DIR")
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     code = _run(flags, rest)
   except (InputError, StorageError) as error:
-    print(f"error: {configuration.plain(error)}", file=sys.stderr)
+    print(f"error: {gin_utils.plain(error)}", file=sys.stderr)
     code = 2 if isinstance(error, InputError) else 3
   except KeyboardInterrupt:  # before the first update: nothing to save
     code = 130
@@ -111,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     traceback.print_exc()
     code = 1
   if flags.distributed:
-    from infoxlm_jax import processes
+    from infoxlm_jax.runtime import distributed
 
-    return processes.leave(code)
+    return distributed.leave(code)
   return code
 
 
@@ -122,18 +123,18 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   looking = flags.dry_run or flags.compile_for is not None
   if flags.json and not looking:
     raise InputError("--json goes with --dry_run or --compile_for")
-  config = configuration.load(
+  config = gin_utils.load(
     flags.gin_file, rest, search, _NOT_LOOKED_AT if looking else ()
   )
   if looking:
     return _look(flags, config)
   # Only now what is slow to import: a wrong name is told at once.
-  from infoxlm_jax import processes
-  from infoxlm_jax.signals import Stopped
-  from infoxlm_jax.training_log import Diverged
+  from infoxlm_jax.runtime import distributed
+  from infoxlm_jax.runtime.signals import Stopped
+  from infoxlm_jax.training.train_log import Diverged
 
   digest = hashlib.sha256(config.text.encode()).hexdigest()
-  processes.start(flags.distributed, {"configuration": digest[:16]})
+  distributed.start(flags.distributed, {"configuration": digest[:16]})
   _keep_compiled_programs()
   folder = Path(config.macro("MODEL_DIR"))
   accepted = False
@@ -151,7 +152,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   except Stopped as stopped:
     return stopped.code
   except Diverged as diverged:
-    print(f"error: {configuration.plain(diverged)}", file=sys.stderr)
+    print(f"error: {gin_utils.plain(diverged)}", file=sys.stderr)
     return 1
 
 
@@ -174,13 +175,13 @@ def _look(flags: argparse.Namespace, config: Any) -> int:
       f"the JOB of this gin file takes no {', '.join(sorted(unknown))}:"
       " --compile_for and --json are for training"
     )
-  from infoxlm_jax.ahead import DoesNotFit
+  from infoxlm_jax.analysis.compile_ahead import DoesNotFit
 
   try:
     config.job(**options)
     return 0
   except DoesNotFit as problem:
-    print(f"error: {configuration.plain(problem)}", file=sys.stderr)
+    print(f"error: {gin_utils.plain(problem)}", file=sys.stderr)
     return 1
 
 

@@ -11,9 +11,9 @@ INFOXLM_CORPORA names another folder than `corpora`.
 
 import os
 
-from infoxlm_jax.data.corpora import FairseqBinary
-from infoxlm_jax.data.fairseq_binary import LAYOUTS
-from infoxlm_jax.data.tasks import add
+from infoxlm_jax.data.corpora.fairseq import LAYOUTS
+from infoxlm_jax.data.corpora.seqio_tasks import add
+from infoxlm_jax.data.corpora.sources import FairseqBinary
 
 FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
 

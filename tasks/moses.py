@@ -7,8 +7,8 @@ INFOXLM_CORPORA names another folder than `corpora`.
 
 import os
 
-from infoxlm_jax.data.corpora import Moses
-from infoxlm_jax.data.tasks import add
+from infoxlm_jax.data.corpora.seqio_tasks import add
+from infoxlm_jax.data.corpora.sources import Moses
 
 FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
 

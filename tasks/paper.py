@@ -26,8 +26,8 @@ import os
 
 import seqio
 
-from infoxlm_jax.data.corpora import Moses
-from infoxlm_jax.data.tasks import add
+from infoxlm_jax.data.corpora.seqio_tasks import add
+from infoxlm_jax.data.corpora.sources import Moses
 
 LANGUAGES = (
   *("ar", "bg", "de", "el", "es", "fr", "hi"),

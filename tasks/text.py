@@ -9,8 +9,8 @@ names another folder than `corpora`. Copy this file for other places or fields.
 
 import os
 
-from infoxlm_jax.data.corpora import TextFiles
-from infoxlm_jax.data.tasks import add
+from infoxlm_jax.data.corpora.seqio_tasks import add
+from infoxlm_jax.data.corpora.sources import TextFiles
 
 FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
 

@@ -21,7 +21,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from infoxlm_jax.data.tasks import FEATURES, string_features
+from infoxlm_jax.data.corpora.seqio_tasks import FEATURES, string_features
 
 LANGUAGES = (
   *("en", "ar", "bg", "de", "el", "es", "fr", "hi"),

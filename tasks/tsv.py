@@ -8,8 +8,8 @@ with names.
 
 import os
 
-from infoxlm_jax.data.corpora import Tsv
-from infoxlm_jax.data.tasks import add
+from infoxlm_jax.data.corpora.seqio_tasks import add
+from infoxlm_jax.data.corpora.sources import Tsv
 
 FOLDER = os.environ.get("INFOXLM_CORPORA", "corpora")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import seqio
 import tensorflow as tf
 
-from infoxlm_jax.data.tables import read_table
+from infoxlm_jax.data.corpora.tsv import read_table
 
 LANGUAGES = ("en", "ar", "de", "es", "fa", "fr", "it", "ja", "ru", "tl")
 

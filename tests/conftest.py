@@ -48,9 +48,9 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def data() -> Path:
-  """tests/data: expected numbers made by other programs."""
-  return ROOT / "tests" / "data"
+def expected() -> Path:
+  """tests/expected: expected numbers made by other programs."""
+  return ROOT / "tests" / "expected"
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from infoxlm_jax.weights.load import load_weights
+from infoxlm_jax.checkpoint.importers.load import load_weights
 
-ORACLES = Path(__file__).parent / "data" / "oracles"
+ORACLES = Path(__file__).parent / "expected" / "oracles"
 PAD = 1
 
 

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import small_corpus
 
-from infoxlm_jax import encoder
-from infoxlm_jax.data.tokenizer import load_tokenizer
-from infoxlm_jax.encoder_config import EncoderConfig
-from infoxlm_jax.export import folders
-from infoxlm_jax.export.card import About
-from infoxlm_jax.export.source import Source
-from infoxlm_jax.weights.tokenizer_of import with_ids_of
+from infoxlm_jax.checkpoint.exporters import export
+from infoxlm_jax.checkpoint.exporters.model_card import About
+from infoxlm_jax.checkpoint.exporters.source import Source
+from infoxlm_jax.checkpoint.importers.find_tokenizer import with_ids_of
+from infoxlm_jax.data.tokenizers.base import load_tokenizer
+from infoxlm_jax.model import encoder
+from infoxlm_jax.model.config import EncoderConfig
 
 CONFIG = EncoderConfig(
   vocab_size=8010,  # more rows than the tokenizer has ids
@@ -58,7 +58,7 @@ def source(**changes):
 def folder() -> Path:
   """The same as a Hugging Face folder; nobody writes into it."""
   target = Path(_kept().name) / "model"
-  folders.export_transformers(source(), target, About("small"), check=False)
+  export.export_transformers(source(), target, About("small"), check=False)
   return target
 
 

@@ -12,12 +12,13 @@ import small_corpus
 import weights_files
 from jax.experimental.compilation_cache import compilation_cache
 
-from infoxlm_jax import optimizer, partitioning, schedules
 from infoxlm_jax.data import streams
-from infoxlm_jax.data.tokenizer import load_tokenizer
-from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.data.tokenizers.base import load_tokenizer
+from infoxlm_jax.model import partitioning
+from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
+from infoxlm_jax.training import optimizer, schedules
 
 _CACHE_OPTIONS = (
   "jax_enable_compilation_cache",

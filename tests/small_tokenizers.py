@@ -110,9 +110,9 @@ def xlm_folder(folder: Path, lower_case: bool = True) -> Path:
   A tenth of the merged pieces is not in the vocabulary, as in a vocabulary
   that keeps only what the corpus ends in.
   """
-  from infoxlm_jax.data import xlm_tokenizer
+  from infoxlm_jax.data.tokenizers import xlm
 
-  normalizer, moses = xlm_tokenizer._moses()
+  normalizer, moses = xlm._moses()
   words = []
   for text in texts():
     text = text.lower() if lower_case else text

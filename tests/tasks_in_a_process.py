@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data import consumed, corpora, tasks
-from infoxlm_jax.data.tokenizer import load_tokenizer
+from infoxlm_jax.data.corpora import consumed, seqio_tasks, sources
+from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
 
 FOLDER = Path(sys.argv[1])
@@ -21,7 +21,7 @@ TOLD: dict = {"examples": {}, "kinds": {}, "errors": {}, "mocked": {}}
 
 
 def read(name: str, kind: str, split: str = "train") -> list[dict]:
-  return list(corpora.SeqioTask(name, MODULES, kind).examples(split))
+  return list(sources.SeqioTask(name, MODULES, kind).examples(split))
 
 
 def keep(name: str, kind: str) -> list[dict]:
@@ -61,7 +61,7 @@ def files() -> None:
   error("paper_pairs", lambda: read("paper_pairs", "pairs"))
   error("unknown", lambda: read("tsv_pair", "pairs"))
   error("split", lambda: read("tsv_pairs", "pairs", "dev"))
-  task = corpora.SeqioTask("tsv_pairs", MODULES, "pairs")
+  task = sources.SeqioTask("tsv_pairs", MODULES, "pairs")
   before = task.fingerprint("train")
   os.utime(FOLDER / "tsv" / "en-fr.tsv", ns=(0, 0))
   TOLD["fingerprints"] = [before, task.fingerprint("train")]
@@ -71,14 +71,14 @@ def bad_files() -> None:
   bad = FOLDER.parent / "bad"
   bad.mkdir()
   (bad / "de.txt").write_bytes(b"fine\n" * 2499 + b"\xff\n")
-  tasks.add("bad_utf8", corpora.TextFiles(bad / "de.txt"))
+  seqio_tasks.add("bad_utf8", sources.TextFiles(bad / "de.txt"))
   error("bad_utf8", lambda: read("bad_utf8", "text"))
   data = FOLDER / "fairseq" / "mlm" / "train.0.bin"
   ids = np.fromfile(data, "<i4")
   ids[1] = 999_999
   ids.tofile(data)
   tokenizer = load_tokenizer("tasks/data/verses.spm.model")
-  task = corpora.SeqioTask("fairseq_mlm", MODULES, "text")
+  task = sources.SeqioTask("fairseq_mlm", MODULES, "text")
   error("vocabulary", lambda: task.check_tokenizer(tokenizer))
   ids[1] = 5
   ids.tofile(data)
@@ -155,7 +155,7 @@ def local_builder() -> None:
   keep("tiny_text", "text")
   keep("tiny_pairs", "pairs")
   keep("tiny_ted", "pairs")
-  task = corpora.SeqioTask("tiny_text", MODULES, "text")
+  task = sources.SeqioTask("tiny_text", MODULES, "text")
   TOLD["tfds_splits"] = list(task.splits())
   size, before = task.size("train"), consumed.so_far()
   read("tiny_text", "text")
@@ -167,7 +167,7 @@ def mocked() -> None:
   import seqio
   import tensorflow_datasets as tfds
 
-  from infoxlm_jax.data.tasks import FEATURES
+  from infoxlm_jax.data.corpora.seqio_tasks import FEATURES
 
   with tfds.testing.mock_data(num_examples=3):
     for name in (
@@ -202,7 +202,7 @@ def mocked() -> None:
 
 
 if __name__ == "__main__":
-  tasks.import_tasks(MODULES)
+  seqio_tasks.import_tasks(MODULES)
   files()
   bad_files()
   local_builder()

@@ -194,5 +194,5 @@ def test_the_checks_see_what_they_should(tmp_path):
   assert imports(file) == {"flax.linen", "seqio.Task"}
   assert imports(file, True) == {"flax.linen"}
   assert own("infoxlm_jax.data.loader.batches") == "data.loader"
-  assert own("infoxlm_jax.train") == "train"
+  assert own("infoxlm_jax.training.pretrain") == "train"
   assert own("jax.numpy") is None

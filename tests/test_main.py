@@ -13,21 +13,22 @@ import gin.config
 import pytest
 import small_corpus
 
-from infoxlm_jax import signals, training_log
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.main import main
-from infoxlm_jax.metrics import read_metrics
+from infoxlm_jax.runtime import signals
+from infoxlm_jax.runtime.metrics import read_metrics
+from infoxlm_jax.training import train_log
 
 QUICKSTART = "--gin_file=gin/quickstart.gin"
 # A model that compiles fast; everything else is the quickstart's.
 SMALL = (
-  "--gin.encoder_config.EncoderConfig.num_layers=2",
-  "--gin.encoder_config.EncoderConfig.unroll=1",
-  "--gin.encoder_config.EncoderConfig.hidden_size=16",
-  "--gin.encoder_config.EncoderConfig.num_heads=2",
-  "--gin.encoder_config.EncoderConfig.ffn_size=32",
-  "--gin.train.pretrain.eval_batches=1",
-  "--gin.train.pretrain.log_every=1",
+  "--gin.config.EncoderConfig.num_layers=2",
+  "--gin.config.EncoderConfig.unroll=1",
+  "--gin.config.EncoderConfig.hidden_size=16",
+  "--gin.config.EncoderConfig.num_heads=2",
+  "--gin.config.EncoderConfig.ffn_size=32",
+  "--gin.pretrain.pretrain.eval_batches=1",
+  "--gin.pretrain.pretrain.log_every=1",
 )
 # Says at the end which slow packages came in, whatever the exit code.
 PROBE = """
@@ -81,7 +82,7 @@ def job(monkeypatch):
         raise error
 
     monkeypatch.setattr(
-      "infoxlm_jax.configuration.Configuration.job",
+      "infoxlm_jax.gin_utils.Configuration.job",
       lambda self, **options: pretrain(**options),
     )
     return calls
@@ -95,7 +96,7 @@ def job(monkeypatch):
     (None, 0, ""),
     (InputError("this is wrong"), 2, "error: this is wrong\n"),
     (StorageError("disk full"), 3, "error: disk full\n"),
-    (training_log.Diverged("loss nan"), 1, "error: loss nan\n"),
+    (train_log.Diverged("loss nan"), 1, "error: loss nan\n"),
     (signals.Stopped(75), 75, ""),
     (signals.Stopped(130), 130, ""),
     (KeyboardInterrupt(), 130, ""),

@@ -155,7 +155,7 @@ def test_wheel_finds_files_and_tasks(root, installed, tmp_path):
 import hashlib, importlib, sys
 from pathlib import Path
 import infoxlm_jax
-from infoxlm_jax import resources
+from infoxlm_jax.runtime import resources
 
 site, *names = sys.argv[1:]
 assert Path(infoxlm_jax.__file__).is_relative_to(site), infoxlm_jax.__file__

@@ -35,8 +35,10 @@ def measure(
   import jax
   import numpy as np
 
-  from infoxlm_jax import bounds, hlo, partitioning, schedules, step
-  from infoxlm_jax import state as train_state
+  from infoxlm_jax.analysis import hlo, roofline
+  from infoxlm_jax.model import partitioning
+  from infoxlm_jax.training import schedules, step
+  from infoxlm_jax.training import state as train_state
 
   one = synthetic(1, 0, preset.vocab)
   example = jax.tree.map(lambda x: np.concatenate([x] * count), one)
@@ -67,7 +69,7 @@ def measure(
     "mode": mode,
     "devices": count,
     "queue": preset.queue,
-    "sent": bounds.traffic(found, count)[0],
+    "sent": roofline.traffic(found, count)[0],
     "least": _least(state, mode, count, preset),
     "largest_in_a_loop": max(in_loops, default=0),
     "largest": max((c.largest for c in found), default=0),

@@ -30,16 +30,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax.data import fitting, loader
-from infoxlm_jax.data.chunks import encode_flat
-from infoxlm_jax.data.corpora import TextFiles, Tsv
-from infoxlm_jax.data.corpus import Corpus
-from infoxlm_jax.data.files import find_files, read_lines
-from infoxlm_jax.data.names import pair_of, stem
-from infoxlm_jax.data.prepare import prepare
+from infoxlm_jax.data import loader, row_budget
+from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.corpora.file_names import pair_of, stem
+from infoxlm_jax.data.corpora.open_files import find_files, read_lines
+from infoxlm_jax.data.corpora.sources import TextFiles, Tsv
+from infoxlm_jax.data.prepare.pipeline import prepare
+from infoxlm_jax.data.prepare.tokenize import encode_flat
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
-from infoxlm_jax.data.tokenizer import Tokenizer, load_tokenizer
+from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError, StorageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -194,7 +194,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"prepare_tokens_per_second": round(rate)}
     print(f"prepare   {length}  {round(rate):>12,} tokens/s")
     for name, stream in streams(length).items():
-      fitted = {name: fitting.with_rows(stream, store, GROUPS)}
+      fitted = {name: row_budget.with_rows(stream, store, GROUPS)}
       one = load(
         loader.batches(
           fitted,

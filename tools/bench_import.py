@@ -40,8 +40,10 @@ import json, re, resource, sys, time
 root, folder, what, output, setting = sys.argv[1:]
 sys.path.insert(0, root)
 import jax, orbax.checkpoint
-from infoxlm_jax import checkpoint, partitioning, processes
-from infoxlm_jax.weights.load import load_weights
+from infoxlm_jax.checkpoint import manager
+from infoxlm_jax.checkpoint.importers.load import load_weights
+from infoxlm_jax.model import partitioning
+from infoxlm_jax.runtime import distributed
 from tools import import_checkpoint
 def peak():
   if sys.platform == "darwin":
@@ -49,7 +51,7 @@ def peak():
   # Not getrusage: there a process begins with the peak of who started it.
   status = open("/proc/self/status").read()
   return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
-processes.start(setting)
+distributed.start(setting)
 fsdp = len(jax.devices()) if what == "mesh" else 1
 mesh = None if what == "load" else partitioning.make_mesh(fsdp=fsdp)
 before, start = peak(), time.perf_counter()
@@ -68,8 +70,13 @@ def write_model(folder: Path, layers: int, hidden: int, vocab: int) -> int:
   """A random XLMRobertaForMaskedLM; returns the size of its file."""
   from safetensors.numpy import save_file
 
-  from infoxlm_jax.encoder_config import EncoderConfig
-  from infoxlm_jax.weights import arrays, layouts, model_config, names
+  from infoxlm_jax.checkpoint.importers import (
+    assemble,
+    hf_config,
+    parameter_map,
+    tensor_names,
+  )
+  from infoxlm_jax.model.config import EncoderConfig
 
   config = EncoderConfig(
     vocab_size=vocab,
@@ -80,17 +87,17 @@ def write_model(folder: Path, layers: int, hidden: int, vocab: int) -> int:
     type_vocab_size=1,
   )
   draw = np.random.default_rng(0)
-  entries = layouts.encoder_entries(config)
-  entries += layouts.head_entries(config)["masked_lm"]
+  entries = parameter_map.encoder_entries(config)
+  entries += parameter_map.head_entries(config)["masked_lm"]
   tensors = {
     name: 0.02
-    * draw.standard_normal(arrays.their_shape(e, config, {}), np.float32)
+    * draw.standard_normal(assemble.their_shape(e, config, {}), np.float32)
     for e in entries
-    for name in names.all_names(e, config)
+    for name in tensor_names.all_names(e, config)
   }
   folder.mkdir()
   save_file(tensors, folder / "model.safetensors")
-  described = model_config.to_hugging_face(config, "XLMRobertaForMaskedLM")
+  described = hf_config.to_hugging_face(config, "XLMRobertaForMaskedLM")
   (folder / "config.json").write_text(json.dumps(described))
   return (folder / "model.safetensors").stat().st_size
 

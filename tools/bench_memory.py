@@ -28,8 +28,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax.data.files import find_files, read_lines
-from infoxlm_jax.data.names import stem
+from infoxlm_jax.data.corpora.file_names import stem
+from infoxlm_jax.data.corpora.open_files import find_files, read_lines
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError, StorageError
 
@@ -129,7 +129,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 def plot(path: Path, runs: Sequence[dict[str, Any]]) -> None:
   """Peak memory against input size, a line a number of workers."""
-  from infoxlm_jax.evaluation.figures import BLUE, ORANGE, canvas
+  from infoxlm_jax.evaluation.report.figures import BLUE, ORANGE, canvas
 
   title = "Peak memory of prepare, all processes together"
   with canvas(path, title, 7.0, 4.0) as figure:

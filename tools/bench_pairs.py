@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax import resources
-from infoxlm_jax.data import fitting, loader
-from infoxlm_jax.data.corpora import Tsv
-from infoxlm_jax.data.prepare import prepare
+from infoxlm_jax.data import loader, row_budget
+from infoxlm_jax.data.corpora.sources import Tsv
+from infoxlm_jax.data.prepare.pipeline import prepare
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream
+from infoxlm_jax.runtime import resources
 from tools.bench_step import Batch, Bench, Preset
 
 _SPECIAL = 4  # <s> <pad> </s> <unk>; <mask> is the last id
@@ -71,7 +71,9 @@ def _streams(
     "tlm": PairStream(**shape),
     "xlco": ContrastStream(**shape, mixup="none"),
   }
-  return {name: fitting.with_rows(s, store, 1) for name, s in streams.items()}
+  return {
+    name: row_budget.with_rows(s, store, 1) for name, s in streams.items()
+  }
 
 
 def _batches(

@@ -33,7 +33,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax import host_memory
+from infoxlm_jax.runtime import host_memory
 
 ROWS, LENGTH = 8, 128  # of each stream of the synthetic batch
 Batch = dict[str, Any]
@@ -109,10 +109,10 @@ def parts(
   preset: Preset, example: Batch, options: argparse.Namespace
 ) -> tuple[Any, dict[str, Any], Any, Any]:
   """Model, objectives, optimiser and its rate."""
-  from infoxlm_jax import optimizer, schedules
-  from infoxlm_jax.encoder_config import EncoderConfig
+  from infoxlm_jax.model.config import EncoderConfig
   from infoxlm_jax.objectives.contrast import Contrast
   from infoxlm_jax.objectives.masked_lm import MaskedLM
+  from infoxlm_jax.training import optimizer, schedules
 
   model = EncoderConfig(
     preset.vocab,
@@ -150,8 +150,9 @@ class Bench:
   ):
     import jax
 
-    from infoxlm_jax import partitioning, schedules, step
-    from infoxlm_jax import state as train_state
+    from infoxlm_jax.model import partitioning
+    from infoxlm_jax.training import schedules, step
+    from infoxlm_jax.training import state as train_state
 
     self.model, self.objectives, adam, rate = parts(preset, example, options)
     mesh = partitioning.make_mesh(devices=1)
@@ -193,10 +194,10 @@ class Bench:
 
   def gflop(self, rows: dict[str, tuple[int, int]], items: int) -> float:
     """Of an update, from shapes; rows: (rows, length) of every stream."""
-    from infoxlm_jax import costs
+    from infoxlm_jax.analysis import cost_model
 
     shapes = {name: _Shape(items, *rows[name]) for name in self.objectives}
-    flops = costs.step_flops(self.model, self.objectives, shapes)
+    flops = cost_model.step_flops(self.model, self.objectives, shapes)
     return sum(flops.values()) / 1e9
 
   def trace(self, batch: Batch, folder: str) -> None:

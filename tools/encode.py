@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from infoxlm_jax import vector_files
 from infoxlm_jax.errors import InputError, exit_code
+from infoxlm_jax.evaluation import vector_files
 
 
 def read(name: str) -> Iterator[str]:
@@ -34,7 +34,7 @@ def read(name: str) -> Iterator[str]:
   Raises:
     InputError: missing, empty, damaged, or not UTF-8.
   """
-  from infoxlm_jax.data.files import read_lines
+  from infoxlm_jax.data.corpora.open_files import read_lines
 
   if name != vector_files.STDOUT:
     yield from (line for _, line in read_lines(name))
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> None:
   if args.input != vector_files.STDOUT and not Path(args.input).is_file():
     raise InputError(f"cannot read {args.input}: no such file")
   # Only now what is slow to import.
-  from infoxlm_jax import inference
-  from infoxlm_jax.reading import Reading
+  from infoxlm_jax.evaluation import inference
+  from infoxlm_jax.model.pooling import Reading
 
   reading = Reading(
     args.layer,

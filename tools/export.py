@@ -27,10 +27,10 @@ from infoxlm_jax.errors import InputError, exit_code
 def run(args: argparse.Namespace) -> None:
   """Exports what the arguments name."""
   # Only now what is slow to import.
-  from infoxlm_jax.export import folders, source, trim
-  from infoxlm_jax.export.card import About
+  from infoxlm_jax.checkpoint.exporters import export, source, trim_vocabulary
+  from infoxlm_jax.checkpoint.exporters.model_card import About
 
-  folders.check_new(args.output)
+  export.check_new(args.output)
   found = source.open_source(
     args.checkpoint,
     tokenizer=args.tokenizer,
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     allow_pickle=args.allow_pickle,
   )
   if args.keep_pieces_from:
-    found, saved = trim.trim_vocabulary(
+    found, saved = trim_vocabulary.trim_vocabulary(
       found, args.keep_pieces_from, args.prefix
     )
     print(saved)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     _refuse(args, "pooling", "normalize", "prefix")
     if args.layer is not None:
       found = source.first_layers(found, args.layer)
-    lines = folders.export_transformers(
+    lines = export.export_transformers(
       found,
       args.output,
       about,
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
       layer = found.config.num_layers
     pooling = args.pooling or pooling or "mean"
     print(f"sentence vectors: layer {layer}, pooling {pooling}")
-    lines = folders.export_sentence_transformers(
+    lines = export.export_sentence_transformers(
       found,
       args.output,
       about,

@@ -27,10 +27,13 @@ def convert(
 ) -> None:
   """Writes the checkpoint and prints the report."""
   # Slow to import, and not needed for --help.
-  from infoxlm_jax import checkpoint, checkpoint_files
-  from infoxlm_jax.checkpoint_files import describe_model
-  from infoxlm_jax.weights.load import load_weights
-  from infoxlm_jax.weights.tokenizer_of import find_tokenizer, with_ids_of
+  from infoxlm_jax.checkpoint import manager, metadata
+  from infoxlm_jax.checkpoint.importers.find_tokenizer import (
+    find_tokenizer,
+    with_ids_of,
+  )
+  from infoxlm_jax.checkpoint.importers.load import load_weights
+  from infoxlm_jax.checkpoint.metadata import describe_model
 
   if output.exists():
     raise InputError(f"{output} exists: move it away, or choose another name")
@@ -40,13 +43,13 @@ def convert(
   if found is not None:
     config = with_ids_of(config, found, source)
     files = dict(found.files)
-  files[checkpoint_files.MODEL] = describe_model(config, found)
-  if tokenizer is None and (step := checkpoint_files.find_step(source)):
+  files[metadata.MODEL] = describe_model(config, found)
+  if tokenizer is None and (step := metadata.find_step(source)):
     # A run's checkpoint says more of itself: how it reads a sentence's vector.
-    stored = checkpoint_files.read_step_files(step)
-    files[checkpoint_files.MODEL] = stored[checkpoint_files.MODEL]
+    stored = metadata.read_step_files(step)
+    files[metadata.MODEL] = stored[metadata.MODEL]
   print(report)
-  checkpoint.write_params(output, params, files)
+  manager.write_params(output, params, files)
   if "masked_lm" not in params["heads"]:
     print(
       "no head for masked language modelling: a run that needs one initialises"

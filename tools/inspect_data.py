@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax import configuration
+from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, exit_code
 
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in _lines(flags, rest):
       print(line)
 
-  return exit_code(show, configuration.plain)
+  return exit_code(show, gin_utils.plain)
 
 
 def _lines(flags: argparse.Namespace, rest: Sequence[str]) -> Iterator[str]:
@@ -95,20 +95,20 @@ def _lines(flags: argparse.Namespace, rest: Sequence[str]) -> Iterator[str]:
     )
   if flags.output and not flags.statistics:
     raise InputError("--output goes with --statistics")
-  from infoxlm_jax.inspection import look
+  from infoxlm_jax.analysis import inspect_data
 
   if flags.data:
     if rest:
       raise InputError(f"unknown argument {rest[0]!r} (see --help)")
-    yield from look.at_data(
+    yield from inspect_data.at_data(
       flags.data, flags.rows, flags.statistics, flags.output
     )
     return
   with _arguments(flags, rest) as (arguments, folder):
     if flags.statistics:
-      yield from look.at_statistics(arguments, folder, flags.output)
+      yield from inspect_data.at_statistics(arguments, folder, flags.output)
     else:
-      yield from look.at_step(
+      yield from inspect_data.at_step(
         arguments, folder, flags.step, flags.rows, flags.stream
       )
 
@@ -118,16 +118,16 @@ def _arguments(
   flags: argparse.Namespace, rest: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Path]]:
   """What training would get, and the folder of its data."""
-  from infoxlm_jax.inspection import look
+  from infoxlm_jax.analysis import inspect_data
 
   files = list(flags.gin_file)
   if flags.run:
     files = [str(flags.run / "config.gin")]
     rest = [*rest, f"--gin.MODEL_DIR={flags.run}"]
   search = [folder for folder in flags.gin_search_paths.split(",") if folder]
-  arguments = configuration.load(files, rest, search).arguments()
+  arguments = gin_utils.load(files, rest, search).arguments()
   with tempfile.TemporaryDirectory(prefix="infoxlm-inspect-") as folder:
-    yield arguments, look.data_folder(arguments, Path(folder))
+    yield arguments, inspect_data.data_folder(arguments, Path(folder))
 
 
 if __name__ == "__main__":

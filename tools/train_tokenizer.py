@@ -26,13 +26,13 @@ import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoxlm_jax.data.files import read_lines
-from infoxlm_jax.data.names import LANGUAGE
-from infoxlm_jax.data.order import mix, permute
-from infoxlm_jax.data.tables import read_table
-from infoxlm_jax.data.tokenizer import Tokenizer, tokenizer_from_files
-from infoxlm_jax.data.tokenizer_files import JSON, SENTENCEPIECE
-from infoxlm_jax.data.tokenizer_training import (
+from infoxlm_jax.data.corpora.file_names import LANGUAGE
+from infoxlm_jax.data.corpora.open_files import read_lines
+from infoxlm_jax.data.corpora.tsv import read_table
+from infoxlm_jax.data.sampler import mix, permute
+from infoxlm_jax.data.tokenizers.base import Tokenizer, tokenizer_from_files
+from infoxlm_jax.data.tokenizers.file_names import JSON, SENTENCEPIECE
+from infoxlm_jax.data.tokenizers.train import (
   MODEL_TYPES,
   train_bpe,
   train_unigram,

@@ -1,1 +1,1 @@
-"""From corpora to batches: tokenise, prepare, draw, pack."""
+"""From corpora to batches: tokenize, prepare, sample, pack, load."""

@@ -12,8 +12,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from infoxlm_jax.data.order import mix
 from infoxlm_jax.data.records import Store
+from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.streams import STATS, Shapes, Stream, build_groups
 from infoxlm_jax.errors import InputError
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infoxlm_jax.data.order import Sampler
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.stream_checks import pair_names, wanted_languages
+from infoxlm_jax.data.sampler import Sampler
+from infoxlm_jax.data.stream_options import pair_names, wanted_languages
 from infoxlm_jax.errors import InputError
 
 # What stands for the side of a stream whose items have one only.

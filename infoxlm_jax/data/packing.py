@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.vocabulary import Ids
+from infoxlm_jax.special_ids import Ids
 
 # The shortest thing an item may become: its first and its last token.
 MIN_LENGTH = 2

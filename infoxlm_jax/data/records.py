@@ -22,7 +22,7 @@ from array_record.python import array_record_module
 
 from infoxlm_jax.data.manifest import MANIFEST, Shard, read_manifest
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.vocabulary import Ids
+from infoxlm_jax.special_ids import Ids
 
 # One record a group: a read of one record unpacks nothing else. Pairs are too
 # short for zstd: it takes three times as long to write and twice as long to

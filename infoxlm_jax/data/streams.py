@@ -25,11 +25,11 @@ from infoxlm_jax.data.mixture import (
   pair_mixture,
   text_mixture,
 )
-from infoxlm_jax.data.order import mix
 from infoxlm_jax.data.packing import join, place
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.stream_checks import check_options, rows_of
-from infoxlm_jax.vocabulary import Ids
+from infoxlm_jax.data.sampler import mix
+from infoxlm_jax.data.stream_options import check_options, rows_of
+from infoxlm_jax.special_ids import Ids
 
 STATS = ("items", "tokens", "slots", "truncated_items", "cut_tokens")
 

@@ -1,1 +1,1 @@
-"""What a model can do: sentence retrieval, reports and figures."""
+"""Measures what an encoder can do: retrieval, similarity, collapse."""

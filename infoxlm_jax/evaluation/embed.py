@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from infoxlm_jax import encoder, partitioning
-from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.model import encoder, partitioning
+from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.contrast import framing, members, pool
 
 Embed = Callable[..., np.ndarray]

@@ -1,1 +1,1 @@
-"""Training objectives: one file each, pure functions."""
+"""Training objectives, one file each, as pure functions."""

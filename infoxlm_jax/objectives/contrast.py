@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import masking
+from infoxlm_jax.objectives.base import Context, LossSum, Rows, Sums
 from infoxlm_jax.objectives.info_nce import info_nce, unit
-from infoxlm_jax.objectives.objective import Context, LossSum, Rows, Sums
-from infoxlm_jax.vocabulary import Ids
+from infoxlm_jax.special_ids import Ids
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ Letters: N queries of this device, B keys of the whole batch, D vector size.
 import jax
 import jax.numpy as jnp
 
-from infoxlm_jax import negatives
-from infoxlm_jax.objectives.objective import Context, LossSum, Sums
+from infoxlm_jax.objectives import key_queue
+from infoxlm_jax.objectives.base import Context, LossSum, Sums
 
 _NEVER = -1e30  # the logit of something that is not a negative
 
@@ -57,7 +57,7 @@ def _queue_logsumexp(
     q_all = jax.lax.all_gather(q_ND, axes, tiled=True)
     device, devices = jax.lax.axis_index(axes), jax.lax.axis_size(axes)
   slots, local, dim = queue.keys.shape
-  newest = negatives.is_newest(
+  newest = key_queue.is_newest(
     queue, queue_size, device * local, devices * local
   )
   keys = queue.keys.reshape(-1, dim).astype(q_all.dtype)

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infoxlm_jax import encoder, token_table
-from infoxlm_jax.encoder_config import EncoderConfig
+from infoxlm_jax.model import embedding, encoder
+from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import masking
-from infoxlm_jax.objectives.objective import Context, LossSum, Rows, Sums
+from infoxlm_jax.objectives.base import Context, LossSum, Rows, Sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +106,7 @@ class MaskedLM:
     hidden_BD = _read(params, encode, rows)
     head = params["heads"]["masked_lm"]
     slots = {name: rows[name]["slots"] for name in objectives}
-    targets = token_table.Targets(
+    targets = embedding.Targets(
       jnp.concatenate([s["target"].reshape(-1) for s in slots.values()]),
       jnp.concatenate(
         [
@@ -115,7 +115,7 @@ class MaskedLM:
         ]
       ),
     )
-    scores = token_table.score(
+    scores = embedding.score(
       encoder.lm_features(head, hidden_BD, model),
       encoder.lm_table(params, head),
       head["bias"],

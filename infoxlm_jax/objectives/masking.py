@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from infoxlm_jax.vocabulary import Ids
+from infoxlm_jax.special_ids import Ids
 
 
 class Slots(NamedTuple):

@@ -1,0 +1,1 @@
+"""Checkpoints of a run, and weights to and from other programs' formats."""

@@ -1,0 +1,78 @@
+"""Checksums of arrays that are the same on any mesh.
+
+A fingerprint is a sum modulo 2^32 of the array's bits times an odd number
+that depends on the position, so it is the same on any mesh and any number of
+processes, is computed where the array lives, and every single flipped bit
+changes it.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infoxlm_jax.model.partitioning import path_of
+
+_FACTORS = (0x9E3779B1, 0x85EBCA77)
+_PIECE = 1 << 18  # numbers, on the host: stays in the processor's cache
+
+
+def describe(tree: Any) -> dict[str, dict[str, Any]]:
+  """Shape, dtype and fingerprint of every array, by path.
+
+  Numpy's arrays are summed on the host, in pieces: for large ones that fill
+  the memory, the compiled form needs twice their size besides.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  on_host = all(isinstance(leaf, np.ndarray) for _, leaf in leaves)
+  if on_host:
+    sums = [_on_host(leaf) for _, leaf in leaves]
+  else:
+    sums = jax.device_get(_fingerprints([leaf for _, leaf in leaves]))
+  return {
+    path_of(path): {
+      "shape": list(leaf.shape),
+      "dtype": str(leaf.dtype),
+      "sum": [int(x) for x in found],
+    }
+    for (path, leaf), found in zip(leaves, sums, strict=True)
+  }
+
+
+@jax.jit
+def _fingerprints(leaves: list[jax.Array]) -> list[jax.Array]:
+  return [fingerprint(leaf) for leaf in leaves]
+
+
+def _on_host(x: np.ndarray) -> list[int]:
+  """What `fingerprint` gives, a few megabytes at a time."""
+  bits = np.ascontiguousarray(x).reshape(-1)
+  bits = bits.view(np.dtype(f"uint{8 * x.dtype.itemsize}"))
+  sums = np.zeros(len(_FACTORS), np.uint32)
+  for start in range(0, bits.size, _PIECE):
+    piece = bits[start : start + _PIECE].astype(np.uint32)
+    position = np.arange(start, start + piece.size).astype(np.uint32)
+    for i, factor in enumerate(_FACTORS):
+      factors = (position * np.uint32(factor)) | np.uint32(1)
+      sums[i : i + 1] += np.sum(piece * factors, dtype=np.uint32)
+  return [int(found) for found in sums]
+
+
+def fingerprint(x: jax.Array) -> jax.Array:
+  """Two sums [2] uint32 of bits times odd numbers made of the position."""
+  unsigned = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+  bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
+  position = jnp.zeros((), jnp.uint32)
+  for dim, size in enumerate(x.shape):
+    # Not a reshape to one dimension, which would move sharded arrays.
+    index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, dim)
+    position = position * jnp.uint32(size) + index
+  return jnp.stack(
+    [
+      jnp.sum(
+        bits * ((position * jnp.uint32(f)) | jnp.uint32(1)), dtype=jnp.uint32
+      )
+      for f in _FACTORS
+    ]
+  )

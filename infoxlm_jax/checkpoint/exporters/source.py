@@ -1,0 +1,168 @@
+"""What is exported: a model, its tokenizer, and what is known of its run."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from infoxlm_jax.checkpoint import manager
+from infoxlm_jax.checkpoint.importers.find_tokenizer import (
+  find_tokenizer,
+  with_ids_of,
+)
+from infoxlm_jax.checkpoint.importers.load import load_weights
+from infoxlm_jax.checkpoint.importers.open_weights import read_json
+from infoxlm_jax.checkpoint.metadata import (
+  MODEL,
+  find_step,
+  read_model,
+  read_step_files,
+)
+from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.evaluation.report.results_file import read_results
+from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime.run_dir import IDENTITY
+
+ENCODERS = ("query", "key")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A model to export.
+
+  Attributes:
+    path: what it was read from.
+    config, params: of the encoder and its heads.
+    tokenizer: None where there is none.
+    results: of the run, {} where there is none; "init_from" is the name of
+      the weights that it started from.
+    encoder: "query", what is trained, or "key", its moving average.
+    notes: sentences for the model card on what was done to it since.
+  """
+
+  path: str
+  config: EncoderConfig
+  params: Mapping[str, Any]
+  tokenizer: Tokenizer | None
+  results: Mapping[str, Any]
+  encoder: str = "query"
+  notes: tuple[str, ...] = ()
+
+  @property
+  def chosen(self) -> tuple[int | None, str | None]:
+    """Layer and pooling that the run's evaluation chose on dev."""
+    found = self.results.get("retrieval", {}).get("dev", {})
+    return found.get("layer"), found.get("pooling")
+
+
+def open_source(
+  path: str | Path,
+  *,
+  tokenizer: str | Path | None = None,
+  encoder: str = "query",
+  allow_pickle: bool = False,
+) -> Source:
+  """Reads a run, a checkpoint, or a Hugging Face folder.
+
+  Raises:
+    InputError: nothing there, something broken, or no key encoder in it.
+  """
+  found = find_tokenizer(path, tokenizer)
+  if encoder == "key":
+    config, params = _key_encoder(Path(path))
+  else:
+    config, params, _ = load_weights(path, allow_pickle=allow_pickle)
+  if found is not None:
+    config = with_ids_of(config, found, path)
+  config, params = _with_their_positions(config, params)
+  results = _results(Path(path))
+  if encoder == "key":  # which the run did not evaluate
+    results = {k: v for k, v in results.items() if k != "retrieval"}
+  return Source(str(path), config, params, found, results, encoder)
+
+
+def first_layers(source: Source, layers: int) -> Source:
+  """The encoder up to a layer, without any head.
+
+  Raises:
+    InputError: no such layer.
+  """
+  config = source.config
+  if not 1 <= layers <= config.num_layers:
+    raise InputError(
+      f"layer {layers}: {source.path} has {config.num_layers} layers, and a"
+      " model has at least one"
+    )
+  params = {
+    "embed": source.params["embed"],
+    "layers": jax.tree.map(lambda x: x[:layers], source.params["layers"]),
+    "heads": {},
+  }
+  config = dataclasses.replace(config, num_layers=layers)
+  return dataclasses.replace(source, config=config, params=params)
+
+
+def _with_their_positions(
+  config: EncoderConfig, params: dict[str, Any]
+) -> tuple[EncoderConfig, dict[str, Any]]:
+  """A position table that begins where transformers looks for it.
+
+  RoBERTa's first position is row pad + 1. A model from scratch may have a
+  tokenizer whose padding is another id than the row before its positions.
+  """
+  first = config.pad_id + 1
+  if config.architecture != "xlm-roberta" or config.position_offset == first:
+    return config, params
+  table = np.asarray(params["embed"]["position"])[config.position_offset :]
+  table = np.pad(table, [(first, 0), (0, 0)])
+  embed = dict(params["embed"]) | {"position": table}
+  config = dataclasses.replace(config, position_offset=first)
+  return config, params | {"embed": embed}
+
+
+def _key_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
+  step = find_step(path)
+  if step is None:
+    raise InputError(
+      f"{path}: is no run or checkpoint of this project; only those have a key"
+      " encoder"
+    )
+  files = read_step_files(step)
+  contrast = json.loads(files[MODEL]).get("contrast")
+  device = SingleDeviceSharding(jax.local_devices()[0])
+  params, _ = manager.read_params(
+    step,
+    files,
+    lambda name, shape: device,
+    lambda name: not name.startswith("heads/"),
+    part="key_params",
+  )
+  if not contrast or not params:
+    raise InputError(
+      f"{step}: holds no key encoder: the run had no contrast, or the"
+      " checkpoint is of weights only"
+    )
+  config = dataclasses.replace(
+    read_model(files, step), num_layers=contrast["layer"]
+  )
+  return config, {"heads": {}} | params
+
+
+def _results(path: Path) -> dict[str, Any]:
+  """What is known of the run that a path belongs to."""
+  step = find_step(path)
+  if step is None:
+    return {}
+  run = step.parent.parent  # <run>/checkpoints/<step>
+  results = read_results(run) or {}
+  if (run / IDENTITY).is_file():
+    init_from = read_json(run / IDENTITY).get("init_from")
+    if init_from:  # its name only: where it lay is nobody's business
+      results["init_from"] = Path(init_from).name
+  return results

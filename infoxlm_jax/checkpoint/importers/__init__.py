@@ -1,0 +1,1 @@
+"""Reads weights in formats other than our own."""

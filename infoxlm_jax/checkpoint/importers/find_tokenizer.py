@@ -1,0 +1,92 @@
+"""The tokenizer that belongs to weights, and its ids in their config."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from infoxlm_jax.checkpoint.importers.load import with_ids
+from infoxlm_jax.checkpoint.metadata import (
+  CHECKSUMS,
+  MODEL,
+  POSITION,
+  find_step,
+  read_step_files,
+)
+from infoxlm_jax.data.tokenizers.base import (
+  Tokenizer,
+  holds_tokenizer,
+  load_tokenizer,
+  tokenizer_from_files,
+)
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.model.config import EncoderConfig
+
+_NOT_TOKENIZERS = (CHECKSUMS, MODEL, POSITION)
+
+
+def find_tokenizer(
+  path: str | Path, given: str | Path | None = None
+) -> Tokenizer | None:
+  """The tokenizer of a model.
+
+  Args:
+    path: as load_weights takes it.
+    given: the tokenizer's own file or folder; None: the one that the model's
+      folder or checkpoint holds.
+
+  Returns:
+    None where there is none.
+
+  Raises:
+    InputError: a broken one, or one that the checkpoint was not made with.
+  """
+  path = Path(path)
+  if (step := find_step(path)) is not None:
+    files = read_step_files(step)
+    if given is None:
+      # Weights that came without a tokenizer are stored without one.
+      theirs = {k: v for k, v in files.items() if k not in _NOT_TOKENIZERS}
+      return tokenizer_from_files(theirs, str(step)) if theirs else None
+    tokenizer = load_tokenizer(given)
+    _check_hash(files, tokenizer, step)
+    return tokenizer
+  if given is not None:
+    return load_tokenizer(given)
+  folder = path if path.is_dir() else path.parent
+  return load_tokenizer(folder) if holds_tokenizer(folder) else None
+
+
+def with_ids_of(
+  config: EncoderConfig, tokenizer: Tokenizer, where: str | Path
+) -> EncoderConfig:
+  """load.with_ids, of a tokenizer that pads as the weights say.
+
+  Args:
+    config: of the weights.
+    tokenizer: what makes the model's ids.
+    where: the weights, for messages.
+
+  Raises:
+    InputError: the tokenizer is of another model.
+  """
+  # Only where it decides positions: multilingual-e5's config.json states
+  # BERT's 0, and its tokenizer is XLM-R's.
+  if config.position_offset and tokenizer.pad_id != config.pad_id:
+    raise InputError(
+      f"{where}: the model pads with id {config.pad_id}, the tokenizer"
+      f" {tokenizer.path} with {tokenizer.pad_id}: they do not belong together."
+      " Give the model's own tokenizer."
+    )
+  return with_ids(config, tokenizer, str(where))
+
+
+def _check_hash(
+  files: Mapping[str, bytes], tokenizer: Tokenizer, step: Path
+) -> None:
+  wanted = json.loads(files[MODEL]).get("tokenizer_sha256")
+  if wanted not in (None, tokenizer.sha256):
+    raise InputError(
+      f"{step}: was made with the tokenizer whose SHA-256 is {wanted[:12]}...,"
+      f" {tokenizer.path} has {tokenizer.sha256[:12]}...: leave the tokenizer"
+      " out, the checkpoint has its own."
+    )

@@ -1,0 +1,189 @@
+"""A Hugging Face config.json and our EncoderConfig, both ways."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.model.config import EncoderConfig
+
+# model_type of config.json -> architecture
+MODEL_TYPES = {
+  "xlm-roberta": "xlm-roberta",
+  "roberta": "xlm-roberta",
+  "camembert": "xlm-roberta",
+  "bert": "bert",
+  "xlm": "xlm",
+}
+# Special ids where neither config.json nor a tokenizer says them.
+_MBERT_IDS = {"bos_id": 101, "eos_id": 102, "unk_id": 100, "mask_id": 103}
+_ACTIVATIONS = ("gelu", "relu")
+
+
+def from_hugging_face(
+  raw: Mapping[str, Any], where: str, **options: Any
+) -> EncoderConfig:
+  """The encoder that a config.json describes.
+
+  Args:
+    raw: its contents.
+    where: its path, for messages.
+    **options: fields of EncoderConfig that are the run's choice: dtype,
+      remat, unroll, dropout, attention_dropout. Dropout is 0 if not given, as
+      in continued pretraining, whatever the file says.
+
+  Raises:
+    InputError: another architecture, a setting this encoder does not have,
+      or a missing one.
+  """
+  architecture = MODEL_TYPES.get(str(raw.get("model_type")))
+  try:
+    if architecture == "xlm":
+      fields = _xlm_fields(raw, where)
+    elif architecture:
+      fields = _bert_fields(raw, where, architecture)
+    else:
+      raise InputError(
+        f"{where}: model_type is {raw.get('model_type')!r}; known are"
+        f" {', '.join(MODEL_TYPES)}"
+      )
+  except KeyError as error:
+    raise InputError(f"{where}: {error} is missing") from None
+  fields |= {
+    "architecture": architecture,
+    "tied": raw.get("tie_word_embeddings", True),
+  }
+  config = EncoderConfig(**fields, **options)
+  if config.hidden_size % config.num_heads:
+    raise InputError(
+      f"{where}: hidden size {config.hidden_size} is not a multiple of"
+      f" {config.num_heads} heads"
+    )
+  return config
+
+
+def _bert_fields(
+  raw: Mapping[str, Any], where: str, architecture: str
+) -> dict[str, Any]:
+  _check(raw, where, "hidden_act", _ACTIVATIONS, "gelu")
+  _check(raw, where, "position_embedding_type", ("absolute",), "absolute")
+  _check(raw, where, "is_decoder", (False,), False)
+  pad = raw["pad_token_id"]
+  offset = pad + 1 if architecture == "xlm-roberta" else 0
+  fields = {
+    "vocab_size": raw["vocab_size"],
+    "num_layers": raw["num_hidden_layers"],
+    "hidden_size": raw["hidden_size"],
+    "num_heads": raw["num_attention_heads"],
+    "ffn_size": raw["intermediate_size"],
+    "max_positions": raw["max_position_embeddings"] - offset,
+    "position_offset": offset,
+    "type_vocab_size": raw["type_vocab_size"],
+    "pad_id": pad,
+    "layer_norm_eps": raw["layer_norm_eps"],
+    "activation": raw.get("hidden_act", "gelu"),
+  }
+  ids = _MBERT_IDS if architecture == "bert" else {"bos_id": 0, "eos_id": 2}
+  if all(i < raw["vocab_size"] for i in ids.values()):
+    fields |= ids
+  return fields
+
+
+def _xlm_fields(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+  for name in ("asm", "causal"):
+    _check(raw, where, name, (False,), False)
+  _check(raw, where, "is_encoder", (True,), True)
+  languages = raw["n_langs"] if raw.get("use_lang_emb", True) else 1
+  return {
+    # Old files call it by the authors' name.
+    "vocab_size": raw["vocab_size" if "vocab_size" in raw else "n_words"],
+    "num_layers": raw["n_layers"],
+    "hidden_size": raw["emb_dim"],
+    "num_heads": raw["n_heads"],
+    "ffn_size": 4 * raw["emb_dim"],
+    "max_positions": raw["max_position_embeddings"],
+    "position_offset": 0,
+    "type_vocab_size": languages if languages > 1 else 0,
+    "bos_id": raw.get("bos_index", raw.get("bos_token_id", 0)),
+    "eos_id": raw.get("eos_index", raw.get("eos_token_id", 1)),
+    "pad_id": raw.get("pad_index", raw.get("pad_token_id", 2)),
+    "unk_id": raw.get("unk_index", 3),
+    # transformers writes a mask_token_id of 0 beside it, which means nothing.
+    "mask_id": raw.get("mask_index", 5),
+    "layer_norm_eps": raw["layer_norm_eps"],
+    "activation": "gelu" if raw["gelu_activation"] else "relu",
+  }
+
+
+def _check(
+  raw: Mapping[str, Any],
+  where: str,
+  name: str,
+  known: tuple[Any, ...],
+  default: Any,
+) -> None:
+  value = raw.get(name, default)
+  if value not in known:
+    raise InputError(
+      f"{where}: {name} is {value!r}; this encoder has"
+      f" {' or '.join(map(repr, known))}"
+    )
+
+
+def to_hugging_face(
+  config: EncoderConfig, model_class: str, *, dropout: float = 0.1
+) -> dict[str, Any]:
+  """The config.json of an encoder.
+
+  Args:
+    config: the encoder's.
+    model_class: what transformers loads it as, such as
+      "XLMRobertaForMaskedLM".
+    dropout: what fine-tuning will use: the encoder's own rate is that of
+      its pretraining, often 0.
+  """
+  ids = config.ids
+  common = {
+    "architectures": [model_class],
+    "dtype": "float32",
+    "layer_norm_eps": config.layer_norm_eps,
+    "max_position_embeddings": config.max_positions + config.position_offset,
+    "model_type": config.architecture,
+    "pad_token_id": ids.pad,
+    "bos_token_id": ids.bos,
+    "eos_token_id": ids.eos,
+    "tie_word_embeddings": config.tied,
+    "vocab_size": config.vocab_size,
+  }
+  if config.architecture == "xlm":
+    return common | {
+      "asm": False,
+      "attention_dropout": dropout,
+      "causal": False,
+      "dropout": dropout,
+      "emb_dim": config.hidden_size,
+      "gelu_activation": config.activation == "gelu",
+      "is_encoder": True,
+      "bos_index": ids.bos,
+      "eos_index": ids.eos,
+      "pad_index": ids.pad,
+      "unk_index": ids.unk,
+      "mask_index": ids.mask,
+      "mask_token_id": ids.mask,
+      "n_heads": config.num_heads,
+      "n_langs": max(1, config.type_vocab_size),
+      "n_layers": config.num_layers,
+      "sinusoidal_embeddings": False,
+      "use_lang_emb": config.type_vocab_size > 0,
+    }
+  return common | {
+    "attention_probs_dropout_prob": dropout,
+    "hidden_act": config.activation,
+    "hidden_dropout_prob": dropout,
+    "hidden_size": config.hidden_size,
+    "initializer_range": 0.02,
+    "intermediate_size": config.ffn_size,
+    "num_attention_heads": config.num_heads,
+    "num_hidden_layers": config.num_layers,
+    # transformers looks row 0 up whatever this says.
+    "type_vocab_size": max(1, config.type_vocab_size),
+  }

@@ -1,0 +1,154 @@
+"""Tensors of torch's pickled files: only on request, and only as data.
+
+A pickle can run any program when it is read. torch's `weights_only=True`
+refuses everything but tensors, but was itself found to be leaky twice; hence a
+flag that the user must give, and a torch that has both holes mended.
+"""
+
+import argparse
+import importlib
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infoxlm_jax.checkpoint.importers.lazy_tensor import (
+  PIECE_BYTES,
+  Pieces,
+  Tensor,
+  looks_like,
+)
+from infoxlm_jax.checkpoint.importers.zip_files import check_zip
+from infoxlm_jax.errors import InputError
+
+TORCH = (2, 10)  # the first with both holes mended
+SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+def refuse(path: Path) -> InputError:
+  """Why a torch file is not read without the flag."""
+  return InputError(
+    f"{path}: is a pickle of torch, which can run programs when it is read"
+    " (CVE-2025-32434 and CVE-2026-24747 were holes even in torch's safe"
+    " mode). Convert it to safetensors where you trust it, for example with"
+    " `AutoModel.from_pretrained(...).save_pretrained(FOLDER)` of transformers,"
+    " or, if you know where the file comes from, allow it: --allow_pickle, in"
+    " gin --gin.ALLOW_PICKLE=True."
+  )
+
+
+def read_torch(path: Path, *, allow_pickle: bool) -> Any:
+  """The object of a torch file, tensors mapped from disk where possible.
+
+  Raises:
+    InputError: not allowed, no fit torch, a zip bomb, something else than
+      tensors and plain containers in it, or a damaged file.
+  """
+  if not allow_pickle:
+    raise refuse(path)
+  torch = _torch()
+  zipped = zipfile.is_zipfile(path)
+  if zipped:
+    check_zip(path)
+  try:
+    # fairseq stores the options of its command line beside the tensors.
+    with (
+      torch.serialization.safe_globals([argparse.Namespace]),
+      warnings.catch_warnings(),
+    ):
+      # It asks whoever meets a newer pickle to report that to torch.
+      warnings.simplefilter("ignore", UserWarning)
+      return torch.load(
+        path, map_location="cpu", weights_only=True, mmap=zipped
+      )
+  except pickle.UnpicklingError as error:
+    # Not torch's own words: they advise to read it without the safe mode.
+    problem = "it is no pickle of tensors as torch writes it"
+    if found := re.search(r"GLOBAL (\S+)", str(error)):
+      problem = f"it names {found[1]}, which is no tensor"
+    raise InputError(
+      f"{path}: refused: {problem}. Nothing of it was run. A file of weights"
+      " holds tensors and plain values only; do not use this one unless you"
+      " trust where it comes from, and then convert it to safetensors."
+    ) from None
+  except Exception as error:  # of a damaged file it raises any kind
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise InputError(
+      f"{path}: cannot be read as a torch file: {first}."
+      f"{looks_like(path) if not zipped else ' It is damaged or truncated.'}"
+    ) from None
+
+
+def named_tensors(path: Path, state: Any) -> dict[str, Tensor]:
+  """The tensors of a state dict that torch has read.
+
+  Raises:
+    InputError: it is no dict of tensors, or a tensor is larger than what is
+      stored of it.
+  """
+  torch = _torch()
+  if not isinstance(state, Mapping) or not all(
+    isinstance(name, str) and isinstance(value, torch.Tensor)
+    for name, value in state.items()
+  ):
+    raise InputError(
+      f"{path}: holds no dict of tensors by name, as a pytorch_model.bin does,"
+      " nor a fairseq checkpoint (a dict with 'model' and 'args' or 'cfg')"
+    )
+  return {name: _tensor(path, name, value) for name, value in state.items()}
+
+
+def _tensor(path: Path, name: str, value: Any) -> Tensor:
+  torch = _torch()
+  if value.layout is not torch.strided or value.is_quantized:
+    raise InputError(f"{path}: tensor {name} is sparse or quantized")
+  if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+    raise InputError(
+      f"{path}: tensor {name} has shape {tuple(value.shape)} but stores fewer"
+      " values: no file of weights"
+    )
+  return Tensor(
+    name=name,
+    file=path,
+    shape=tuple(value.shape),
+    dtype=str(value.dtype).removeprefix("torch."),
+    pieces=_pieces(value),
+  )
+
+
+def _pieces(value: Any) -> Pieces:
+  torch = _torch()
+
+  def pieces(start: int, stop: int) -> Iterator[np.ndarray]:
+    flat = value.detach().reshape(-1)  # a view where it is contiguous
+    step = PIECE_BYTES // value.element_size()
+    while start < stop:
+      piece = flat[start : min(start + step, stop)]
+      if piece.dtype is torch.bfloat16:  # numpy has none
+        piece = piece.float()
+      yield piece.numpy()
+      start += step
+
+  return pieces
+
+
+def _torch() -> Any:
+  try:
+    torch: Any = importlib.import_module("torch")
+    version = torch.__version__
+  except ImportError:
+    version = "none"
+  found = re.match(r"(\d+)\.(\d+)", str(version))
+  if not found or (int(found[1]), int(found[2])) < TORCH:
+    raise InputError(
+      f"reading torch's files needs torch {TORCH[0]}.{TORCH[1]} or newer"
+      f" (installed: {version}; older ones have CVE-2025-32434 or"
+      " CVE-2026-24747): pip install 'infoxlm-jax[parity]', or convert the file"
+      " to safetensors elsewhere"
+    )
+  return torch

@@ -1,0 +1,446 @@
+"""Checkpoints that are whole or absent, and never wrong in silence.
+
+orbax writes a folder a step and renames it when it is complete. It does not
+notice a flipped bit in the arrays, so every array's fingerprint is stored
+beside them and compared after a restore.
+"""
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath  # type: ignore[import-untyped]
+from jax.experimental import multihost_utils
+
+from infoxlm_jax.checkpoint.checksums import describe
+from infoxlm_jax.checkpoint.metadata import (
+  CHECKSUMS,
+  FILES,
+  STATE,
+  Damaged,
+  checksums,
+  read_folder,
+  unflatten,
+  verified,
+)
+from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.model.partitioning import path_of
+
+_METRIC = "best"
+_policy = ocp.checkpoint_managers
+
+
+class FilesHandler(ocp.CheckpointHandler):
+  """Small files that belong to a checkpoint, written with it or not at all."""
+
+  def save(self, directory: epath.Path, args: "SaveFiles") -> None:
+    if jax.process_index() == 0:
+      for name, content in args.files.items():
+        (directory / name).write_bytes(content)
+
+  def restore(
+    self, directory: epath.Path, args: Any = None
+  ) -> dict[str, bytes]:
+    del args
+    return read_folder(Path(directory))
+
+
+@ocp.args.register_with_handler(FilesHandler, for_save=True)
+@dataclasses.dataclass
+class SaveFiles(ocp.args.CheckpointArgs):
+  """What FilesHandler saves: contents by name."""
+
+  files: Mapping[str, bytes]
+
+
+@ocp.args.register_with_handler(FilesHandler, for_restore=True)
+@dataclasses.dataclass
+class RestoreFiles(ocp.args.CheckpointArgs):
+  """Asks FilesHandler for all files."""
+
+
+class Checkpoints:
+  """The checkpoints of one run: <folder>/<step>/{state,files}.
+
+  Args:
+    folder: made if missing.
+    keep_latest: how many newest ones to keep.
+    keep_best: how many best ones (by the metric given to save) to keep
+      besides. Two rules, because one rule evicts the newest. Of equal ones
+      the later counts as better.
+
+  Raises:
+    InputError: the folder cannot be used, or keep_latest is below 1.
+  """
+
+  def __init__(
+    self, folder: str | Path, keep_latest: int = 3, keep_best: int = 1
+  ):
+    self.folder = Path(folder)
+    if keep_latest < 1 or keep_best < 0:
+      raise InputError(
+        f"keep_latest = {keep_latest}, keep_best = {keep_best}: keep at least"
+        " the newest checkpoint"
+      )
+    policies = [_policy.LatestN(keep_latest)]
+    if keep_best:
+      policies.append(
+        _policy.BestN(
+          get_metric_fn=_metric_of,
+          n=keep_best,
+          keep_checkpoints_without_metrics=False,
+        )
+      )
+    try:
+      # orbax only logs what it meets in a thread, so first by hand.
+      self.folder.mkdir(parents=True, exist_ok=True)
+      self._manager = ocp.CheckpointManager(
+        epath.Path(os.path.abspath(self.folder)),
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=_policy.AnyPreservationPolicy(policies),
+          # Without it metrics are not stored, and a restart forgets the best.
+          best_fn=_metric_of,
+          cleanup_tmp_directories=True,
+        ),
+        item_handlers={
+          "state": ocp.StandardCheckpointHandler(),
+          "files": FilesHandler(),
+        },
+      )
+    except OSError as error:
+      raise InputError(
+        f"{folder}: cannot be used for checkpoints: {error}"
+      ) from None
+
+  def steps(self) -> list[int]:
+    """Steps of the checkpoints that are there, the oldest first."""
+    return sorted(self._manager.all_steps())
+
+  def save(
+    self,
+    state: Any,
+    files: Mapping[str, bytes],
+    *,
+    metric: float | None = None,
+    wait: bool = False,
+  ) -> None:
+    """Saves state at step state.step, in the background unless `wait`.
+
+    Args:
+      state: a TrainState of arrays.
+      files: small files by name, stored with their hashes.
+      metric: higher is better. None, NaN and infinity take no part in
+        the choice of the best.
+      wait: return only when it is on disk.
+
+    Raises:
+      StorageError: this save, or an earlier one in the background, failed.
+    """
+    step = int(state.step)
+    files = dict(files) | {CHECKSUMS: checksums(state, files)}
+    finite = metric is not None and math.isfinite(metric)
+    try:
+      saved = self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), files=SaveFiles(files)
+        ),
+        metrics={_METRIC: metric} if finite else None,
+        force=True,
+      )
+      if wait:
+        self._manager.wait_until_finished()
+      self._manager.check_for_errors()
+      if not saved:
+        raise RuntimeError("orbax declined it")
+    except Exception as error:  # orbax wraps storage failures in its own
+      raise StorageError(
+        f"{self.folder}: checkpoint {step} could not be written: {error}"
+      ) from error
+
+  def restore(self, abstract: Any) -> tuple[Any, dict[str, bytes]] | None:
+    """The newest checkpoint that is what was saved, or None if there is none.
+
+    Damaged newer ones are renamed to damaged-<step>, out of the way of the
+    updates that are now done again.
+
+    Args:
+      abstract: the state's shapes, dtypes and shardings. A queue may be
+        stored in another shape (another batch size): it comes back in the
+        stored shape, for negatives.reslot.
+
+    Raises:
+      InputError: the arrays are of another model, or all are damaged.
+    """
+    steps, messages = self.steps(), []
+    for step in reversed(steps):
+      try:
+        found = self._restore_step(step, abstract)
+      except Damaged as damage:
+        logging.warning("%s; trying the one before it", damage)
+        messages.append(str(damage))
+      else:
+        self._set_aside([other for other in steps if other > step])
+        return found
+    if steps:
+      raise InputError(
+        f"{self.folder}: none of the checkpoints {steps} is intact:"
+        f" {'; '.join(messages)}"
+      )
+    return None
+
+  def _set_aside(self, steps: Sequence[int]) -> None:
+    if not steps:
+      return
+    if jax.process_index() == 0:
+      for step in steps:
+        number, target = 1, self.folder / f"damaged-{step}"
+        while target.exists():
+          number += 1
+          target = self.folder / f"damaged-{step}-{number}"
+        try:
+          (self.folder / str(step)).rename(target)
+        except OSError as error:
+          raise StorageError(
+            f"{self.folder / str(step)}: is damaged and cannot be renamed:"
+            f" {error}"
+          ) from error
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("damaged checkpoints set aside")
+    self._manager.reload()
+
+  def read_files(self, step: int) -> dict[str, bytes]:
+    """The small files of one checkpoint, verified."""
+    where = f"{self.folder / str(step)}"
+    try:
+      files = self._manager.restore(
+        step, args=ocp.args.Composite(files=RestoreFiles())
+      )["files"]
+    except Exception as error:
+      raise Damaged(f"{where}: its files cannot be read: {error}") from error
+    return verified(files, where)
+
+  def _restore_step(
+    self, step: int, abstract: Any
+  ) -> tuple[Any, dict[str, bytes]]:
+    where = f"{self.folder / str(step)}"
+    files = self.read_files(step)
+    stored = json.loads(files.pop(CHECKSUMS))["arrays"]
+    abstract = _with_stored_queue(abstract, stored)
+    wanted = {
+      path_of(path): [list(leaf.shape), str(leaf.dtype)]
+      for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
+    }
+    for name in wanted | stored:
+      have = stored.get(name)
+      found = have and [have["shape"], have["dtype"]]
+      if wanted.get(name) != found:
+        raise InputError(
+          f"{where}: {name} is {_in_words(found)} in the checkpoint and"
+          f" {_in_words(wanted.get(name))} in this run's configuration; it"
+          " belongs to another model or optimiser"
+        )
+    try:
+      state = self._manager.restore(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)),
+      )["state"]
+    except Exception as error:
+      raise Damaged(f"{where}: cannot be read: {error}") from error
+    bad = [
+      name
+      for name, found in describe(state).items()
+      if found["sum"] != stored[name]["sum"]
+    ]
+    if bad:
+      raise Damaged(
+        f"{where}: array {', '.join(bad[:3])} is not what was saved (its"
+        " checksum differs)"
+      )
+    return state, files
+
+  def wait(self) -> None:
+    """Returns when all saves are on disk; raises what went wrong in them."""
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      raise StorageError(
+        f"{self.folder}: a checkpoint could not be written: {error}"
+      ) from error
+
+  def close(self) -> None:
+    """Waits as `wait` does, then lets the folder go."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    try:
+      self.close()
+    except StorageError as failure:
+      if error is None:
+        raise
+      logging.warning("%s", failure)  # it must not hide what went wrong first
+
+
+def read_params(
+  step: Path,
+  files: Mapping[str, bytes],
+  sharding_of: Callable[[str, tuple[int, ...]], jax.sharding.Sharding],
+  wanted: Callable[[str], bool] = lambda path: True,
+  part: str = "params",
+) -> tuple[dict[str, Any], list[str]]:
+  """One part of a state, such as the parameters; all else stays on disk.
+
+  Args:
+    step: folder of one checkpoint, of a run or of weights only.
+    files: as read_step_files gives them.
+    sharding_of: where an array goes, by its path in the parameters and shape.
+    wanted: which of the arrays to read.
+    part: "params", or "key_params", which not every checkpoint has.
+
+  Returns:
+    The parameters, nested ({} where there are none), and the paths of the
+    arrays that were not read.
+
+  Raises:
+    InputError: an array cannot be read, or is not what was saved.
+  """
+  stored, prefix = json.loads(files[CHECKSUMS])["arrays"], f"{part}/"
+  chosen = {
+    path: entry
+    for path, entry in stored.items()
+    if path.startswith(prefix) and wanted(path.removeprefix(prefix))
+  }
+  left = [path for path in stored if path not in chosen]
+  if not chosen:
+    return {}, left
+  abstract = unflatten(
+    {
+      path: jax.ShapeDtypeStruct(
+        tuple(entry["shape"]),
+        jnp.dtype(entry["dtype"]),
+        sharding=sharding_of(path.removeprefix(prefix), tuple(entry["shape"])),
+      )
+      for path, entry in chosen.items()
+    }
+  )
+  try:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+      found = reader.restore(
+        epath.Path(os.path.abspath(step / STATE)),
+        args=ocp.args.PyTreeRestore(
+          item=abstract,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+          partial_restore=True,
+        ),
+      )
+  except Exception as error:  # orbax and tensorstore have many
+    raise InputError(
+      f"{step}: cannot be read: {_first_line(error)}. Give another step's"
+      " folder."
+    ) from error
+  for path, entry in describe(_on_host(found)).items():
+    if entry["sum"] != stored[path]["sum"]:
+      raise InputError(
+        f"{step}: array {path} is not what was saved (its checksum differs)."
+        " Give another step's folder."
+      )
+  return found[part], left
+
+
+def write_params(
+  folder: Path, params: Mapping[str, Any], files: Mapping[str, bytes]
+) -> None:
+  """Writes a checkpoint of weights only: a folder with state/ and files/.
+
+  Args:
+    folder: new; it appears when all of it is written.
+    params: numpy arrays, nested.
+    files: small files by name, stored with their hashes.
+
+  Raises:
+    InputError: the folder exists, or cannot be made.
+    StorageError: writing failed; nothing is left.
+  """
+  if folder.exists():
+    raise InputError(f"{folder} exists: move it away, or choose another name")
+  state = {"params": dict(params)}
+  files = dict(files) | {CHECKSUMS: checksums(state, files)}
+  part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+  try:
+    (part / FILES).mkdir(parents=True)
+  except OSError as error:
+    raise InputError(f"{folder}: cannot be written: {error}") from None
+  try:
+    for name, content in files.items():
+      (part / FILES / name).write_bytes(content)
+    # Compressed, float32 weights are 8 % smaller, and held in memory twice.
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False)
+    with ocp.Checkpointer(handler) as writer:
+      writer.save(
+        epath.Path(os.path.abspath(part / STATE)),
+        args=ocp.args.PyTreeSave(jax.device_put(state)),
+      )
+    part.rename(folder)
+  except Exception as error:  # orbax wraps storage failures in its own
+    raise StorageError(
+      f"{folder}: could not be written: {_first_line(error)}"
+    ) from error
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _on_host(tree: Any) -> Any:
+  """Numpy's views of arrays that are in this machine's memory as a whole."""
+
+  def plain(x: jax.Array) -> bool:
+    devices: Any = x.sharding.device_set
+    return len(devices) == 1 and all(d.platform == "cpu" for d in devices)
+
+  if all(plain(x) for x in jax.tree.leaves(tree)):
+    return jax.tree.map(np.asarray, tree)
+  return tree
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _metric_of(metrics: Mapping[str, float]) -> float:
+  return metrics[_METRIC]
+
+
+def _in_words(shape_and_dtype: Sequence[Any] | None) -> str:
+  if shape_and_dtype is None:
+    return "absent"
+  shape, dtype = shape_and_dtype
+  return f"{dtype}{shape}"
+
+
+def _with_stored_queue(abstract: Any, stored: Mapping[str, Any]) -> Any:
+  found = stored.get("queue/keys")
+  if getattr(abstract, "queue", None) is None or found is None:
+    return abstract
+  keys = abstract.queue.keys
+  shape = tuple(found["shape"])
+  if shape == keys.shape or shape[-1] != keys.shape[-1]:
+    return abstract
+  mesh = keys.sharding.mesh
+  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  keys = jax.ShapeDtypeStruct(shape, keys.dtype, sharding=whole)
+  return abstract.replace(queue=abstract.queue.replace(keys=keys))

@@ -1,0 +1,204 @@
+"""The small files of a checkpoint: where the run is, and what its weights are.
+
+They are plain JSON, so a checkpoint can be used without executing any gin.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infoxlm_jax.checkpoint.checksums import describe
+from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.model.config import EncoderConfig
+
+POSITION, MODEL = "position.json", "model.json"
+CHECKSUMS = "checksums.json"
+STATE, FILES = "state", "files"  # the two parts of a checkpoint's folder
+FORMAT = 1
+_COMMITTED = "commit_success.txt"  # orbax puts it into every finished folder
+
+
+class Damaged(Exception):
+  """A stored checkpoint is not what was saved."""
+
+
+@dataclasses.dataclass
+class Position:
+  """What a run must know besides its arrays, kept on the host.
+
+  Batches are a function of (seed, samples drawn), so this is all that an
+  exact resume of the data needs.
+  """
+
+  samples: dict[str, int]  # drawn so far, by stream
+  tokens: int = 0
+  seconds: float = 0.0
+
+  @classmethod
+  def read(cls, files: Mapping[str, bytes]) -> "Position":
+    """The position that `file` wrote."""
+    return cls(**json.loads(files[POSITION]))
+
+  def file(self) -> dict[str, bytes]:
+    """position.json, by name."""
+    return {POSITION: json.dumps(dataclasses.asdict(self)).encode()}
+
+  def advance(self, streams: Mapping[str, Any]) -> None:
+    """One update further."""
+    self.samples = {
+      name: self.samples[name] + stream.batch
+      for name, stream in streams.items()
+    }
+
+
+def describe_model(
+  model: EncoderConfig,
+  tokenizer: Tokenizer | None = None,
+  contrast: Any | None = None,
+) -> bytes:
+  """model.json: what one must know to use the weights.
+
+  Args:
+    model: the encoder.
+    tokenizer: None where weights came without one.
+    contrast: the objective that reads a sentence's vector, if there is one.
+  """
+  ids = model.ids
+  described = {
+    "architecture": model.architecture,
+    "encoder": dataclasses.asdict(model),
+    "padded_vocab": model.padded_vocab,
+    "special_ids": {
+      "bos": ids.bos,
+      "pad": ids.pad,
+      "eos": ids.eos,
+      "unk": ids.unk,
+      "mask": ids.mask,
+    },
+    "tokenizer_sha256": None if tokenizer is None else tokenizer.sha256,
+    "contrast": None if contrast is None else dataclasses.asdict(contrast),
+  }
+  return json.dumps(described, indent=2).encode()
+
+
+def read_model(
+  files: Mapping[str, bytes], where: Any, **options: Any
+) -> EncoderConfig:
+  """The encoder that model.json describes.
+
+  Args:
+    files: of a checkpoint, by name.
+    where: the checkpoint, for messages.
+    **options: fields that are the user's choice, such as dtype; what the
+      file says of them is what it was trained with.
+
+  Raises:
+    InputError: model.json is missing or broken, or of a later version.
+  """
+  known = {field.name for field in dataclasses.fields(EncoderConfig)}
+  try:
+    fields = dict(json.loads(files[MODEL])["encoder"])
+    if later := sorted(set(fields) - known):
+      raise InputError(
+        f"{where}: {MODEL} has {', '.join(later)}, which this version does not"
+        " know: use the version that wrote it, or a later one"
+      )
+    return EncoderConfig(**(fields | options))
+  except (KeyError, TypeError, ValueError) as error:
+    raise InputError(
+      f"{where}: {MODEL} cannot be read: {error!r}. Is this a checkpoint?"
+    ) from None
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+  """The small files of a checkpoint by name, not verified."""
+  return {
+    path.name: path.read_bytes()
+    for path in folder.iterdir()
+    if path.name != _COMMITTED
+  }
+
+
+def find_step(path: Path) -> Path | None:
+  """The folder of one checkpoint that a path means, or None.
+
+  Args:
+    path: that folder itself, a folder of checkpoints, or a run's folder; of
+      several the newest.
+  """
+  if (path / STATE).is_dir() and (path / FILES).is_dir():
+    return path
+  for folder in (path, path / "checkpoints"):
+    if not folder.is_dir():
+      continue
+    try:
+      steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+    except OSError as error:
+      raise InputError(f"{folder}: cannot be looked into: {error}") from None
+    for step in sorted(steps, reverse=True):
+      if (found := find_step(folder / str(step))) is not None:
+        return found
+  return None
+
+
+def read_step_files(step: Path) -> dict[str, bytes]:
+  """The small files of a checkpoint's folder, verified; touches nothing.
+
+  Raises:
+    InputError: one is missing, or is not what was saved.
+  """
+  try:
+    return verified(read_folder(step / FILES), step)
+  except (OSError, Damaged) as error:
+    raise InputError(
+      f"{step}: cannot be used as a checkpoint: {error}. Give another step's"
+      " folder."
+    ) from None
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """{"a/b": x} as {"a": {"b": x}}: undoes partitioning.path_of for dicts."""
+  tree: dict[str, Any] = {}
+  for path, leaf in leaves.items():
+    *parents, name = path.split("/")
+    place = tree
+    for parent in parents:
+      place = place.setdefault(parent, {})
+    place[name] = leaf
+  return tree
+
+
+def checksums(state: Any, files: Mapping[str, bytes]) -> bytes:
+  """checksums.json: every array's fingerprint, every file's hash."""
+  sums = {
+    "format": FORMAT,
+    "arrays": describe(state),
+    "files": {k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
+  }
+  return json.dumps(sums, indent=1).encode()
+
+
+def verified(files: dict[str, bytes], where: Any) -> dict[str, bytes]:
+  """The files, each compared with its hash; checksums.json stays among them.
+
+  Raises:
+    Damaged: one is missing, or is not what was saved.
+    InputError: a checkpoint of another version.
+  """
+  try:
+    sums = json.loads(files[CHECKSUMS])
+    version, hashes = sums.get("format"), dict(sums["files"])
+  except (KeyError, TypeError, ValueError) as error:
+    raise Damaged(f"{where}: its files cannot be read: {error!r}") from error
+  if version != FORMAT:
+    raise InputError(
+      f"{where}: checkpoint format {version}, this version reads {FORMAT}"
+    )
+  for name, digest in hashes.items():
+    if hashlib.sha256(files.get(name, b"")).hexdigest() != digest:
+      raise Damaged(f"{where}: {name} is not what was saved")
+  return files

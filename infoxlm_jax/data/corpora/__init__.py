@@ -1,0 +1,1 @@
+"""Readers of text and sentence pairs, one file for each format."""

@@ -1,0 +1,152 @@
+"""What all corpora have in common; corpora.py has the corpora."""
+
+import dataclasses
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from infoxlm_jax.data.corpora import file_names, open_files
+from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import InputError
+
+Example = Mapping[str, Any]
+
+# The one split of what is plain files.
+FILE_SPLITS = ("train",)
+
+
+class Corpus(Protocol):
+  """What `prepare` needs of a corpus.
+
+  Attributes:
+    name: stable; names the corpus in manifests, work folders and errors.
+    kind: "text", "pairs" or "multiway".
+  """
+
+  @property
+  def name(self) -> str: ...
+
+  @property
+  def kind(self) -> str: ...
+
+  def splits(self) -> Sequence[str]:
+    """Names of its splits; `("train",)` of files."""
+
+  def examples(self, split: str) -> Iterator[Example]:
+    """The examples in order; InputError at the first bad one."""
+
+  def fingerprint(self, split: str) -> dict[str, Any]:
+    """JSON that changes when the examples do: options, files or version."""
+
+  def size(self, split: str) -> int | None:
+    """Bytes that reading it consumes (consumed.py); None if not known."""
+
+  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+    """Raises InputError where ready-made ids cannot be this tokenizer's."""
+
+
+class Files:
+  """What all corpora of plain files share."""
+
+  # Whether examples hold ids in the place of texts.
+  ready_made: ClassVar[bool] = False
+
+  def _paths(self) -> list[Path]:
+    return open_files.find_files(getattr(self, "input"))  # noqa: B009
+
+  def splits(self) -> Sequence[str]:
+    return FILE_SPLITS
+
+  def fingerprint(self, split: str) -> dict[str, Any]:
+    check_split(self, split)
+    fields = [field.name for field in dataclasses.fields(self)]  # type: ignore
+    return {
+      "corpus": type(self).__name__,
+      "options": {name: _plain(getattr(self, name)) for name in fields},
+      "files": open_files.describe(self._paths()),
+    }
+
+  def size(self, split: str) -> int | None:
+    check_split(self, split)
+    return open_files.total_size(self._paths())
+
+  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+    del tokenizer  # texts are for any
+
+
+def give_name(corpus: Any) -> None:
+  """Gives a corpus without a name one that a folder can have."""
+  if corpus.name:
+    return
+  kind = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(corpus).__name__).lower()
+  if getattr(corpus, "input", "") is None:
+    raise InputError(
+      f"{type(corpus).__name__}.input names no files: set INPUT (for text MONO,"
+      " for pairs PAIRS, where the gin file has these), or DATA, a folder that"
+      " is prepared already."
+    )
+  if hasattr(corpus, "folder"):
+    text = f"{corpus.layout}-{corpus.folder}"
+  elif isinstance(corpus.input, str | os.PathLike):
+    text = str(corpus.input)
+  else:
+    text = ",".join(map(str, corpus.input))
+  slug = re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.")
+  if slug != text:
+    # What was left out may be all that two inputs differ in.
+    slug = f"{slug[-60:]}-{zlib.crc32(text.encode()):08x}"
+  object.__setattr__(corpus, "name", f"{kind}-{slug}")
+
+
+def pair_example(
+  languages: tuple[str, str], text_a: str, text_b: str
+) -> Example:
+  """An example of kind "pairs"."""
+  return {
+    "text_a": text_a,
+    "language_a": languages[0],
+    "text_b": text_b,
+    "language_b": languages[1],
+  }
+
+
+def check_split(corpus: Any, split: str) -> None:
+  """Raises InputError where files are asked for another split than "train"."""
+  if split not in FILE_SPLITS:
+    raise InputError(
+      f"{corpus.name} has no split {split!r}: files are all 'train'."
+    )
+
+
+def check_pair(
+  languages: Sequence[str] | None, name: str, more: bool = False
+) -> None:
+  """Raises InputError where languages are not two codes, or with `more` two up.
+
+  Args:
+    languages: codes; None is any.
+    name: of the corpus, for the message.
+    more: whether there may be more than two.
+  """
+  if languages is None:
+    return
+  count = 0 if isinstance(languages, str) else len(languages)
+  if count < 2 or (count > 2 and not more):
+    raise InputError(
+      f"{name}: languages = {languages!r} must be two codes"
+      f"{' or more' if more else ''}, such as ('en', 'fr')."
+    )
+  for language in languages:
+    file_names.check_language(language, f"{name}: languages")
+
+
+def _plain(value: Any) -> Any:
+  """A value as JSON gives it back."""
+  if value is None or isinstance(value, str | int | bool):
+    return value
+  return (
+    [_plain(v) for v in value] if isinstance(value, Sequence) else str(value)
+  )

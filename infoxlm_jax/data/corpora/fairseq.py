@@ -1,0 +1,289 @@
+r"""The binary data of the released code: token ids in fairseq's mmap format.
+
+    train.0.bin   ids of all rows, one after the other
+    train.0.idx   b"MMIDIDX\0\0", version u64 = 1, type of the ids u8,
+                  rows u64, sizes int32[rows], byte offsets int64[rows]
+    dict.txt      "piece count" a line: the tokenizer's pieces
+
+All little-endian. What a row is depends on the tool that wrote it:
+
+    mlm   txt2bin.py         <s> a </s> b </s> ...
+    tlm   para2bin.py        <s> a </s> b </s>, all pairs, then all swapped
+    xlco  para2bin4xlco.py   <s> a </s> and <s> b </s>, in turn
+
+The released tools write a second <s> in front of each sentence; here special
+tokens (0, 1, 2) are removed wherever they stand, so both forms are read.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from infoxlm_jax.data.corpora import consumed
+from infoxlm_jax.data.corpora.open_files import read_lines, reading
+from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import InputError
+
+LAYOUTS = ("mlm", "tlm", "xlco")
+MAGIC = b"MMIDIDX\x00\x00"
+
+_HEADER = len(MAGIC) + 8 + 1 + 8
+# fairseq's numbers of the types that ids may have.
+_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
+_EOS = 2
+# <s>, <pad>, </s>; <unk> (3) stays.
+_SPECIAL = 3
+# Rows, or ids, that are looked at in one go.
+_MANY = 1 << 20
+# Pairs that are compared to learn whether a file's second half is swapped.
+_PROBES = 64
+# Pieces of dict.txt that are compared with the tokenizer's.
+_COMPARED = 1000
+
+
+class Rows:
+  """The rows of a .idx and its .bin, int32 [length] each.
+
+  The files are mapped, not read: only rows that are asked for use memory.
+  """
+
+  def __init__(self, index: Path):
+    """Opens and checks both files.
+
+    Raises:
+      InputError: either is missing, truncated, or does not fit the other.
+    """
+    self.path = index
+    data = index.with_suffix(".bin")
+    with reading(index):
+      with index.open("rb") as file:
+        header = file.read(_HEADER)
+      size = index.stat().st_size
+    dtype, rows = self._header(header, size)
+    self._sizes: np.ndarray = np.empty(0, "<i4")
+    self._offsets: np.ndarray = np.empty(0, "<i8")
+    if rows:
+      with reading(index):
+        self._sizes = np.memmap(index, "<i4", "r", _HEADER, (rows,))
+        place = _HEADER + 4 * rows
+        self._offsets = np.memmap(index, "<i8", "r", place, (rows,))
+    with reading(data):
+      self._bytes = data.stat().st_size
+      self._check(dtype.itemsize, data)
+      count = self._bytes // dtype.itemsize
+      self.ids = np.memmap(data, dtype, "r", shape=(count,))
+    self._itemsize = dtype.itemsize
+
+  def __len__(self) -> int:
+    return len(self._sizes)
+
+  def __getitem__(self, row: int) -> np.ndarray:
+    start = int(self._offsets[row]) // self._itemsize
+    consumed.add(int(self._sizes[row]) * self._itemsize)
+    return np.array(self.ids[start : start + int(self._sizes[row])], np.int32)
+
+  def row_of(self, place: int) -> int:
+    """Which row the id number `place` of the .bin belongs to."""
+    ends = np.asarray(self._offsets)
+    return int(np.searchsorted(ends, place * self._itemsize, "right")) - 1
+
+  def _header(self, header: bytes, size: int) -> tuple[np.dtype, int]:
+    path = self.path
+    if header[: len(MAGIC)] != MAGIC:
+      raise InputError(
+        f"{path} begins with {header[: len(MAGIC)]!r}, not with {MAGIC!r}: it"
+        " is no index of fairseq's mmap format. Write the data with"
+        " --dataset-impl mmap, as the released tools do."
+      )
+    if len(header) < _HEADER:
+      raise InputError(f"{path} ends within its header: copy it again.")
+    version = int.from_bytes(header[9:17], "little")
+    code = header[17]
+    rows = int.from_bytes(header[18:26], "little")
+    if version != 1:
+      raise InputError(
+        f"{path} has version {version} of the format; only 1 can be read."
+      )
+    if code not in _TYPES:
+      raise InputError(
+        f"{path}: type {code} of its ids is none of the whole numbers"
+        f" {', '.join(map(str, _TYPES))}: this is no text data."
+      )
+    if size != _HEADER + 12 * rows:
+      raise InputError(
+        f"{path} has {size} bytes, {rows} rows need {_HEADER + 12 * rows}: it"
+        " is truncated or damaged. Copy it again."
+      )
+    if not rows:
+      raise InputError(f"{path} has no rows.")
+    return np.dtype(_TYPES[code]), rows
+
+  def _check(self, itemsize: int, data: Path) -> None:
+    """Rows must follow each other and fill the .bin."""
+    end = 0
+    for start in range(0, len(self), _MANY):
+      sizes = self._sizes[start : start + _MANY].astype(np.int64) * itemsize
+      offsets = self._offsets[start : start + _MANY]
+      expected = end + np.cumsum(sizes) - sizes
+      wrong = np.flatnonzero((offsets != expected) | (sizes < 0))
+      if wrong.size:
+        raise InputError(
+          f"{self.path}, row {start + int(wrong[0]) + 1}: its place is not"
+          " where the row before it ends: the index is damaged. Copy it again."
+        )
+      end = int(expected[-1] + sizes[-1])
+    if end != self._bytes:
+      raise InputError(
+        f"{data} has {self._bytes} bytes, its index tells of {end}: it is"
+        " truncated, or of another index. Copy both again."
+      )
+
+
+def find_indexes(folder: str, prefix: str) -> list[Path]:
+  """PREFIX.idx, PREFIX.0.idx, ... of a folder, by number.
+
+  Raises:
+    InputError: there is none.
+  """
+  place = Path(folder).expanduser()
+  pattern = re.compile(rf"{re.escape(prefix)}\.?(\d*)\.idx")
+  found = []
+  with reading(place):
+    for path in place.iterdir():
+      if match := pattern.fullmatch(path.name):
+        found.append((int(match[1] or -1), path.name, path))
+  if not found:
+    raise InputError(
+      f"{folder} holds no {prefix}.0.idx: give the folder that the released"
+      " txt2bin.py, para2bin.py or para2bin4xlco.py wrote (its --output)."
+    )
+  return [path for _, _, path in sorted(found)]
+
+
+def read_sentences(rows: Rows) -> Iterator[np.ndarray]:
+  """The sentences of MLM blocks, without special tokens."""
+  for row in range(len(rows)):
+    for ids in _segments(rows[row]):
+      if ids.size:
+        yield ids
+
+
+def read_pairs(
+  rows: Rows, layout: str, swapped: bool | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Both sides of each pair, without special tokens.
+
+  Args:
+    rows: of the layout "tlm" or "xlco".
+    layout: which.
+    swapped: the second half of TLM rows repeats the first with sides swapped,
+      and is left out. None looks whether it does.
+
+  Raises:
+    InputError: a row that this layout cannot have.
+  """
+  if layout == "xlco":
+    if len(rows) % 2:
+      raise InputError(
+        f"{rows.path} has {len(rows)} rows: XlCo data are pairs of rows."
+      )
+    for row in range(0, len(rows), 2):
+      yield _only(rows, row), _only(rows, row + 1)
+    return
+  if swapped is None:
+    swapped = _is_swapped(rows)
+  for row in range(len(rows) // 2 if swapped else len(rows)):
+    yield _two(rows, row)
+
+
+def check_tokenizer(
+  indexes: list[Path], tokenizer: Tokenizer, dictionary: Path
+) -> None:
+  """Raises InputError where ids cannot be this tokenizer's.
+
+  Every id must be below its size; dict.txt, where there is one, must have its
+  pieces (their number, and the first thousand of them).
+  """
+  size = tokenizer.vocab_size
+  if dictionary.exists():
+    _check_dictionary(dictionary, tokenizer)
+  for index in indexes:
+    rows = Rows(index)
+    for start in range(0, len(rows.ids), _MANY):
+      ids = rows.ids[start : start + _MANY]
+      wrong = np.flatnonzero((ids >= size) | (ids < 0))
+      if wrong.size:
+        place = start + int(wrong[0])
+        raise InputError(
+          f"{index.with_suffix('.bin')}, row {rows.row_of(place) + 1}: id"
+          f" {int(rows.ids[place])} is not in the vocabulary of"
+          f" {tokenizer.path} ({size} ids). Set TOKENIZER to the one that the"
+          " data were made with."
+        )
+
+
+def _check_dictionary(path: Path, tokenizer: Tokenizer) -> None:
+  pieces = [line.rpartition(" ")[0] for _, line in read_lines(path) if line]
+  # fairseq counts <s> <pad> </s> <unk> before the file's pieces, <mask> after.
+  first = 4
+  own = tokenizer.vocab_size - first - 1
+  advice = "Set TOKENIZER to the one that the data were made with."
+  if len(pieces) != own:
+    raise InputError(
+      f"{path} has {len(pieces)} pieces, the tokenizer {tokenizer.path} has"
+      f" {own}. {advice}"
+    )
+  count = min(own, _COMPARED)
+  expected = tokenizer.pieces(range(first, first + count))
+  for number, (piece, mine) in enumerate(zip(pieces, expected, strict=False)):
+    if piece != mine:
+      raise InputError(
+        f"{path}, line {number + 1}: piece {piece!r}, the tokenizer"
+        f" {tokenizer.path} has {mine!r} there. {advice}"
+      )
+
+
+def _segments(row: np.ndarray) -> list[np.ndarray]:
+  """What stands between a row's </s>, without special tokens."""
+  ends = np.flatnonzero(row == _EOS) + 1
+  if not ends.size or ends[-1] < len(row):  # cut, with no </s>
+    ends = np.append(ends, len(row))
+  parts = np.split(row, ends)[:-1]
+  return [part[(part < 0) | (part >= _SPECIAL)] for part in parts]
+
+
+def _two(rows: Rows, row: int) -> tuple[np.ndarray, np.ndarray]:
+  found = rows[row]
+  ends = np.count_nonzero(found == _EOS)
+  if ends != 2 or found[-1] != _EOS:
+    raise InputError(
+      f"{rows.path}, row {row + 1}: {ends} sentences where a TLM row has two."
+      " Rows of txt2bin.py are layout = 'mlm', of para2bin4xlco.py 'xlco'."
+    )
+  a, b = _segments(found)
+  return a, b
+
+
+def _only(rows: Rows, row: int) -> np.ndarray:
+  found = rows[row]
+  ends = np.count_nonzero(found == _EOS)
+  if ends != 1 or found[-1] != _EOS:
+    raise InputError(
+      f"{rows.path}, row {row + 1}: {ends} sentences where an XlCo row has one."
+      " Rows of txt2bin.py are layout = 'mlm', of para2bin.py 'tlm'."
+    )
+  return _segments(found)[0]
+
+
+def _is_swapped(rows: Rows) -> bool:
+  half, odd = divmod(len(rows), 2)
+  if odd:
+    return False
+  for row in np.unique(np.linspace(0, half - 1, _PROBES).astype(int)).tolist():
+    a, b = _two(rows, row)
+    c, d = _two(rows, half + row)
+    if not (np.array_equal(a, d) and np.array_equal(b, c)):
+      return False
+  return True

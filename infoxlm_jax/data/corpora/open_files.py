@@ -1,0 +1,252 @@
+"""Input files: finding them, unpacking them, their lines."""
+
+import contextlib
+import functools
+import glob
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import zstandard
+
+from infoxlm_jax.data.corpora import consumed
+from infoxlm_jax.errors import InputError
+
+_BUFFER = 1 << 17
+# A small piece of a compressed file cannot become very large.
+_PIECE = 8 << 10
+_DAMAGE = (
+  EOFError,
+  zlib.error,
+  lzma.LZMAError,
+  zstandard.ZstdError,
+)
+
+Patterns = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def find_files(patterns: Patterns) -> list[Path]:
+  """The files that patterns name, from the current folder on.
+
+  Args:
+    patterns: names or globs (`**` for any folders), as a list or in one
+      string between commas. The files of a glob come sorted.
+
+  Raises:
+    InputError: a pattern that no file matches, or that names a folder.
+  """
+  found: dict[Path, None] = {}  # a set that keeps its order
+  for pattern in split_patterns(patterns):
+    files = matches(pattern)
+    if not files:
+      raise InputError(_nothing(pattern))
+    found |= dict.fromkeys(files)
+  return list(found)
+
+
+def split_patterns(patterns: Patterns) -> list[str]:
+  """Patterns one by one; a file whose name has a comma is found all the same.
+
+  Raises:
+    InputError: no pattern at all.
+  """
+  if isinstance(patterns, str | os.PathLike):
+    text = os.fspath(patterns)
+    parts = [text] if os.path.exists(text) else text.split(",")
+  else:
+    parts = [os.fspath(pattern) for pattern in patterns]
+  parts = [os.path.expanduser(part.strip()) for part in parts if part.strip()]
+  if not parts:
+    raise InputError(
+      "no input files are named: give a path, a pattern such as"
+      " 'corpora/*.txt.gz', or several between commas (INPUT)."
+    )
+  return parts
+
+
+def matches(pattern: str) -> list[Path]:
+  """The files of one pattern, sorted; a name without * or ? as it is."""
+  names = [pattern]
+  if not os.path.exists(pattern):
+    names = sorted(glob.glob(pattern, recursive=True))
+  return [Path(name) for name in names if not os.path.isdir(name)]
+
+
+def _nothing(pattern: str) -> str:
+  if os.path.isdir(pattern):
+    return (
+      f"{pattern} is a folder: name its files, for example"
+      f" '{os.path.join(pattern, '*.txt')}'."
+    )
+  where = "" if os.path.isabs(pattern) else f" (from the folder {os.getcwd()})"
+  return (
+    f"no file matches {pattern!r}{where}. Check the path; a pattern with *"
+    " needs quotes in a shell."
+  )
+
+
+def describe(paths: Sequence[Path]) -> list[dict[str, Any]]:
+  """Path, size in bytes and time of change of files: tells a changed input."""
+  found = []
+  for path in paths:
+    with reading(path):
+      status = path.stat()
+    found.append(
+      {
+        "path": str(path),
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+      }
+    )
+  return found
+
+
+def total_size(paths: Sequence[Path]) -> int:
+  """Bytes of files together, packed ones as they lie."""
+  return sum(path.stat().st_size for path in paths)
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+  r"""Line number (from 1) and text of each line; .gz, .xz, .zst are unpacked.
+
+  Lines end at \n only: U+2028, form feeds and lone \r stay in the text. The
+  \r of a \r\n is removed, and a byte order mark at the start of the file.
+
+  Raises:
+    InputError: missing, empty or truncated file, or bytes that are not UTF-8.
+  """
+  number = 0
+  with reading(path, lambda: f"after line {number}"), unpacked(path) as file:
+    for number, raw in enumerate(file, 1):
+      try:
+        text = raw.decode("utf-8")
+      except UnicodeDecodeError as error:
+        raise InputError(
+          f"{path}, line {number}: byte {raw[error.start]:#04x} at place"
+          f" {error.start + 1} of the line is not UTF-8. Convert the file to"
+          " UTF-8."
+        ) from error
+      text = text.removesuffix("\n").removesuffix("\r")
+      yield number, text.removeprefix("\ufeff") if number == 1 else text
+  if not number:
+    raise InputError(f"{path} is empty: expected lines of text.")
+
+
+def count_lines(path: str | os.PathLike[str]) -> int:
+  """Lines of a file, as `read_lines` counts them; much faster."""
+  lines, last = 0, b"\n"
+  place = lambda: f"after line {lines}"  # noqa: E731
+  with reading(path, place), unpacked(path, counted=False) as file:
+    while piece := file.read(_BUFFER):
+      lines += piece.count(b"\n")
+      last = piece[-1:]
+  return lines + (last != b"\n")
+
+
+@contextlib.contextmanager
+def reading(
+  path: str | os.PathLike[str], place: Callable[[], str] = lambda: ""
+) -> Iterator[None]:
+  """Turns what goes wrong with a file's bytes into errors that name it.
+
+  Args:
+    path: the file that is read inside.
+    place: says where in the file reading is.
+  """
+  try:
+    yield
+  except _DAMAGE as error:
+    where = ", ".join(filter(None, [str(path), place()]))
+    raise InputError(
+      f"{where}: the compressed file is truncated or damaged ({error}). Copy"
+      " or download it again."
+    ) from error
+  except OSError as error:
+    raise InputError(f"cannot read {path}: {error.strerror}.") from error
+
+
+def unpacked(path: str | os.PathLike[str], counted: bool = True) -> IO[bytes]:
+  """A file's bytes, unpacked by its ending; errors as the codecs raise them.
+
+  Args:
+    path: the file.
+    counted: whether what is read counts as consumed.
+  """
+  raw = _Counted(path) if counted else io.FileIO(path)
+  file = io.BufferedReader(raw, _BUFFER)
+  start: Callable[[], Any]
+  match Path(path).suffix:
+    case ".gz":
+      start = functools.partial(zlib.decompressobj, 16 + zlib.MAX_WBITS)
+    case ".xz":
+      start = lzma.LZMADecompressor
+    case ".zst":
+      # As files of `zstd --long=31` need it.
+      unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+      start = unpacker.decompressobj
+    case _:
+      return file
+  return io.BufferedReader(_Unpacked(file, start), _BUFFER)
+
+
+class _Counted(io.FileIO):
+  """A file whose bytes count as consumed when they are read."""
+
+  def readinto(self, buffer: Any) -> int:
+    size = super().readinto(buffer)
+    consumed.add(size)
+    return size
+
+
+class _Unpacked(io.RawIOBase):
+  """What the frames of a compressed file hold, one after the other.
+
+  The libraries' own files hide some damage: zstandard's a missing end, lzma's
+  whatever comes after the first frame and is none.
+  """
+
+  def __init__(self, file: IO[bytes], start: Callable[[], Any]):
+    """Takes a compressed file and what makes the decompressor of a frame."""
+    self._file = file
+    self._start = start
+    self._frame: Any = None  # None between frames
+    self._ready = memoryview(b"")
+
+  def readable(self) -> bool:
+    return True
+
+  def readinto(self, buffer: Any) -> int:
+    while not self._ready:
+      piece = self._file.read(_PIECE)
+      if not piece:
+        if self._frame is not None:
+          raise EOFError("it ends too early")
+        return 0
+      self._ready = memoryview(self._unpack(piece))
+    size = min(len(buffer), len(self._ready))
+    buffer[:size] = self._ready[:size]
+    self._ready = self._ready[size:]
+    return size
+
+  def close(self) -> None:
+    self._file.close()
+    super().close()
+
+  def _unpack(self, piece: bytes) -> bytes:
+    parts = []
+    while piece:
+      if self._frame is None:
+        piece = piece.lstrip(b"\0")  # gzip and xz may pad with them
+        if not piece:
+          break
+        self._frame = self._start()
+      parts.append(self._frame.decompress(piece))
+      if not self._frame.eof:
+        break
+      piece = self._frame.unused_data
+      self._frame = None
+    return b"".join(parts)

@@ -1,0 +1,207 @@
+"""TMX: translation memories in XML, read as a stream.
+
+    <tu><tuv xml:lang="en"><seg>Hello</seg></tuv>
+        <tuv xml:lang="fr"><seg>Bonjour</seg></tuv></tu>
+
+Only what is read now is in memory. A file may name a DTD, as many do, which is
+not opened; entities that it declares are refused (defusedxml): a few lines of
+them can unpack to gigabytes, or fetch other files.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax import SAXParseException
+from xml.sax.handler import ContentHandler, feature_external_ges
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.expatreader import create_parser
+
+from infoxlm_jax.data.corpora.file_names import LANGUAGE
+from infoxlm_jax.data.corpora.open_files import reading, unpacked
+from infoxlm_jax.errors import InputError
+
+# (language, text) of each variant of a unit.
+Unit = list[tuple[str, str]]
+
+_PIECE = 1 << 16
+# Inside a text: codes of the program that it comes from, not language.
+_CODES = frozenset(("bpt", "ept", "it", "ph", "ut"))
+_SPACE = re.compile(r"[ \t\r\n]+")
+
+
+def read_pairs(
+  path: Path, languages: Sequence[str] | None = None
+) -> Iterator[tuple[tuple[str, str], str, str]]:
+  """(languages, text, text) of each pair of languages in each unit.
+
+  Args:
+    path: the file, plain or compressed.
+    languages: which to read; the earlier one is the first of a pair. `en`
+      takes en-US and en-GB as en. None reads all, as they are, the header's
+      source language first, the others by their codes.
+
+  Raises:
+    InputError: what `read_units` raises, or no pair of these languages.
+  """
+  seen: set[str] = set()
+  found = False
+  for source, unit in read_units(path):
+    seen |= {language for language, _ in unit}
+    ordered = _ordered(unit, languages, source)
+    for (a, text_a), (b, text_b) in itertools.combinations(ordered, 2):
+      if a != b:
+        found = True
+        yield (a, b), text_a, text_b
+  if not found:
+    wanted = " and ".join(languages or ("two languages",))
+    raise InputError(
+      f"{path}: no unit has {wanted}; the file has"
+      f" {', '.join(sorted(seen)) or 'no text'}. Set languages to what it has."
+    )
+
+
+def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
+  """(header's source language or "", variants) of each <tu>.
+
+  White space is one blank, as XML files are wrapped anywhere; codes of other
+  programs inside a text (<bpt>, <ph>, ...) are left out.
+
+  Raises:
+    InputError: broken XML, something else than TMX, an entity, a text without
+      language, an empty, damaged or missing file.
+  """
+  parser = create_parser(forbid_entities=True, forbid_external=False)
+  parser.setFeature(feature_external_ges, False)  # a DTD stays unopened
+  units = _Units(path, parser)
+  parser.setContentHandler(units)
+  empty = True
+
+  def line() -> str:
+    return f"line {parser.getLineNumber()}"
+
+  with reading(path, line), unpacked(path) as file:
+    try:
+      while piece := file.read(_PIECE):
+        empty = False
+        parser.feed(piece)
+        yield from units.take()
+      if not empty:
+        parser.close()
+        yield from units.take()
+    except SAXParseException as error:
+      raise InputError(
+        f"{path}, line {error.getLineNumber()}: broken XML"
+        f" ({error.getMessage()}). If the file ends there it is not whole: copy"
+        " or download it again; else mend the line."
+      ) from None
+    except DefusedXmlException as error:
+      name = getattr(error, "name", None)
+      raise InputError(
+        f"{path}, {line()}: the file declares the entity {name!r}; entities"
+        " can unpack without end or fetch other files, so none are read."
+        " Replace them by their text, for example with `xmllint --noent`, if"
+        " you trust the file."
+      ) from None
+  if empty:
+    raise InputError(f"{path} is empty: expected a TMX file.")
+
+
+def canonical(tag: str) -> str:
+  """A language tag in its usual case.
+
+  >>> canonical("EN-us"), canonical("zh_hans_CN")
+  ('en-US', 'zh-Hans-CN')
+  """
+  first, *rest = re.split("[-_]", tag.strip())
+  cased = [
+    part.title() if len(part) == 4 else part.upper() if len(part) == 2 else part
+    for part in rest
+  ]
+  return "-".join([first.lower(), *cased])
+
+
+def _ordered(unit: Unit, languages: Sequence[str] | None, source: str) -> Unit:
+  """The chosen variants, in the order of their languages."""
+  if languages is None:
+    return sorted(unit, key=lambda v: (v[0] != source, v[0]))
+  chosen = []
+  for language in languages:
+    tag = canonical(language)
+    chosen += [
+      (language, text)
+      for found, text in unit
+      if found == tag or found.partition("-")[0] == tag
+    ]
+  return chosen
+
+
+class _Units(ContentHandler):
+  """Collects the units that expat comes across."""
+
+  def __init__(self, path: Path, parser: Any):
+    super().__init__()
+    self._path = path
+    self._parser = parser
+    self._ready: list[tuple[str, Unit]] = []
+    self._source = ""
+    self._is_tmx = False
+    self._unit: Unit = []
+    self._language = ""
+    self._text: list[str] | None = None  # a list inside <seg>
+    self._codes = 0  # how many elements of codes are open
+
+  def take(self) -> list[tuple[str, Unit]]:
+    """The units since the last call."""
+    ready, self._ready = self._ready, []
+    return ready
+
+  def startElement(self, name: str, attrs: Any) -> None:
+    if not self._is_tmx:
+      if name != "tmx":
+        raise self._error(f"found <{name}>, no TMX file: it begins with <tmx>")
+      self._is_tmx = True
+    elif name in _CODES:
+      self._codes += 1
+    elif name == "header":
+      self._source = canonical(attrs.get("srclang", ""))
+    elif name == "tu":
+      self._unit = []
+    elif name == "tuv":
+      self._language = self._tag(attrs.get("xml:lang") or attrs.get("lang"))
+    elif name == "seg":
+      self._text = []
+
+  def endElement(self, name: str) -> None:
+    if name in _CODES:
+      self._codes -= 1
+    elif name == "seg" and self._text is not None:
+      text = _SPACE.sub(" ", "".join(self._text)).strip(" ")
+      self._unit.append((self._language, text))
+      self._text = None
+    elif name == "tu":
+      self._ready.append((self._source, self._unit))
+
+  def characters(self, content: str) -> None:
+    if self._text is not None and not self._codes:
+      self._text.append(content)
+
+  def skippedEntity(self, name: str) -> None:
+    raise self._error(
+      f"the entity &{name}; is defined nowhere in the file. Replace it by its"
+      " text"
+    )
+
+  def _tag(self, given: str | None) -> str:
+    if not given:
+      raise self._error("a <tuv> without xml:lang. Add its language")
+    tag = canonical(given)
+    if not LANGUAGE.fullmatch(tag):
+      raise self._error(f"xml:lang = {given!r} is no language code. Mend it")
+    return tag
+
+  def _error(self, what: str) -> InputError:
+    line = self._parser.getLineNumber()
+    return InputError(f"{self._path}, line {line}: {what}.")

@@ -1,0 +1,1 @@
+"""Turns corpora into shuffled, checksummed records, once."""

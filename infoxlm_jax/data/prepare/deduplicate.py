@@ -1,0 +1,73 @@
+"""Examples that came before, found by hash with bounded memory.
+
+Hashes have 64 bits: among 10^9 different sentences about 0.03 are taken for
+another's duplicate. Each pass looks at one range of hashes in all chunks.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from infoxlm_jax.data.prepare.array_files import read_arrays, write_arrays
+
+
+def hash_range(number: int, count: int) -> tuple[np.uint64, np.uint64]:
+  """First and last hash of range `number` of `count` equal ones."""
+  first = number * 2**64 // count
+  last = (number + 1) * 2**64 // count - 1
+  return np.uint64(first), np.uint64(last)
+
+
+def within(
+  hashes: np.ndarray, first: np.uint64, last: np.uint64
+) -> tuple[int, int]:
+  """Start and end of the sorted hashes from first to last."""
+  return (
+    int(np.searchsorted(hashes, first, "left")),
+    int(np.searchsorted(hashes, last, "right")),
+  )
+
+
+def find_duplicates(
+  chunks: Sequence[Path], number: int, count: int, out: Path
+) -> None:
+  """Writes which examples of range `number` came before; runs in a worker.
+
+  Args:
+    chunks: files of one store, in their order: the first occurrence stays.
+    number, count: of the hash range.
+    out: file to write: "dropped", uint64, chunk << 32 | example, sorted.
+  """
+  first, last = hash_range(number, count)
+  hashes, places = [], []
+  for place, path in enumerate(chunks):
+    _, arrays = read_arrays(path)
+    start, end = within(arrays["hashes"], first, last)
+    if start == end:
+      continue
+    hashes.append(arrays["hashes"][start:end])
+    examples = arrays["order"][start:end].astype(np.uint64)
+    places.append(np.uint64(place << 32) | examples)
+  dropped = np.empty(0, np.uint64)
+  if hashes:
+    all_hashes, all_places = np.concatenate(hashes), np.concatenate(places)
+    # Of equal hashes the first in the list comes first; in a chunk the sort
+    # by hash was stable as well.
+    order = np.argsort(all_hashes, kind="stable")
+    again = np.flatnonzero(np.diff(all_hashes[order]) == 0) + 1
+    dropped = np.sort(all_places[order[again]])
+  write_arrays(out, {}, dropped=dropped)
+
+
+def dropped_of(passes: Sequence[Path], place: int) -> np.ndarray:
+  """Numbers of the examples of chunk `place` that came before, int64."""
+  found = [np.empty(0, np.uint64)]
+  for path in passes:
+    dropped = read_arrays(path)[1]["dropped"]
+    start, end = within(
+      dropped, np.uint64(place << 32), np.uint64((place + 1 << 32) - 1)
+    )
+    found.append(dropped[start:end])
+  numbers = np.concatenate(found) & np.uint64((1 << 32) - 1)
+  return numbers.astype(np.int64)

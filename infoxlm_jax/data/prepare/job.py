@@ -1,0 +1,73 @@
+"""The job that prepares corpora into a folder that training reads (DATA)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.prepare import pipeline as data_prepare
+from infoxlm_jax.data.prepare.filters import Cleaning
+from infoxlm_jax.data.tokenizers.base import load_tokenizer
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import resources
+
+_CLEANING = Cleaning()
+
+
+def prepare(
+  *,
+  model_dir: str,
+  tokenizer: str,
+  corpora: Sequence[Corpus],
+  row_length: int = 512,
+  max_side: int = 254,
+  seed: int = 0,
+  cleaning: Cleaning = _CLEANING,
+  held_out: int = 0,
+  stores: Mapping[str, str] | None = None,
+  retrieval: Mapping[str, str] | None = None,
+  workers: int | None = None,
+  on_start: Callable[[], None] = lambda: None,
+  dry_run: bool = False,
+) -> None:
+  """Prepares corpora into model_dir and prints its report.
+
+  Started again after a stop it goes on; where all is done it says so.
+
+  Args:
+    model_dir: folder to write; `model_dir.partial` until it is complete.
+    tokenizer, corpora, row_length, max_side, seed, cleaning, held_out, stores,
+      retrieval, workers: see data.prepare.prepare.
+    on_start: called when the folder is complete: before, nothing may stand
+      in it.
+    dry_run: print what would be read, and touch nothing.
+
+  Raises:
+    InputError, StorageError, Stopped: see data.prepare.prepare.
+  """
+  if "://" in model_dir:
+    raise InputError(
+      f"MODEL_DIR={model_dir!r} is an address; prepare needs a folder of this "
+      "machine."
+    )
+  if dry_run:
+    model = load_tokenizer(resources.find(tokenizer))
+    print(f"{model.vocab_size:,} token ids, from {model.path}")
+    for corpus in corpora:
+      print(f"{corpus.kind}: {corpus.name}, {', '.join(corpus.splits())}")
+    return
+  folder = data_prepare.prepare(
+    Path(model_dir),
+    tokenizer=tokenizer,
+    row_length=row_length,
+    corpora=corpora,
+    seed=seed,
+    max_side=max_side,
+    cleaning=cleaning,
+    stores=stores,
+    retrieval=retrieval,
+    held_out=held_out,
+    workers=workers,
+  )
+  on_start()
+  print((folder / data_prepare.REPORT).read_text("utf-8"))
+  print(f"Train on it with --gin.DATA={folder}")

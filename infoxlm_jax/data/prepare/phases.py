@@ -1,0 +1,209 @@
+"""The phases of prepare, one after the other, each going on where it stopped.
+
+plan.py says what each leaves.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from infoxlm_jax.data.corpora import consumed
+from infoxlm_jax.data.manifest import Manifest
+from infoxlm_jax.data.prepare.array_files import read_arrays, write_json
+from infoxlm_jax.data.prepare.deduplicate import find_duplicates
+from infoxlm_jax.data.prepare.plan import (
+  File,
+  Part,
+  Plan,
+  chunk_path,
+  read_json,
+  records_path,
+)
+from infoxlm_jax.data.prepare.process_pool import Pool, Task
+from infoxlm_jax.data.prepare.shuffle import make_records, smallest_keys
+from infoxlm_jax.data.prepare.tokenize import cut_chunks, make_chunk
+from infoxlm_jax.data.prepare.write_shards import write_store
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime.phase import Phase
+
+# The most that may be held out of a language or pair.
+_HELD_OUT_SHARE = 20
+
+
+def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
+  """Runs all phases; returns the manifests by store.
+
+  Raises:
+    InputError: a store without a sentence; bad examples.
+  """
+  parts = {store: _parts(plan, store) for store in plan.request["stores"]}
+  for store, split in plan.request["stores"].items():
+    if not parts[store] and not (store == "dev" and parts.get("train")):
+      names = ", ".join(corpus.name for corpus in plan.corpora)
+      raise InputError(f"no corpus has the split {split!r}: looked at {names}.")
+  chunks = {
+    store: _read(plan, found, store, pool, progress)
+    for store, found in parts.items()
+  }
+  made: dict[str, list[File]] = {}
+  for store, found in chunks.items():
+    passes = _find_duplicates(plan, store, found, pool, progress)
+    made[store] = _make_records(plan, found, passes, store, pool, progress)
+    if parts[store] and not any(
+      g["size"] for f in made[store] for g in f.groups
+    ):
+      raise InputError(
+        f"split {plan.request['stores'][store]!r} of "
+        f"{', '.join(p.corpus.name for p in parts[store])} gives no sentence."
+      )
+  limits = _limits(plan, made.get("train", []))
+  return {
+    store: manifest
+    for store in parts
+    if (manifest := write_store(plan, store, made, limits, pool, progress))
+  }
+
+
+def _parts(plan: Plan, store: str) -> list[Part]:
+  split = plan.request["stores"][store]
+  dev = plan.request["stores"].get("dev")
+  held_out = bool(store == "train" and plan.request["held_out"])
+  out = []
+  for number, corpus in enumerate(plan.corpora):
+    splits = plan.request["corpora"][number]["splits"]
+    if corpus.kind != "multiway" and split in splits:
+      folder = plan.folder / store / f"{number:03d}"
+      out.append(Part(corpus, split, folder, held_out and dev not in splits))
+  return out
+
+
+def _read(
+  plan: Plan, parts: Sequence[Part], store: str, pool: Pool, progress: bool
+) -> list[tuple[Part, Path]]:
+  """Phase 1: chunks of all parts."""
+  todo = [part for part in parts if not (part.folder / "read.json").exists()]
+  counts: dict[Path, int] = {}
+  start = consumed.so_far()
+
+  def tasks(phase: Phase) -> Iterator[Task]:
+    for part in todo:
+      part.folder.mkdir(parents=True, exist_ok=True)
+      limit = plan.request["max_side"]
+      if part.corpus.kind == "text":
+        limit = plan.request["row_length"] - 2
+      name = part.corpus.name
+      counts[part.folder] = 0
+      for chunk in cut_chunks(
+        part.corpus.examples(part.split),
+        part.corpus.kind,
+        name,
+        plan.sizes.chunk,
+      ):
+        counts[part.folder] += 1
+        path = chunk_path(part, chunk.number)
+        if path.exists() or records_path(path).exists():
+          phase.skip(consumed.so_far() - start)
+          continue
+        yield (
+          chunk,
+          path,
+          name,
+          limit,
+          plan.cleaning,
+          plan.folder / "tokenizer",
+        )
+
+  name = f"{store} 1/4 tokenise"
+  with Phase(name, _size(todo), progress) as phase:
+    for tokens in pool.run(make_chunk, tasks(phase)):
+      phase.reach(consumed.so_far() - start, tokens)
+  for folder, count in counts.items():
+    write_json(folder / "read.json", {"chunks": count})
+  return [
+    (part, chunk_path(part, number))
+    for part in parts
+    for number in range(read_json(part.folder / "read.json")["chunks"])
+  ]
+
+
+def _find_duplicates(
+  plan: Plan,
+  store: str,
+  chunks: Sequence[tuple[Part, Path]],
+  pool: Pool,
+  progress: bool,
+) -> list[Path]:
+  """Phase 2: files that say which examples came before."""
+  if not plan.cleaning.drop_duplicates or not chunks:
+    return []
+  folder = plan.folder / store / "duplicates"
+  if not (folder / "passes.json").exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [path for _, path in chunks]
+    examples = sum(len(read_arrays(path)[1]["hashes"]) for path in paths)
+    count = max(1, -(-examples // plan.sizes.hashes))
+    todo = [
+      (paths, number, count, folder / f"{number:04d}")
+      for number in range(count)
+      if not (folder / f"{number:04d}").exists()
+    ]
+    with Phase(f"{store} 2/4 duplicates", len(todo), progress) as phase:
+      for done, _ in enumerate(pool.run(find_duplicates, todo), 1):
+        phase.reach(done)
+    write_json(folder / "passes.json", {"passes": count})
+  count = read_json(folder / "passes.json")["passes"]
+  return [folder / f"{number:04d}" for number in range(count)]
+
+
+def _make_records(
+  plan: Plan,
+  chunks: Sequence[tuple[Part, Path]],
+  passes: Sequence[Path],
+  store: str,
+  pool: Pool,
+  progress: bool,
+) -> list[File]:
+  """Phase 3: records of each chunk."""
+  todo = [
+    (path, passes, place, plan.layout, records_path(path))
+    for place, (_, path) in enumerate(chunks)
+    if not records_path(path).exists()
+  ]
+  with Phase(f"{store} 3/4 records", len(todo), progress) as phase:
+    for done, tokens in enumerate(pool.run(make_records, todo), 1):
+      phase.reach(done, tokens)
+  return [
+    File(records_path(path), part, read_arrays(records_path(path))[0]["groups"])
+    for part, path in chunks
+  ]
+
+
+def _limits(
+  plan: Plan, files: Sequence[File]
+) -> dict[tuple[str, ...], np.uint64]:
+  """Up to which key records are held out of training, by language(s)."""
+  files = [file for file in files if file.part.held_out]
+  totals: Counter[tuple[str, ...]] = Counter()
+  for file in files:
+    for group in file.groups:
+      totals[tuple(group["languages"])] += group["rows"][1] - group["rows"][0]
+  limits = {}
+  for languages, total in totals.items():
+    count = min(plan.request["held_out"], total // _HELD_OUT_SHARE)
+    if count:
+      keys = [smallest_keys(file.path, languages, count) for file in files]
+      smallest = np.partition(np.concatenate(keys), count - 1)
+      limits[languages] = smallest[count - 1]
+  return limits
+
+
+def _size(parts: Sequence[Part]) -> int | None:
+  """Bytes that reading the parts consumes; None where one does not know."""
+  sizes = []
+  for part in parts:
+    size = getattr(part.corpus, "size", None)
+    sizes.append(size(part.split) if size else None)
+  known = [size for size in sizes if size is not None]
+  return sum(known) if len(known) == len(sizes) else None

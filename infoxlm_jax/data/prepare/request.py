@@ -1,0 +1,130 @@
+"""What is asked of prepare, as JSON: does a folder hold just that already?"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infoxlm_jax.data import records
+from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.manifest import FORMAT
+from infoxlm_jax.data.prepare import work_dir
+from infoxlm_jax.data.prepare.filters import Cleaning
+from infoxlm_jax.data.prepare.plan import Sizes
+from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import InputError
+
+# Split names of the corpora: for the records, and for the retrieval files.
+STORES = {"train": "train", "dev": "validation"}
+RETRIEVAL = {"dev": "validation", "test": "test"}
+
+
+def options_of(
+  *,
+  model: Tokenizer,
+  row_length: int,
+  seed: int,
+  max_side: int,
+  cleaning: Cleaning,
+  stores: Mapping[str, str] | None,
+  retrieval: Mapping[str, str] | None,
+  held_out: int,
+  sizes: Sizes,
+  corpora: Sequence[Corpus],
+) -> dict[str, Any]:
+  """What makes two prepared folders the same, but for the corpora.
+
+  Raises:
+    InputError: options that cannot be, no corpus, or two of one name.
+  """
+  if row_length < 3 or max_side < 1:
+    raise InputError(
+      f"prepare: row_length = {row_length} and max_side = {max_side} leave no "
+      "room for a sentence (3 and 1 at least)."
+    )
+  if held_out < 0:
+    raise InputError(f"prepare: held_out = {held_out}: 0 at least.")
+  cleaning.check()
+  kinds = [corpus.kind for corpus in corpora]
+  if not {"text", "pairs"} & set(kinds):
+    raise InputError(
+      "prepare: corpora names no texts and no pairs: give at least one corpus "
+      f"of kind 'text' or 'pairs' (found {kinds or 'none'})."
+    )
+  names = [corpus.name for corpus in corpora]
+  if twice := sorted({name for name in names if names.count(name) > 1}):
+    raise InputError(
+      f"prepare: two corpora have the name {twice[0]!r}: give each its own."
+    )
+  return {
+    "format": FORMAT,
+    "tokenizer_sha256": model.sha256,
+    "row_length": row_length,
+    "max_side": max_side,
+    "seed": seed,
+    "cleaning": dataclasses.asdict(cleaning),
+    "stores": dict(STORES if stores is None else stores),
+    "retrieval": dict(RETRIEVAL if retrieval is None else retrieval),
+    "held_out": held_out,
+    "sizes": sizes._asdict(),
+  }
+
+
+def describe(corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
+  """A corpus and what it reads, as JSON."""
+  which = "retrieval" if corpus.kind == "multiway" else "stores"
+  there = corpus.splits()
+  wanted = dict.fromkeys(options[which].values())
+  splits = {s: corpus.fingerprint(s) for s in wanted if s in there}
+  described = {
+    "corpus": repr(corpus),
+    "name": corpus.name,
+    "kind": corpus.kind,
+    "splits": splits,
+  }
+  return json.loads(json.dumps(described))
+
+
+def found_request(
+  output: Path, options: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """The request that `output` was prepared with; None where it is free.
+
+  Raises:
+    InputError: it holds something else, or was damaged since.
+  """
+  if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    return None
+  try:
+    found = json.loads((output / work_dir.REQUEST).read_text("utf-8"))
+  except (OSError, ValueError):
+    raise InputError(
+      f"{output} exists and is not prepared data (no {work_dir.REQUEST}): "
+      "nothing was overwritten. Choose another folder, or move this one away."
+    ) from None
+  if changed := work_dir.differences(
+    {k: found.get(k) for k in options}, options
+  ):
+    raise InputError(_another(output, changed))
+  return found
+
+
+def is_done(output: Path, request: dict[str, Any]) -> bool:
+  """Whether `output` holds this request; InputError where it holds another."""
+  found = found_request(output, {})
+  if found is None:
+    return False
+  if changed := work_dir.differences(found, request):
+    raise InputError(_another(output, changed))
+  for name in request["stores"]:
+    if (output / name).exists():
+      records.Store(output / name).verify()
+  return True
+
+
+def _another(output: Path, changed: Sequence[str]) -> str:
+  return (
+    f"{output} was prepared from another request: {'; '.join(changed[:5])}. "
+    "Nothing was overwritten. Choose another folder, or move this one away."
+  )

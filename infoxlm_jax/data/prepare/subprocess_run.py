@@ -1,0 +1,98 @@
+"""Runs a function in a fresh process, so that its imports stay out of ours."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from infoxlm_jax.errors import InputError, StorageError
+
+# Exit status of the other process after Ctrl-C, a shell's own.
+_INTERRUPTED = 130
+
+
+def run_apart(
+  function: Callable[..., Any], options: Mapping[str, Any], what: str
+) -> Any:
+  """function(**options) in a fresh process that sees no accelerator.
+
+  Function, options and result must pickle. Exceptions arrive as they were
+  raised; a process that dies without one is an InputError with its status.
+  The process ends when this one does.
+
+  Args:
+    function: at the top level of a module.
+    options: its arguments.
+    what: it does, for messages: "prepared corpus/".
+  """
+  environment = {
+    **os.environ,
+    "CUDA_VISIBLE_DEVICES": "",
+    "JAX_PLATFORMS": "cpu",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+  }
+  # This process's path comes first: the rest may need it to unpickle.
+  code = (
+    "import pickle, sys; file = open(sys.argv[1], 'rb');"
+    "sys.path[:] = pickle.load(file);"
+    "from infoxlm_jax.data.prepare.subprocess_run import _child; _child(file)"
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    exchange = Path(folder) / "exchange"
+    exchange.write_bytes(
+      pickle.dumps(sys.path) + pickle.dumps((function, dict(options)))
+    )
+    child = subprocess.Popen(
+      [sys.executable, "-c", code, str(exchange)],
+      env=environment,
+      stdin=subprocess.PIPE,  # its end tells the child that we are gone
+    )
+    try:
+      status = child.wait()
+    except BaseException:
+      child.send_signal(signal.SIGTERM)
+      child.wait()
+      raise
+    finally:
+      assert child.stdin is not None
+      child.stdin.close()
+    if status in (_INTERRUPTED, -signal.SIGINT):
+      raise KeyboardInterrupt
+    if status:
+      raise InputError(
+        f"the process that {what} ended with status {status} and left no "
+        "error of its own (killed, or out of memory?). Start again to go on."
+      )
+    result = pickle.loads(exchange.read_bytes())
+  if isinstance(result, BaseException):
+    raise result
+  return result
+
+
+def _child(file: Any) -> None:
+  """Runs in the fresh process: the rest of `file` says what to do."""
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  function, options = pickle.load(file)
+  try:
+    result = function(**options)
+  except KeyboardInterrupt:
+    # The terminal interrupts both processes; the other one speaks.
+    sys.exit(_INTERRUPTED)
+  except Exception as error:
+    if not isinstance(error, InputError | StorageError):
+      error.add_note(traceback.format_exc())
+    result = error
+  Path(file.name).write_bytes(pickle.dumps(result))
+
+
+def _end_with_parent() -> None:
+  # The raw descriptor: a buffered read would hold a lock at exit.
+  os.read(0, 1)
+  os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,323 @@
+"""From examples to chunks: numbered files of cleaned sentences as tokens.
+
+Chunks are cut from the stream of examples by their number and size alone, so
+they are the same however many processes make them, and a chunk that is there
+need not be made again. The file of a chunk holds, for the n examples kept:
+
+    tokens    int32, all sides of all examples, without special tokens
+    lengths   int32 [n, sides]: one side of a text, two of a pair
+    group     int32 [n]: number of the language(s) in meta["groups"]
+    hashes    uint64 [n], sorted: of language(s) and tokens
+    order     int64 [n]: the example that each of the hashes is of
+
+meta["counts"] has, for each group, how many were read and dropped, by reason.
+Numbers of sentences: a pair has two.
+"""
+
+import functools
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from infoxlm_jax.data.corpora.file_names import LANGUAGE
+from infoxlm_jax.data.prepare import unicode_scripts
+from infoxlm_jax.data.prepare.array_files import write_arrays
+from infoxlm_jax.data.prepare.filters import REASONS, Cleaning, judge
+from infoxlm_jax.data.sampler import mix
+from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
+from infoxlm_jax.errors import InputError
+
+# Texts that go through the tokenizer in one call: its lists of Python numbers
+# take ten times the room of the arrays.
+_BATCH = 4096
+# What an example weighs besides its characters, so that many short ones do
+# not make a huge chunk.
+_EXAMPLE_SIZE = 16
+
+_TEXTS = {"text": ("text",), "pairs": ("text_a", "text_b")}
+_IDS = {"text": ("ids",), "pairs": ("ids_a", "ids_b")}
+_LANGUAGES = {"text": ("language",), "pairs": ("language_a", "language_b")}
+
+
+class Chunk(NamedTuple):
+  """Examples as a worker gets them.
+
+  Attributes:
+    number: of the chunk in its corpus and split.
+    first: number of its first example.
+    sides: texts (list of str) or ids (list of int32 arrays), one a side.
+    languages: of each side.
+  """
+
+  number: int
+  first: int
+  sides: tuple[list[Any], ...]
+  languages: tuple[list[str], ...]
+
+
+def cut_chunks(
+  examples: Iterable[Mapping[str, Any]], kind: str, name: str, size: int
+) -> Iterator[Chunk]:
+  """Cuts a stream of examples into chunks of about `size` characters.
+
+  Raises:
+    InputError: examples without what `kind` needs, or whatever the corpus
+      finds wrong.
+  """
+  stream = iter(examples)
+  start = next(stream, None)
+  if start is None:
+    return
+  values = _TEXTS[kind] if _TEXTS[kind][0] in start else _IDS[kind]
+  weight = 1 if values is _TEXTS[kind] else 4
+  features = (*values, *_LANGUAGES[kind])
+  count = len(values)
+  number = first = total = 0
+  columns: list[list[Any]] = [[] for _ in features]
+  for example in itertools.chain([start], stream):
+    try:
+      for column, feature in zip(columns, features, strict=True):
+        column.append(example[feature])
+    except KeyError as error:
+      raise InputError(
+        f"{name}: example {first + len(columns[-1]) + 1} has no {error}: "
+        f"corpora of kind {kind!r} give {', '.join(features)}; found "
+        f"{', '.join(example)}."
+      ) from error
+    for column in columns[:count]:
+      total += weight * len(column[-1])
+    total += _EXAMPLE_SIZE
+    if total >= size:
+      yield Chunk(number, first, tuple(columns[:count]), tuple(columns[count:]))
+      number, first, total = number + 1, first + len(columns[0]), 0
+      columns = [[] for _ in features]
+  if columns[0]:
+    yield Chunk(number, first, tuple(columns[:count]), tuple(columns[count:]))
+
+
+def make_chunk(
+  chunk: Chunk,
+  path: Path,
+  name: str,
+  limit: int,
+  cleaning: Cleaning,
+  tokenizer: Path,
+) -> int:
+  """Cleans, tokenises and writes a chunk; runs in a worker.
+
+  Args:
+    chunk: the examples.
+    path: file to write.
+    name: of the corpus, for messages.
+    limit: tokens of a text or a side that fit.
+    cleaning: which examples to drop.
+    tokenizer: its folder.
+
+  Returns:
+    Its tokens, those of dropped examples included.
+
+  Raises:
+    InputError: a language that is none, ids that are not the tokenizer's, or
+      a long text where the policy is "error".
+  """
+  model = _tokenizer(tokenizer)
+  groups, group = _groups(chunk.languages, name)
+  encoded = [_encode(model, side, chunk, name) for side in chunk.sides]
+  lengths = np.stack([n for _, n in encoded], axis=1)
+  hashes = np.stack([_hashes(ids, n) for ids, n in encoded], axis=1)
+  identical = None
+  if len(encoded) == 2:
+    translated = np.array([a != b for a, b in groups], bool)
+    identical = (hashes[:, 0] == hashes[:, 1]) & translated[group]
+  verdict = judge(
+    cleaning,
+    lengths,
+    limit,
+    _shares(chunk, cleaning),
+    identical,
+  )
+  _stop_at_long(cleaning, verdict, lengths, limit, chunk, name)
+  kept = verdict == 0
+  write_arrays(
+    path,
+    {"groups": groups, "counts": _counts(verdict, group, groups)},
+    tokens=_interleave(encoded, kept),
+    lengths=lengths[kept].astype(np.int32),
+    group=group[kept].astype(np.int32),
+    **_sorted(_example_hashes(hashes, groups, group)[kept]),
+  )
+  return int(lengths.sum())
+
+
+@functools.cache
+def _tokenizer(folder: Path) -> Tokenizer:
+  # One process a core: the libraries' own threads would get in the way.
+  os.environ["TOKENIZERS_PARALLELISM"] = "false"
+  return load_tokenizer(folder)
+
+
+def _groups(
+  languages: Sequence[Sequence[str]], name: str
+) -> tuple[list[tuple[str, ...]], np.ndarray]:
+  """The languages (or pairs) that occur, sorted, and each example's number."""
+  rows = list(zip(*languages, strict=True))
+  groups = sorted(set(rows))
+  for language in itertools.chain(*groups):
+    if not LANGUAGE.fullmatch(language):
+      raise InputError(
+        f"{name}: an example has the language {language!r}; expected a code "
+        "such as 'en' or 'zh-Hant'."
+      )
+  number = {row: n for n, row in enumerate(groups)}
+  return groups, np.fromiter(map(number.__getitem__, rows), np.int64, len(rows))
+
+
+def _encode(
+  model: Tokenizer, side: list[Any], chunk: Chunk, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Tokens of all texts of a side, one after the other, and their lengths."""
+  if not isinstance(side[0], str):
+    lengths = np.fromiter(map(len, side), np.int64, len(side))
+    ids = np.concatenate(side).astype(np.int32)
+    if ids.size and not 0 <= ids.min() <= ids.max() < model.vocab_size:
+      wrong = int(ids[(ids < 0) | (ids >= model.vocab_size)][0])
+      raise InputError(
+        f"{name}: among examples {chunk.first + 1} to "
+        f"{chunk.first + len(side)} stands the token id {wrong}, which is "
+        f"not among the tokenizer's {model.vocab_size}: give the tokenizer "
+        "that the ids were made with."
+      )
+    return ids, lengths
+  flat, counts = [], []
+  for start in range(0, len(side), _BATCH):
+    ids, lengths = encode_flat(model, side[start : start + _BATCH])
+    flat.append(ids)
+    counts.append(lengths)
+  return np.concatenate(flat), np.concatenate(counts)
+
+
+def encode_flat(
+  model: Tokenizer, texts: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Tokens of texts, one after the other, int32, and lengths, int64 [texts]."""
+  if method := getattr(model, "encode_flat", None):
+    return method(texts)
+  arrays = model.encode_batch(texts)
+  lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
+  return np.concatenate(arrays).astype(np.int32), lengths
+
+
+def _hashes(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+  """A hash of each run of tokens, uint64."""
+  view = ids.astype("<i4", copy=False).data.cast("B")
+  ends = (4 * np.cumsum(lengths)).tolist()
+  starts = [0, *ends[:-1]]
+  blake = hashlib.blake2b
+  return np.frombuffer(
+    b"".join(
+      [
+        blake(view[s:e], digest_size=8).digest()
+        for s, e in zip(starts, ends, strict=True)
+      ]
+    ),
+    "<u8",
+  )
+
+
+def _example_hashes(
+  hashes: np.ndarray, groups: Sequence[tuple[str, ...]], group: np.ndarray
+) -> np.ndarray:
+  salts = [
+    hashlib.blake2b("\0".join(names).encode(), digest_size=8).digest()
+    for names in groups
+  ]
+  salt = np.frombuffer(b"".join(salts), "<u8")[group]
+  return mix(salt, *hashes.T)
+
+
+def _sorted(hashes: np.ndarray) -> dict[str, np.ndarray]:
+  order = np.argsort(hashes, kind="stable")
+  return {"hashes": hashes[order], "order": order.astype(np.int64)}
+
+
+def _shares(chunk: Chunk, cleaning: Cleaning) -> np.ndarray | None:
+  if cleaning.min_script_share is None or not isinstance(
+    chunk.sides[0][0], str
+  ):
+    return None
+  shares = np.ones((len(chunk.sides[0]), len(chunk.sides)))
+  for number, (side, languages) in enumerate(
+    zip(chunk.sides, chunk.languages, strict=True)
+  ):
+    names = np.array(languages)
+    for language in set(languages):
+      places = np.flatnonzero(names == language)
+      texts = [side[i] for i in places.tolist()]
+      shares[places, number] = unicode_scripts.shares(texts, language)
+  return shares
+
+
+def _counts(
+  verdict: np.ndarray, group: np.ndarray, groups: Sequence[tuple[str, ...]]
+) -> list[dict[str, Any]]:
+  out = []
+  for number, names in enumerate(groups):
+    found = np.bincount(verdict[group == number], minlength=len(REASONS))
+    found *= len(names)
+    dropped = {
+      reason: int(n)
+      for reason, n in zip(REASONS, found.tolist(), strict=True)
+      if reason and n
+    }
+    out.append({"read": int(found.sum()), "dropped": dropped})
+  return out
+
+
+def _interleave(
+  encoded: Sequence[tuple[np.ndarray, np.ndarray]], kept: np.ndarray
+) -> np.ndarray:
+  """Tokens of the kept examples, each one's sides after each other."""
+  if len(encoded) == 1 and kept.all():
+    return encoded[0][0]
+  pieces = []
+  for ids, lengths in encoded:
+    ends = np.cumsum(lengths)
+    pieces.append((ids, (ends - lengths)[kept].tolist(), ends[kept].tolist()))
+  runs = [
+    ids[s:e]
+    for row in zip(
+      *[
+        [(ids, s, e) for s, e in zip(starts, ends, strict=True)]
+        for ids, starts, ends in pieces
+      ],
+      strict=True,
+    )
+    for ids, s, e in row
+  ]
+  return np.concatenate([np.empty(0, np.int32), *runs])
+
+
+def _stop_at_long(
+  cleaning: Cleaning,
+  verdict: np.ndarray,
+  lengths: np.ndarray,
+  limit: int,
+  chunk: Chunk,
+  name: str,
+) -> None:
+  pairs = lengths.shape[1] == 2
+  policy = cleaning.on_long_side if pairs else cleaning.on_long
+  long = np.flatnonzero(verdict == REASONS.index("too_long"))
+  if policy != "error" or not len(long):
+    return
+  option = "on_long_side" if pairs else "on_long"
+  raise InputError(
+    f"{name}: example {chunk.first + int(long[0]) + 1} has "
+    f"{int(lengths[long[0]].max())} tokens, {limit} fit. Shorten it, or set "
+    f"Cleaning.{option} to another policy than 'error'."
+  )

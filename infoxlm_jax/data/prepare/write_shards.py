@@ -1,0 +1,196 @@
+"""The last phase of prepare: the shards of a store, and its manifest."""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infoxlm_jax.data.manifest import (
+  MANIFEST,
+  Corpus,
+  Counts,
+  Manifest,
+  Shard,
+  versions,
+)
+from infoxlm_jax.data.prepare.plan import File, Plan, read_json
+from infoxlm_jax.data.prepare.process_pool import Pool, Task
+from infoxlm_jax.data.prepare.shuffle import Source, make_shard
+from infoxlm_jax.runtime.phase import Phase
+
+_ZERO, _LAST = np.uint64(0), np.uint64(2**64 - 1)
+
+
+def write_store(
+  plan: Plan,
+  store: str,
+  made: Mapping[str, Sequence[File]],
+  limits: Mapping[tuple[str, ...], np.uint64],
+  pool: Pool,
+  progress: bool,
+) -> Manifest | None:
+  """Phase 4: shards and manifest; None where the store would be empty."""
+  files = made[store]
+  groups = {tuple(g["languages"]) for file in files for g in file.groups}
+  if store == "dev":
+    groups |= set(limits)
+  if not groups:
+    return None
+  entries = plan.folder / store / "shards"
+  entries.mkdir(parents=True, exist_ok=True)
+  names: dict[tuple[str, ...], list[str]] = {}
+  todo: list[Task] = []
+  for languages in sorted(groups):
+    sources = _sources(store, languages, made, limits)
+    size = sum(
+      4 * g["size"]
+      for file in files
+      for g in file.groups
+      if tuple(g["languages"]) == languages
+    )
+    count = max(1, -(-size // plan.sizes.shard))
+    kind = "text" if len(languages) == 1 else "pairs"
+    names[languages] = [
+      f"{kind}/{'-'.join(languages)}-{n:05d}-of-{count:05d}.arrayrecord"
+      for n in range(count)
+    ]
+    for number, name in enumerate(names[languages]):
+      todo.append(
+        (
+          sources,
+          languages,
+          number,
+          count,
+          plan.folder / store / "finished",
+          name,
+          plan.layout.eos,
+          entries / (name.replace("/", "-") + ".json"),
+        )
+      )
+  missing = [task for task in todo if not task[-1].exists()]
+  with Phase(f"{store} 4/4 shards", len(missing), progress) as phase:
+    for done, tokens in enumerate(pool.run(make_shard, missing), 1):
+      phase.reach(done, tokens)
+  manifest = _manifest(plan, store, files, names, entries)
+  folder = plan.output / store
+  folder.mkdir()
+  for corpus in manifest.corpora:
+    for shard in corpus.shards:
+      (folder / shard.name).parent.mkdir(exist_ok=True)
+      _link(plan.folder / store / "finished" / shard.name, folder / shard.name)
+  (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+  return manifest
+
+
+def _link(source: Path, target: Path) -> None:
+  """The same file under another name; a copy where links are not to be had."""
+  try:
+    target.hardlink_to(source)
+  except OSError:
+    shutil.copyfile(source, target)
+
+
+def _sources(
+  store: str,
+  languages: tuple[str, ...],
+  made: Mapping[str, Sequence[File]],
+  limits: Mapping[tuple[str, ...], np.uint64],
+) -> list[Source]:
+  limit = limits.get(languages)
+  out = []
+  for file in made[store]:
+    if not any(tuple(g["languages"]) == languages for g in file.groups):
+      continue
+    first = _ZERO
+    if limit is not None and file.part.held_out:
+      if limit == _LAST:
+        continue
+      first = np.uint64(int(limit) + 1)
+    out.append(Source(file.path, first, _LAST))
+  if store == "dev" and limit is not None:
+    out += [
+      Source(file.path, _ZERO, limit)
+      for file in made["train"]
+      if file.part.held_out
+    ]
+  return out
+
+
+def _manifest(
+  plan: Plan,
+  store: str,
+  files: Sequence[File],
+  names: Mapping[tuple[str, ...], Sequence[str]],
+  entries: Path,
+) -> Manifest:
+  counts = _counts(files)
+  corpora = []
+  for languages, shards in names.items():
+    found = [
+      read_json(entries / (name.replace("/", "-") + ".json")) for name in shards
+    ]
+    own = [c for c in counts if c.languages == languages]
+    kept = [entry["shard"] for entry in found if entry["shard"]]
+    corpora.append(
+      Corpus(
+        languages=languages,
+        records=sum(shard["records"] for shard in kept),
+        sentences=sum(entry["sentences"] for entry in found),
+        tokens=sum(entry["tokens"] for entry in found),
+        dropped=dict(sum((Counter(c.dropped) for c in own), Counter())),
+        truncated=dict(sum((Counter(c.truncated) for c in own), Counter())),
+        shards=tuple(Shard(**shard) for shard in kept),
+      )
+    )
+  model = plan.tokenizer
+  return Manifest(
+    tokenizer_sha256=model.sha256,
+    vocab_size=model.vocab_size,
+    special_ids={
+      name: int(getattr(model, f"{name}_id"))
+      for name in ("bos", "pad", "eos", "unk", "mask")
+    },
+    row_length=plan.request["row_length"],
+    max_side=plan.request["max_side"],
+    corpora=tuple(corpora),
+    counts=tuple(counts),
+    request=dict(plan.request),
+    versions=versions(),
+  )
+
+
+def _counts(files: Sequence[File]) -> list[Counts]:
+  """Sums over chunks, by corpus and language(s), in the order read."""
+  order: dict[tuple[str, str, tuple[str, ...]], list[dict[str, Any]]] = {}
+  for file in files:
+    for group in file.groups:
+      key = (file.part.corpus.name, file.part.split, tuple(group["languages"]))
+      order.setdefault(key, []).append(group["counts"])
+  out = []
+  for (corpus, split, languages), found in order.items():
+
+    def total(name: str, found: list[dict[str, Any]] = found) -> int:
+      return sum(counts[name] for counts in found)
+
+    def by_reason(
+      name: str, found: list[dict[str, Any]] = found
+    ) -> dict[str, int]:
+      return dict(sum((Counter(c[name]) for c in found), Counter()))
+
+    out.append(
+      Counts(
+        corpus=corpus,
+        split_name=split,
+        languages=languages,
+        read=total("read"),
+        sentences=total("sentences"),
+        tokens=total("tokens"),
+        dropped=by_reason("dropped"),
+        truncated=by_reason("truncated"),
+        split=total("split"),
+      )
+    )
+  return out

@@ -1,0 +1,209 @@
+"""What every tokenizer is, and where one is found.
+
+Kinds, in the order in which a folder is searched for their files:
+
+    tokenizer.model, sentencepiece.bpe.model ...   SentencePiece, XLM-R's ids
+    tokenizer.json                                 Hugging Face's own format
+    vocab.json + merges.txt                        XLM
+    vocab.txt                                      BERT
+
+A vocab.* has its options in a tokenizer_config.json beside it.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from infoxlm_jax.data.tokenizers import file_names as names
+from infoxlm_jax.data.tokenizers.huggingface import (
+  JsonTokenizer,
+  read_json,
+  read_vocab_txt,
+)
+from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
+from infoxlm_jax.data.tokenizers.xlmr import SentencePieceTokenizer
+from infoxlm_jax.errors import InputError
+
+
+class Tokenizer(Protocol):
+  """Text to ids and back; thread safe and picklable.
+
+  Attributes:
+    path: the file or folder it was read from.
+    sha256: names the vocabulary in manifests and checkpoints, in hex: the
+      hash of the file's bytes, of several files that of names and bytes.
+    files: what must be stored to have it again, by the names under which
+      `load_tokenizer` finds them in a folder.
+    vocab_size: number of ids, special ones included.
+    bos_id, pad_id, eos_id, unk_id, mask_id: special ids.
+    special_ids: these and all other special ids.
+  """
+
+  path: str
+  sha256: str
+  vocab_size: int
+  mask_id: int
+  special_ids: frozenset[int]
+
+  @property
+  def files(self) -> Mapping[str, bytes]:
+    """See the class."""
+
+  @property
+  def bos_id(self) -> int:
+    """See the class."""
+
+  @property
+  def pad_id(self) -> int:
+    """See the class."""
+
+  @property
+  def eos_id(self) -> int:
+    """See the class."""
+
+  @property
+  def unk_id(self) -> int:
+    """See the class."""
+
+  def encode(self, text: str) -> np.ndarray:
+    """Ids of one text, int32 [length], without <s> and </s>.
+
+    Text never makes special ids but that of <unk>, whatever it says.
+    """
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Ids of each text, int32 [length], without <s> and </s>."""
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """The text of ids; special ids are left out, <unk> is shown."""
+
+  def pieces(self, ids: Iterable[int]) -> list[str]:
+    """The piece of each id, special ones by their names."""
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+  """Reads a tokenizer from a file or a folder.
+
+  Args:
+    path: a file of one of the kinds above (the others of its kind are read
+      from beside it), or a folder that holds one: a Hugging Face model,
+      prepared data, a checkpoint or a run of this project.
+
+  Raises:
+    InputError: nothing there, no tokenizer, or a broken one.
+  """
+  path = Path(path)
+  try:
+    if path.is_dir():
+      path = _folder_of(path)
+      path /= _chosen(os.listdir(path), str(path))[0]
+    return _load_file(path)
+  except OSError as error:
+    raise InputError(
+      f"cannot read the tokenizer {error.filename or path}: "
+      f"{error.strerror}. TOKENIZER takes the path of a SentencePiece model "
+      "(XLM-R's sentencepiece.bpe.model), of a tokenizer.json, or of a folder "
+      "that holds one."
+    ) from error
+
+
+def _folder_of(path: Path) -> Path:
+  """The folder itself, or where the checkpoint that it is has its files."""
+  # Not at the top of the file: that module imports this one.
+  from infoxlm_jax.checkpoint.metadata import FILES, find_step
+
+  if holds_tokenizer(path) or (step := find_step(path)) is None:
+    return path
+  return step / FILES
+
+
+def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
+  """The tokenizer among files that are read already, such as a checkpoint's.
+
+  Args:
+    files: contents by name; others than a tokenizer's are left alone.
+    where: what to call their place in messages.
+
+  Raises:
+    InputError: no tokenizer among them, or a broken one.
+  """
+  return _of_kind({name: files[name] for name in _chosen(files, where)}, where)
+
+
+def save_tokenizer(
+  tokenizer: Tokenizer, folder: str | os.PathLike[str]
+) -> None:
+  """Writes the tokenizer's files into an existing folder.
+
+  Raises:
+    OSError: writing failed.
+  """
+  for name, content in tokenizer.files.items():
+    (Path(folder) / name).write_bytes(content)
+
+
+def holds_tokenizer(folder: str | os.PathLike[str]) -> bool:
+  """Whether `load_tokenizer` finds files in this folder."""
+  return _choose(os.listdir(folder)) is not None
+
+
+# Files that make a kind: those it must have, those it may have.
+_KINDS = (
+  *(((name,), ()) for name in names.SENTENCEPIECE_NAMES),
+  ((names.JSON,), ()),
+  ((names.VOCAB_JSON, names.MERGES), (names.CONFIG,)),
+  ((names.VOCAB_TXT,), (names.CONFIG,)),
+)
+
+
+def _choose(present: Iterable[str]) -> list[str] | None:
+  """Names of the files of the first kind that is there."""
+  there = set(present)
+  for needed, optional in _KINDS:
+    if there.issuperset(needed):
+      return [*needed, *(name for name in optional if name in there)]
+  return None
+
+
+def _chosen(present: Iterable[str], where: str) -> list[str]:
+  """The same; InputError where there is none."""
+  chosen = _choose(present)
+  if chosen is None:
+    looked = ", ".join(" + ".join(needed) for needed, _ in _KINDS)
+    raise InputError(
+      f"no tokenizer in {where}: looked for {looked}. Give the tokenizer's "
+      "own file or folder."
+    )
+  return chosen
+
+
+def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:
+  first = next(iter(files))
+  if first in names.SENTENCEPIECE_NAMES:
+    return SentencePieceTokenizer(files[first], where)
+  if first == names.JSON:
+    return JsonTokenizer(files, where, read_json)
+  if first == names.VOCAB_TXT:
+    return JsonTokenizer(files, where, read_vocab_txt)
+  return XlmTokenizer(files, where)
+
+
+def _load_file(path: Path) -> Tokenizer:
+  """One file, and what belongs to it from beside it, by its name's ending."""
+  if path.suffix == ".json" and path.name != names.VOCAB_JSON:
+    return _of_kind({names.JSON: path.read_bytes()}, str(path))
+  if path.name in (names.VOCAB_JSON, names.MERGES):
+    wanted = [names.VOCAB_JSON, names.MERGES, names.CONFIG]
+  elif path.suffix == ".txt":
+    wanted = [names.VOCAB_TXT, names.CONFIG]
+  else:
+    return _of_kind({names.SENTENCEPIECE: path.read_bytes()}, str(path))
+  files = {}
+  for name in wanted:
+    beside = path if name == names.VOCAB_TXT else path.with_name(name)
+    if name != names.CONFIG or beside.exists():
+      files[name] = beside.read_bytes()
+  return _of_kind(files, str(path))

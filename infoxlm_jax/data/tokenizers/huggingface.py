@@ -1,0 +1,295 @@
+"""Hugging Face tokenizer.json, and BERT's older vocab.txt.
+
+Text goes through the `tokenizers` package, so WordPiece (mBERT), unigram
+(XLM-R, multilingual-e5) and BPE give the ids that `transformers` gives.
+Special ids are found by what they are called, `<s>` or `[CLS]` and so on.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from infoxlm_jax.data.tokenizers.file_names import (
+  CONFIG,
+  JSON,
+  VOCAB_TXT,
+  checked_ids,
+  sha256_of,
+)
+from infoxlm_jax.errors import InputError
+
+# What the special tokens are called: in XLM-R's manner, in BERT's.
+SPECIALS = {
+  "bos": ("<s>", "[CLS]"),
+  "pad": ("<pad>", "[PAD]"),
+  "eos": ("</s>", "[SEP]"),
+  "unk": ("<unk>", "[UNK]"),
+  "mask": ("<mask>", "[MASK]"),
+}
+
+
+class JsonTokenizer:
+  """A tokenizer (see data/tokenizer.py) of the `tokenizers` package.
+
+  Args:
+    files: what it was read from.
+    path: where that was, for messages.
+    read: builds it from (files, path); also used to unpickle.
+
+  Raises:
+    InputError: broken files, or a special token is missing.
+  """
+
+  def __init__(
+    self,
+    files: Mapping[str, bytes],
+    path: str,
+    read: Callable[[Mapping[str, bytes], str], tokenizers.Tokenizer],
+  ):
+    self.path = path
+    self.files = dict(files)
+    self.sha256 = sha256_of(files)
+    self._read = read
+    self._model = read(files, path)
+    # A file may ask for either; here whoever calls decides about lengths.
+    self._model.no_truncation()
+    self._model.no_padding()
+    # "<mask>" in a text is text.
+    self._model.encode_special_tokens = True
+    vocabulary = self._model.get_vocab(with_added_tokens=True)
+    self.vocab_size = 1 + max(vocabulary.values())
+    found = special_ids(vocabulary, path)
+    self.bos_id, self.pad_id = found["bos"], found["pad"]
+    self.eos_id, self.unk_id = found["eos"], found["unk"]
+    self.mask_id = found["mask"]
+    added = self._model.get_added_tokens_decoder()
+    self.special_ids = frozenset(found.values()) | {
+      i for i, token in added.items() if token.special
+    }
+    # A unigram model may still find "<s>" among its pieces.
+    self._from_model_ids = np.arange(self.vocab_size, dtype=np.int32)
+    self._from_model_ids[list(self.special_ids)] = self.unk_id
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    return type(self), (self.files, self.path, self._read)
+
+  def encode(self, text: str) -> np.ndarray:
+    """Ids of one text, int32 [length], without <s> and </s>."""
+    return self.encode_batch([text])[0]
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Ids of each text, int32 [length], without <s> and </s>."""
+    encoded = self._model.encode_batch_fast(
+      list(texts), add_special_tokens=False
+    )
+    return [self._from_model_ids[np.array(e.ids, np.int32)] for e in encoded]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """The text of ids; special ids are left out, unknown pieces are shown."""
+    left_out = self.special_ids - {self.unk_id}
+    kept = [i for i in self._checked(ids) if i not in left_out]
+    return self._model.decode(kept, skip_special_tokens=False)
+
+  def pieces(self, ids: Iterable[int]) -> list[str]:
+    """The piece of each id; "" for an id that no piece has."""
+    return [self._model.id_to_token(i) or "" for i in self._checked(ids)]
+
+  @property
+  def kind(self) -> str:
+    """What cuts words: "WordPiece", "Unigram", "BPE" or "WordLevel"."""
+    return type(self._model.model).__name__
+
+  @property
+  def lower_case(self) -> bool:
+    """Whether BERT's normalizer makes text lower case."""
+    return bool(getattr(self._model.normalizer, "lowercase", False))
+
+  def given_up(self, text: str) -> list[int]:
+    """Ids that WordPiece matched in words that it then called unknown."""
+    if self.kind != "WordPiece":
+      return []
+    if self._model.normalizer is not None:
+      text = self._model.normalizer.normalize_str(text)
+    words = [text]
+    if self._model.pre_tokenizer is not None:
+      split = self._model.pre_tokenizer.pre_tokenize_str(text)
+      words = [word for word, _ in split]
+    prefix = getattr(self._model.model, "continuing_subword_prefix", "##")
+    return [i for word in words for i in self._matched(word, prefix)]
+
+  def _matched(self, word: str, prefix: str) -> list[int]:
+    """Of a word that has pieces to its end: none."""
+    found: list[int] = []
+    start = 0
+    while start < len(word):
+      begin = prefix if start else ""
+      for end in range(len(word), start, -1):
+        i = self._model.token_to_id(begin + word[start:end])
+        if i is not None:
+          break
+      else:
+        return found
+      found.append(i)
+      start = end
+    return []
+
+  def to_json(self) -> bytes:
+    """A tokenizer.json that also says what stands around a text.
+
+    The file's own where it has a post-processor; else `<s> A </s>` and
+    `<s> A </s> B </s>`, and the special tokens are named as such.
+    """
+    if JSON in self.files:
+      described = parse_json(self.files[JSON], self.path)
+      if described.get("post_processor"):
+        return self.files[JSON]
+    whole = tokenizers.Tokenizer.from_str(self._model.to_str())
+    bos, eos = self.pieces([self.bos_id, self.eos_id])
+    whole.add_special_tokens(self.pieces(sorted(self.special_ids)))
+    types = (0, 1) if bos == "[CLS]" else (0, 0)
+    whole.post_processor = tokenizers.processors.TemplateProcessing(
+      single=f"{bos} $A {eos}",
+      pair=f"{bos} $A {eos} $B:{types[1]} {eos}:{types[1]}",
+      special_tokens=[(bos, self.bos_id), (eos, self.eos_id)],
+    )
+    return whole.to_str(pretty=True).encode()
+
+  def _checked(self, ids: Iterable[int]) -> list[int]:
+    return checked_ids(ids, self.vocab_size, self.path)
+
+
+def special_ids(vocabulary: Mapping[str, int], path: str) -> dict[str, int]:
+  """Ids of the special tokens of `SPECIALS`, found by their names.
+
+  Raises:
+    InputError: one is missing.
+  """
+  found = {}
+  for what, names in SPECIALS.items():
+    present = [vocabulary[name] for name in names if name in vocabulary]
+    if not present:
+      raise InputError(
+        f"{path} has no token {' or '.join(names)}: an encoder's tokenizer "
+        "needs one each to begin, end, pad, mask and stand for the unknown. "
+        "Give the tokenizer of a masked language model."
+      )
+    found[what] = present[0]
+  return found
+
+
+def read_json(files: Mapping[str, bytes], path: str) -> tokenizers.Tokenizer:
+  """The tokenizer of a tokenizer.json.
+
+  Raises:
+    InputError: no JSON, or not of that form.
+  """
+  content = files[JSON]
+  described = parse_json(content, path)
+  if "model" not in described:
+    raise InputError(
+      f'{path} is not a tokenizer.json (it has no "model"): give the file '
+      "that the tokenizers package or `save_pretrained` wrote."
+    )
+  try:
+    return tokenizers.Tokenizer.from_buffer(content)
+  # The package raises plain Exceptions.
+  except Exception as error:
+    raise InputError(
+      f"{path} is not a tokenizer.json that tokenizers "
+      f"{tokenizers.__version__} can read: {error}."
+    ) from error
+
+
+def read_vocab_txt(
+  files: Mapping[str, bytes], path: str
+) -> tokenizers.Tokenizer:
+  """BERT's tokenizer of a vocab.txt, one piece a line.
+
+  Options come from tokenizer_config.json where there is one. Without
+  `do_lower_case` the vocabulary decides: text becomes lower case where no
+  piece holds a capital letter.
+
+  Raises:
+    InputError: the file is broken, or an option is none.
+  """
+  vocabulary = _vocab_txt(files[VOCAB_TXT], path)
+  config = (
+    parse_json(files[CONFIG], f"{path}, {CONFIG}") if (CONFIG in files) else {}
+  )
+  lower = option(config, "do_lower_case", path)
+  if lower is None:
+    lower = not has_capitals(vocabulary)
+  chinese = option(config, "tokenize_chinese_chars", path)
+  unknown = special_ids(vocabulary, path)["unk"]
+  names = {i: piece for piece, i in vocabulary.items()}
+  model = tokenizers.Tokenizer(
+    tokenizers.models.WordPiece(
+      vocabulary, unk_token=names[unknown], max_input_chars_per_word=100
+    )
+  )
+  model.normalizer = tokenizers.normalizers.BertNormalizer(
+    clean_text=True,
+    handle_chinese_chars=True if chinese is None else chinese,
+    strip_accents=option(config, "strip_accents", path),
+    lowercase=lower,
+  )
+  model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+  model.decoder = tokenizers.decoders.WordPiece(prefix="##")
+  return model
+
+
+def _vocab_txt(content: bytes, path: str) -> dict[str, int]:
+  try:
+    text = content.decode("utf-8")
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f"{path}: byte {error.start + 1} is not UTF-8: not a vocab.txt."
+    ) from error
+  lines = text.split("\n")
+  if lines and not lines[-1]:
+    lines.pop()
+  vocabulary: dict[str, int] = {}
+  for number, line in enumerate(lines):
+    piece = line.removesuffix("\r")
+    if piece in vocabulary:
+      raise InputError(
+        f"{path}, line {number + 1}: the piece {piece!r} stands in line "
+        f"{vocabulary[piece] + 1} already: not a vocab.txt."
+      )
+    vocabulary[piece] = number
+  return vocabulary
+
+
+def parse_json(content: bytes, path: str) -> dict[str, Any]:
+  """The object of a JSON file; InputError where it holds none."""
+  try:
+    parsed = json.loads(content)
+  except (ValueError, RecursionError) as error:
+    raise InputError(
+      f"{path} is not JSON ({error}): truncated, or another kind of file?"
+    ) from error
+  if not isinstance(parsed, dict):
+    raise InputError(f"{path} holds a {type(parsed).__name__}, not an object.")
+  return parsed
+
+
+def option(config: Mapping[str, Any], name: str, path: str) -> bool | None:
+  """A yes-or-no option of tokenizer_config.json; None where it says none."""
+  value = config.get(name)
+  if value is not None and not isinstance(value, bool):
+    raise InputError(f"{path}, {CONFIG}: {name} = {value!r} is no true, false.")
+  return value
+
+
+def has_capitals(vocabulary: Iterable[str]) -> bool:
+  """Whether an ordinary piece holds a Latin capital letter."""
+  capital = re.compile("[A-Z]")
+  special = re.compile(r"\[.*\]|<.*>")
+  return any(
+    capital.search(piece) and not special.fullmatch(piece)
+    for piece in vocabulary
+  )

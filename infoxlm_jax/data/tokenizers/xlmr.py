@@ -1,0 +1,117 @@
+"""SentencePiece with XLM-R's id layout.
+
+    <s> 0, <pad> 1, </s> 2, <unk> 3, piece i of the file -> i + 1, <mask> last
+
+The file itself has <unk> <s> </s> at its ids 0, 1, 2 (SentencePiece's own
+default), so its first ordinary piece, number 3, becomes id 4 and <mask> comes
+after the last one: 250,000 pieces make a vocabulary of 250,002.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import sentencepiece
+
+from infoxlm_jax.data.tokenizers.file_names import (
+  SENTENCEPIECE,
+  checked_ids,
+  sha256_of,
+)
+from infoxlm_jax.errors import InputError
+
+_SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>")
+
+
+class SentencePieceTokenizer:
+  """A tokenizer (see data/tokenizer.py) of one SentencePiece model.
+
+  Raises:
+    InputError: the bytes are no SentencePiece model, or it has its special
+      pieces elsewhere than XLM-R's file has them.
+  """
+
+  bos_id = 0
+  pad_id = 1
+  eos_id = 2
+  unk_id = 3
+
+  def __init__(self, model: bytes, path: str):
+    self.path = path
+    self.files: Mapping[str, bytes] = {SENTENCEPIECE: model}
+    self.sha256 = sha256_of(self.files)
+    self._model = _read(model, path)
+    self.vocab_size = self._model.get_piece_size() + 2
+    self.mask_id = self.vocab_size - 1
+    self.special_ids = frozenset((0, 1, 2, 3, self.mask_id))
+
+  def __reduce__(self) -> tuple[type, tuple[bytes, str]]:
+    return type(self), (self.files[SENTENCEPIECE], self.path)
+
+  def encode(self, text: str) -> np.ndarray:
+    """Ids of one text, int32 [length], without <s> and </s>."""
+    return self.encode_batch([text])[0]
+
+  def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """Ids of each text, int32 [length], without <s> and </s>."""
+    encoded = self._model.encode(list(texts), out_type=int)
+    return [self._from_file_ids(np.array(ids, np.int32)) for ids in encoded]
+
+  def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """All ids one after the other, int32, and lengths, int64 [texts].
+
+    One thread, and no array a text: for processes that share the cores.
+    """
+    encoded = self._model.encode(list(texts), out_type=int, num_threads=1)
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    ids = np.fromiter(
+      itertools.chain.from_iterable(encoded), np.int32, int(lengths.sum())
+    )
+    return self._from_file_ids(ids), lengths
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """The text of ids; special ids and <mask> are left out, <unk> is shown."""
+    kept = [i - 1 if i > 3 else 0 for i in self._checked(ids) if self._shown(i)]
+    return self._model.decode(kept)
+
+  def pieces(self, ids: Iterable[int]) -> list[str]:
+    """The piece of each id, special ones by their names."""
+    return [self._piece(i) for i in self._checked(ids)]
+
+  def _from_file_ids(self, ids: np.ndarray) -> np.ndarray:
+    return np.where(ids == 0, np.int32(self.unk_id), ids + np.int32(1))
+
+  def _checked(self, ids: Iterable[int]) -> list[int]:
+    return checked_ids(ids, self.vocab_size, self.path)
+
+  def _shown(self, i: int) -> bool:
+    return i >= self.unk_id and i != self.mask_id
+
+  def _piece(self, i: int) -> str:
+    if i < len(_SPECIAL_NAMES):
+      return _SPECIAL_NAMES[i]
+    return "<mask>" if i == self.mask_id else self._model.id_to_piece(i - 1)
+
+
+def _read(model: bytes, path: str) -> sentencepiece.SentencePieceProcessor:
+  try:
+    if not model:
+      raise RuntimeError("empty")
+    spm = sentencepiece.SentencePieceProcessor(model_proto=model)
+    # It does not look at the pieces itself: those of a damaged file may be no
+    # UTF-8, which would show first where they are printed.
+    spm.id_to_piece(list(range(spm.get_piece_size())))
+  except (RuntimeError, UnicodeDecodeError) as error:
+    raise InputError(
+      f"{path} is not a SentencePiece model ({len(model)} bytes read), or is "
+      "damaged: give the .model file that spm_train or "
+      "tools/train_tokenizer.py wrote."
+    ) from error
+  specials = (spm.unk_id(), spm.bos_id(), spm.eos_id())
+  if specials != (0, 1, 2):
+    raise InputError(
+      f"{path} has <unk>, <s>, </s> at ids {specials}, XLM-R's layout needs "
+      "(0, 1, 2), SentencePiece's own default: train it again without "
+      "setting these ids."
+    )
+  return spm

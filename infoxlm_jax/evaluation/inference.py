@@ -1,0 +1,303 @@
+"""Texts in, vectors out: an encoder for notebooks and scripts.
+
+    encoder = infoxlm_jax.load("runs/quickstart")
+    vectors = encoder.encode(["A sentence.", "Ein Satz."], layer=1)
+
+Texts are sorted by length and packed into rows of a few lengths, so that few
+programs are compiled and little is computed for padding.
+"""
+
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from infoxlm_jax.checkpoint.importers.find_tokenizer import (
+  find_tokenizer,
+  with_ids_of,
+)
+from infoxlm_jax.checkpoint.importers.load import load_weights
+from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.evaluation.embed import Embed, make_embed, rows_of
+from infoxlm_jax.model import encoder, partitioning
+from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.model.pooling import Reading
+
+_SHORTEST_ROW = 128
+_TEXTS = 16384  # sorted by length, and held, at a time
+
+
+def load(
+  path: str | Path,
+  *,
+  tokenizer: str | Path | None = None,
+  dtype: str = "float32",
+  allow_pickle: bool = False,
+  devices: int | None = None,
+) -> "Encoder":
+  """An encoder from a run, a checkpoint, or a Hugging Face folder.
+
+  Args:
+    path: a run's folder (its newest checkpoint), a checkpoint's, a Hugging
+      Face folder, or a file of weights.
+    tokenizer: file or folder of it where `path` holds none.
+    dtype: of the computation; "bfloat16" is faster on accelerators.
+    allow_pickle: whether torch's pickled files may be read.
+    devices: use the first so many; None: all. Each holds the whole model.
+
+  Raises:
+    InputError: nothing is there, something is broken, or the tokenizer is
+      missing or of another model.
+  """
+  mesh = partitioning.make_mesh(devices=devices)
+  found = find_tokenizer(path, tokenizer)
+  if found is None:
+    raise InputError(
+      f"{path}: holds no tokenizer; give its file or folder as `tokenizer`"
+    )
+  config, params, _ = load_weights(
+    path, allow_pickle=allow_pickle, mesh=mesh, dtype=dtype
+  )
+  return Encoder(with_ids_of(config, found, path), params, found, mesh)
+
+
+class Encoder:
+  """A model that turns texts into vectors.
+
+  Attributes:
+    config: of the encoder.
+    params: {"embed", "layers", "heads"}, on every device of the mesh.
+    tokenizer: text to ids and back.
+    mesh: the devices.
+  """
+
+  def __init__(
+    self, config: EncoderConfig, params: Any, tokenizer: Tokenizer, mesh: Mesh
+  ):
+    self.config, self.tokenizer, self.mesh = config, tokenizer, mesh
+    self.params = params
+    # Kept with the encoder, not with the class.
+    self._embed = functools.lru_cache(64)(self._make_embed)
+    self._hidden = jax.jit(
+      lambda params, batch: encoder.encode(
+        params, batch, config, collect=lambda x: x.astype(np.float32)
+      ),
+      in_shardings=(None, partitioning.batch_sharding(mesh)),
+    )
+
+  def encode(
+    self,
+    texts: Sequence[str],
+    *,
+    layer: int | None = None,
+    pooling: str = "mean",
+    prefix: str = "",
+    normalize: bool = False,
+    max_length: int | None = None,
+    batch_tokens: int = Reading.batch_tokens,
+    progress: bool = False,
+  ) -> np.ndarray:
+    """One vector a text, float32 [N, D], in the order of the texts.
+
+    Args:
+      texts: any length; what is longer than max_length is cut, with a
+        warning that counts them. An empty text is `<s> </s>`.
+      layer: 1 is the first layer, 0 the embedding output, None the last. No
+        layer above it is computed.
+      pooling: "mean" of the tokens without `<s>` and `</s>` (zeros where
+        there are no others), "mean_all" with them, or "first", the vector of
+        `<s>`.
+      prefix: put before every text, such as "query: " for e5.
+      normalize: scale vectors to length 1.
+      max_length: longest text in tokens, `<s>` and `</s>` included; None:
+        what the model has positions for.
+      batch_tokens: computed at a time on each device.
+      progress: show a bar on the standard error output.
+
+    Raises:
+      InputError: a layer, pooling or length that there is not.
+    """
+    reading = Reading(
+      layer, pooling, prefix, normalize, max_length, batch_tokens
+    )
+    texts = _listed(texts)
+    with tqdm(total=len(texts), unit="text", disable=not progress) as bar:
+      parts = self.encode_stream(texts, reading, done=bar.update)
+      nothing = np.zeros((0, self.config.hidden_size), np.float32)
+      return np.concatenate([nothing, *parts])
+
+  def encode_stream(
+    self,
+    texts: Iterable[str],
+    reading: Reading,
+    *,
+    done: Callable[[int], Any] = lambda count: None,
+  ) -> Iterator[np.ndarray]:
+    """`encode` for more texts than fit in memory: their vectors in pieces.
+
+    Args:
+      texts: read as far as the vectors are asked for.
+      reading: the options of `encode`.
+      done: called with the number of texts of every batch.
+
+    Raises:
+      InputError: a layer, pooling or length that there is not; before the
+        first text is read.
+    """
+    layer, limit = reading.checked_for(self.config)
+    return self._stream(iter(texts), reading, layer, limit, done)
+
+  def _stream(
+    self,
+    texts: Iterator[str],
+    reading: Reading,
+    layer: int,
+    limit: int,
+    done: Callable[[int], Any],
+  ) -> Iterator[np.ndarray]:
+    count = cut = 0
+    while some := list(itertools.islice(texts, _TEXTS)):
+      ids, found = self._ids(some, reading.prefix, limit)
+      count, cut = count + len(some), cut + found
+      lengths = np.array([len(one) for one in ids])
+      vectors = np.zeros((len(ids), self.config.hidden_size), np.float32)
+      for row_length, numbers in self._by_row_length(lengths):
+        # Packed rows hold some padding at their ends.
+        needed = 1.05 * lengths[numbers].sum() / row_length
+        rows = self._rows(needed, row_length, reading.batch_tokens)
+        embed = self._embed(row_length, rows, layer, reading.pooling)
+        found_vectors = embed(self.params, [ids[i] for i in numbers], done)
+        vectors[numbers] = found_vectors[0, 0]
+      yield _unit(vectors) if reading.normalize else vectors
+    _warn_of_cuts(cut, count, limit)
+
+  def hidden_states(
+    self,
+    texts: Sequence[str],
+    *,
+    prefix: str = "",
+    max_length: int | None = None,
+  ) -> list[np.ndarray]:
+    """The vectors of all tokens of each text: float32 [layers + 1, tokens, D].
+
+    Entry 0 of the first axis is the embedding output. The tokens are those of
+    `tokenize`, `<s>` and `</s>` among them; `pieces` shows them.
+    """
+    ids = self.tokenize(texts, prefix=prefix, max_length=max_length)
+    lengths = np.array([len(one) for one in ids], np.int64)
+    found: dict[int, np.ndarray] = {}
+    params = {name: self.params[name] for name in ("embed", "layers")}
+    for row_length, numbers in self._by_row_length(lengths):
+      rows = self._rows(len(numbers), row_length, Reading.batch_tokens)
+      for start in range(0, len(numbers), rows * self.mesh.size):
+        # One item a row.
+        groups = [
+          [(n, ids[n], row, 0) for row, n in enumerate(numbers[at : at + rows])]
+          for at in range(start, start + rows * self.mesh.size, rows)
+        ]
+        batch = rows_of(
+          groups, self.mesh.size, rows, row_length, self.config.pad_id
+        )
+        hidden = np.asarray(
+          self._hidden(params, partitioning.global_batch(batch, self.mesh))
+        )
+        for g, group in enumerate(groups):
+          for n, one, row, _ in group:
+            found[n] = np.array(hidden[:, g, row, : len(one)])
+    return [found[n] for n in range(len(ids))]
+
+  def tokenize(
+    self,
+    texts: Sequence[str],
+    *,
+    prefix: str = "",
+    max_length: int | None = None,
+  ) -> list[np.ndarray]:
+    """Ids that the encoder reads, int32 [tokens], with `<s>` and `</s>`.
+
+    What is too long is cut at its end, with a warning that counts the texts.
+    """
+    texts = _listed(texts)
+    _, limit = Reading(max_length=max_length).checked_for(self.config)
+    ids, cut = self._ids(texts, prefix, limit)
+    _warn_of_cuts(cut, len(texts), limit)
+    return ids
+
+  def _ids(
+    self, texts: Sequence[str], prefix: str, limit: int
+  ) -> tuple[list[np.ndarray], int]:
+    """Ids of the texts, and how many had to be cut."""
+    ends = (self.tokenizer.bos_id, self.tokenizer.eos_id)
+    pieces = self.tokenizer.encode_batch([prefix + text for text in texts])
+    ids = [
+      np.array([ends[0], *one[: limit - 2], ends[1]], np.int32)
+      for one in pieces
+    ]
+    return ids, sum(len(one) > limit - 2 for one in pieces)
+
+  def pieces(self, text: str, *, prefix: str = "") -> list[str]:
+    """The tokens of a text as people read them."""
+    return self.tokenizer.pieces(self.tokenize([text], prefix=prefix)[0])
+
+  def _by_row_length(
+    self, lengths: np.ndarray
+  ) -> Iterator[tuple[int, np.ndarray]]:
+    """(length of rows, numbers of the items for them), the shortest first."""
+    shortest, row_length = 0, min(_SHORTEST_ROW, self.config.max_positions)
+    while shortest < self.config.max_positions:
+      fits = (lengths > shortest) & (lengths <= row_length)
+      if fits.any():
+        yield row_length, np.flatnonzero(fits)
+      shortest = row_length
+      row_length = min(2 * row_length, self.config.max_positions)
+
+  def _rows(self, needed: float, row_length: int, batch_tokens: int) -> int:
+    """Rows of a batch on each device: all of few sizes, not far too many."""
+    most, rows = max(1, batch_tokens // row_length), 1
+    while rows < most and rows * self.mesh.size < needed:
+      rows *= 4
+    return min(rows, most)
+
+  def _make_embed(
+    self, row_length: int, rows: int, layer: int, pooling: str
+  ) -> Embed:
+    return make_embed(
+      self.config,
+      self.mesh,
+      poolings=(pooling,),
+      row_length=row_length,
+      rows=rows,
+      items=max(1, rows * row_length // 8),
+      groups=self.mesh.size,
+      layer=layer,
+    )
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+  if isinstance(texts, str):
+    raise InputError("give a list of texts, not one text")
+  return list(texts)
+
+
+def _warn_of_cuts(cut: int, count: int, limit: int) -> None:
+  if cut:
+    logging.warning(
+      "%d of %d texts were longer than %d tokens and were cut",
+      cut,
+      count,
+      limit,
+    )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+  """Vectors scaled to length 1; zeros stay zeros."""
+  norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+  return vectors / np.maximum(norms, 1e-12)

@@ -1,0 +1,158 @@
+"""The end of a run for people: table, results.json, report.md, figures."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infoxlm_jax.evaluation import collapse, similarity
+from infoxlm_jax.evaluation.report import curves, figures, results_file, tables
+from infoxlm_jax.evaluation.retrieval import Retrieval
+from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
+from infoxlm_jax.runtime.metrics import read_metrics, write_atomically
+
+Scores = Mapping[str, Scored]  # by split
+_START_FILE = "start.json"
+Figures = list[Path | None]
+
+
+def say_if_finished(folder: Path, steps: int) -> bool:
+  """Prints the table of a run that has done its steps; says whether it has."""
+  found = results_file.read_results(folder)
+  if not found or not found.get("finished") or found.get("steps", 0) < steps:
+    return False
+  print(f"{folder}: finished after {found['steps']} updates.")
+  _print_tables(found)
+  print(f"Report: {folder / results_file.REPORT_FILE}")
+  return True
+
+
+def keep_start(folder: Path, start: Scores) -> None:
+  """Keeps the retrieval before the first update for a run that is resumed."""
+  kept = {
+    split: dataclasses.asdict(scored.retrieval)
+    | {"accuracy": scored.retrieval.accuracy.tolist()}
+    for split, scored in start.items()
+  }
+  write_atomically(folder / _START_FILE, json.dumps(kept) + "\n")
+
+
+def read_start(folder: Path) -> dict[str, Scored]:
+  """What keep_start kept, without vectors; {} where it kept nothing."""
+  try:
+    kept = json.loads((folder / _START_FILE).read_text())
+  except (OSError, ValueError):
+    return {}
+  return {
+    split: Scored(
+      vectors={},
+      rows={},
+      retrieval=Retrieval(
+        accuracy=np.array(fields["accuracy"]),
+        languages=tuple(fields["languages"]),
+        poolings=tuple(fields["poolings"]),
+        counts=fields["counts"],
+        pivot=fields["pivot"],
+      ),
+    )
+    for split, fields in kept.items()
+  }
+
+
+def write(
+  folder: Path,
+  facts: Mapping[str, Any],
+  start: Scores,
+  end: Scores,
+  title: str,
+) -> None:
+  """Everything that a finished run leaves for people.
+
+  Layer and pooling are chosen on dev and used on test, at step 0 too.
+
+  Args:
+    folder: the run's folder.
+    facts: what was run, for results.json: steps, seconds, tokens, ...
+    start: scores of the untrained model, by split; {} without retrieval data.
+      Without vectors (read_start) it has no part in the pictures of these.
+    end: the same of the trained one.
+    title: of the report.
+  """
+  rows = read_metrics(folder)
+  notes = collapse.health_notes(rows)
+  results = dict(facts) | {"finished": True, "health": notes}
+  pictures: Figures = [
+    curves.plot_losses(rows, folder / "figures"),
+    curves.plot_contrast_health(rows, folder / "figures"),
+  ]
+  if "dev" in end:
+    results["retrieval"] = _retrieval(start, end)
+    pictures += _retrieval_figures(start, end, folder / "figures")
+  results_file.write_results(folder, results)
+  results_file.write_report(folder, results, pictures, notes, title)
+  _print_tables(results)
+  for note in notes:
+    print(f"- {note}")
+  print(f"Report: {folder / results_file.REPORT_FILE}")
+
+
+def _retrieval(start: Scores, end: Scores) -> dict[str, Any]:
+  layer, pooling = end["dev"].retrieval.choose()
+  found: dict[str, Any] = {
+    "dev": end["dev"].retrieval.at(layer, pooling),
+    "chosen_on": "dev",
+  }
+  shown = "test" if "test" in end else "dev"
+  found[shown] = end[shown].retrieval.at(layer, pooling)
+  found["by_layer"] = end[shown].retrieval.by_layer()
+  if "dev" in start:
+    # The untrained model gets its own best layer: the fair comparison.
+    at_start = start["dev"].retrieval.choose()
+    found[f"{shown}_step_0"] = start[shown].retrieval.at(*at_start)
+    found["by_layer_step_0"] = start[shown].retrieval.by_layer()
+  return found
+
+
+def _print_tables(results: Mapping[str, Any]) -> None:
+  retrieval = results.get("retrieval")
+  if not retrieval:
+    return
+  shown = "test" if "test" in retrieval else "dev"
+  print(f"\nRetrieval on {shown}\n")
+  print(tables.format_table(retrieval[shown], retrieval.get(f"{shown}_step_0")))
+  print("\nBy layer\n")
+  print(
+    tables.format_by_layer(
+      retrieval["by_layer"], retrieval.get("by_layer_step_0")
+    )
+  )
+  print()
+
+
+def _retrieval_figures(start: Scores, end: Scores, folder: Path) -> Figures:
+  layer, pooling = end["dev"].retrieval.choose()
+  place = POOLINGS.index(pooling)
+  split = "test" if "test" in end else "dev"
+  now, before = end[split], start.get(split)
+  drawn = before if before and before.vectors else None
+
+  def close(scored: Scored) -> similarity.Similarity:
+    return similarity.similarities(scored.vectors, scored.rows, layer, place)
+
+  def points(scored: Scored) -> Any:
+    return (scored.vectors, scored.rows, layer, place)
+
+  return [
+    figures.plot_retrieval(
+      now.retrieval, folder, pooling, before.retrieval if before else None
+    ),
+    figures.plot_similarity(
+      close(now), folder, close(drawn) if drawn else None
+    ),
+    figures.plot_sentences(
+      points(now), folder, points(drawn) if drawn else None
+    ),
+  ]

@@ -1,1 +1,0 @@
-"""Our models in the forms that other libraries load."""

@@ -1,1 +1,0 @@
-"""Looking at the data of a run: what a step sees, and what a corpus holds."""

@@ -1,0 +1,1 @@
+"""The encoder, its heads, and where its arrays lie on a device mesh."""

@@ -1,0 +1,1 @@
+"""The process around the work: hosts, signals, memory, files, logs."""

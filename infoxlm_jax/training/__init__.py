@@ -1,0 +1,1 @@
+"""The update, the state it changes, and the jobs that repeat it."""

@@ -1,0 +1,199 @@
+"""What one device does inside the shard_map of a step.
+
+Each device sees its own groups of the batch, its part of every split array,
+and nothing else; the only collectives are the ones written here and in
+objectives/info_nce.py.
+"""
+
+import functools
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infoxlm_jax.model import embedding
+from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.model.partitioning import BATCH_AXES
+from infoxlm_jax.objectives.base import Context, Objective
+from infoxlm_jax.objectives.key_queue import Queue
+from infoxlm_jax.training import collectives
+
+Objectives = Mapping[str, Objective]
+Tree = Any  # nested dicts of arrays
+
+
+def corrupt(
+  objectives: Objectives, model: EncoderConfig, rng: jax.Array, batch: Tree
+) -> tuple[dict[str, Tree], dict[str, dict[str, jax.Array]]]:
+  """Masks and dropout keys of this device's groups, and counts of terms."""
+  groups = segments(batch)[0].shape[0]
+  first = jax.lax.axis_index(BATCH_AXES) * groups
+  return corrupt_groups(objectives, model, rng, batch, first)
+
+
+def update_key(rng: jax.Array, update: jax.Array | int) -> jax.Array:
+  """The key of all that an update draws.
+
+  Args:
+    rng: TrainState.rng.
+    update: TrainState.step before it; 0 for the first.
+  """
+  return jax.random.fold_in(jax.random.wrap_key_data(rng), update)
+
+
+def corrupt_groups(
+  objectives: Objectives,
+  model: EncoderConfig,
+  rng: jax.Array,
+  batch: Tree,
+  first: jax.Array | int,
+) -> tuple[dict[str, Tree], dict[str, dict[str, jax.Array]]]:
+  """What `corrupt` gives, for groups `first`, `first` + 1, ... of a batch.
+
+  Every random number is a function of (rng, group, objective), so no mesh and
+  no number of microbatches changes it. Whoever looks at a step's masks from
+  outside calls this too.
+  """
+  groups = segments(batch)[0].shape[0]
+  keys_G = jax.vmap(jax.random.fold_in, (None, 0))(
+    rng, first + jnp.arange(groups)
+  )
+  rows, counts = {}, {}
+  for name, objective in objectives.items():
+    own_G = _fold(keys_G, name)
+    rows[name], counts[name] = objective.corrupt(
+      own_G, batch[objective.stream], model
+    )
+    if model.dropout or model.attention_dropout:
+      rows[name] = _with_dropout_keys(rows[name], _fold(own_G, "dropout"))
+  return rows, counts
+
+
+def _fold(keys_G: jax.Array, name: str) -> jax.Array:
+  number = zlib.crc32(name.encode())
+  return jax.vmap(jax.random.fold_in, (0, None))(keys_G, number)
+
+
+def _with_dropout_keys(rows: Tree, keys_G: jax.Array) -> Tree:
+  """A key for every row of every side [groups, rows]."""
+  if "tokens" in rows:
+    count = rows["tokens"].shape[1]
+    split = jax.vmap(lambda key: jax.random.split(key, count))
+    return rows | {"dropout_keys": split(keys_G)}
+  return {
+    name: _with_dropout_keys(part, _fold(keys_G, name))
+    if isinstance(part, Mapping)
+    else part
+    for name, part in rows.items()
+  }
+
+
+def segments(batch: Tree) -> list[jax.Array]:
+  """All segment arrays of a batch; above 0 is a token."""
+  found = jax.tree_util.tree_leaves_with_path(batch)
+  return [leaf for path, leaf in found if path[-1].key == "segments"]
+
+
+def with_vectors(
+  objectives: Objectives, params: Tree, rows: Mapping[str, Tree], specs: Tree
+) -> tuple[Tree, dict[str, Tree]]:
+  """Looks up all tokens that the trained encoder reads, at one time.
+
+  Returns:
+    Parameters whose table is to be used from here on (see
+    token_table.tied_lookup), and rows with "vectors".
+  """
+  sides = [
+    (name, side)
+    for name, objective in objectives.items()
+    for side in (objective.encoded or (None,))
+  ]
+
+  def of(name: str, side: str | None) -> Tree:
+    return rows[name] if side is None else rows[name][side]
+
+  ids = [of(*place)["tokens"] for place in sides]
+  found, table = embedding.tied_lookup(
+    params["embed"]["token"],
+    jnp.concatenate([i.reshape(-1) for i in ids]),
+    collectives.vocab_axis(specs),
+  )
+  ends = np.cumsum([i.size for i in ids])[:-1]
+  out = dict(rows)
+  for (name, side), own_ids, own in zip(
+    sides, ids, jnp.split(found, ends), strict=True
+  ):
+    vectors = {"vectors": own.reshape(*own_ids.shape, -1)}
+    if side is None:
+      out[name] = out[name] | vectors
+    else:
+      out[name] = out[name] | {side: out[name][side] | vectors}
+  return params | {"embed": params["embed"] | {"token": table}}, out
+
+
+def contrast_keys(
+  contrast: Any,
+  key_params: Tree,
+  specs: Tree,
+  model: EncoderConfig,
+  micro: Tree,
+) -> jax.Array:
+  """This device's keys [microbatches, directions, items, D], no gradient."""
+  encode = collectives.encode_with(model, specs)
+  params = collectives.whole_outer(key_params, specs)
+  if jax.tree.leaves(micro)[0].shape[0] == 1:  # no loop around one piece
+    return contrast.keys(params, encode, jax.tree.map(lambda x: x[0], micro))[
+      None
+    ]
+  return jax.lax.map(lambda rows: contrast.keys(params, encode, rows), micro)
+
+
+def contrast_context(keys: jax.Array, queue: Queue | None) -> Context:
+  """Context of a whole device's keys [microbatches, directions, items, D]."""
+  _, directions, _, dim = keys.shape
+  flat = jnp.swapaxes(keys, 0, 1).reshape(directions, -1, dim)
+  return Context(
+    batch_keys=jax.lax.all_gather(flat, BATCH_AXES, axis=1, tiled=True),
+    first=jax.lax.axis_index(BATCH_AXES) * flat.shape[1],
+    queue=queue,
+    axes=BATCH_AXES,
+  )
+
+
+def scale(
+  terms: Mapping[str, jax.Array], loss_norm: str
+) -> dict[str, jax.Array]:
+  """Factor of every objective's sum in the loss."""
+  counts = {
+    k: jnp.maximum(v.astype(jnp.float32), 1.0) for k, v in terms.items()
+  }
+  if loss_norm == "joint_sum":
+    total = functools.reduce(jnp.add, counts.values())
+    return dict.fromkeys(counts, 1.0 / total)
+  if loss_norm == "per_task_mean":
+    return {name: 1.0 / count for name, count in counts.items()}
+  raise ValueError(f"loss_norm={loss_norm!r} is not joint_sum or per_task_mean")
+
+
+def sum_scan(
+  one: Callable[[Any, Tree], tuple[Any, Tree]],
+  carry: Any,
+  inputs: Tree,
+  length: int,
+) -> tuple[Any, Tree]:
+  """Scans `one` and sums what it gives; no loop around a single piece."""
+  first = jax.tree.map(lambda x: x[0], inputs)
+  if length == 1:
+    return one(carry, first)
+
+  def body(state: Any, piece: Tree) -> tuple[Any, None]:
+    carry, total = state
+    carry, part = one(carry, piece)
+    return (carry, jax.tree.map(jnp.add, total, part)), None
+
+  _, part = jax.eval_shape(one, carry, first)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), part)
+  return jax.lax.scan(body, (carry, zeros), inputs)[0]

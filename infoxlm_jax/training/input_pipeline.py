@@ -1,0 +1,109 @@
+"""Global batches on the devices, from prepared records."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from infoxlm_jax.data import loader
+from infoxlm_jax.data.records import Store
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.model import partitioning
+from infoxlm_jax.runtime import distributed
+
+# Bytes of records that are compared with their hashes at every start: seconds.
+# Of more only the sizes are; damage within them is found when it is read.
+_VERIFIED = 16 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+  """Draws batches; each process builds only its devices' groups.
+
+  Attributes:
+    streams: by name.
+    mesh: over which groups are split.
+    groups: of a batch.
+    seed: of the run.
+  """
+
+  streams: Mapping[str, Any]
+  mesh: Mesh
+  groups: int
+  seed: int
+
+  def draw(
+    self, store: Store, samples: Mapping[str, int], updates: int
+  ) -> Iterator[tuple[Any, Mapping[str, Mapping[str, int]]]]:
+    """(global arrays, counts of this process) of `updates` batches.
+
+    Args:
+      store: records.
+      samples: drawn so far, by stream.
+      updates: how many batches.
+    """
+    drawn = loader.batches(
+      self.streams,
+      store,
+      seed=self.seed,
+      positions=samples,
+      groups=self.groups,
+      local_groups=partitioning.local_groups(self.mesh, self.groups),
+      steps=updates,
+    )
+    for arrays, counts in drawn:
+      yield partitioning.global_batch(arrays, self.mesh), counts
+
+  def epochs(
+    self, store: Store, samples: Mapping[str, int]
+  ) -> dict[str, float]:
+    """How often each language or pair of each stream was gone through."""
+    found = {}
+    for name, stream in self.streams.items():
+      own = loader.stream_seed(self.seed, name)
+      by_corpus = stream.mixture(store, own).epochs(samples[name])
+      for corpus, epochs in by_corpus.items():
+        found[f"data/{name}/epochs/{corpus}"] = epochs
+    return found
+
+  def apart(self, use: int) -> "Feed":
+    """The same streams in another order, for another use than training."""
+    return dataclasses.replace(self, seed=self.seed + use)
+
+  def start(self) -> dict[str, int]:
+    """The samples drawn before anything is."""
+    return dict.fromkeys(self.streams, 0)
+
+
+def prepared_folder(
+  folder: Path, data: str | None, prepare: Callable[..., Any] | None
+) -> Path:
+  """The folder of prepared records; prepares it where it is not given.
+
+  Args:
+    folder: the run's, which gets a folder `data`.
+    data: an already prepared folder.
+    prepare: called with output=..., on process 0 only.
+
+  Raises:
+    InputError: neither is given, or the records are not those that were
+      prepared.
+  """
+  if data is not None:
+    store = Store(Path(data) / "train")
+    if jax.process_index() == 0 and store.size <= _VERIFIED:
+      store.verify()
+    return Path(data)
+  if prepare is None:
+    raise InputError(
+      "neither DATA (a prepared folder) nor a way to prepare one is given;"
+      " set --gin.DATA=FOLDER"
+    )
+  output = folder / "data"
+  with distributed.together("preparing the data"):
+    if jax.process_index() == 0:
+      prepare(output=output)
+  return output

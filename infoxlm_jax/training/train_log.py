@@ -1,0 +1,126 @@
+"""What a training loop tells: one line an update, read one update late."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+from infoxlm_jax.runtime.metrics import MetricWriter
+from infoxlm_jax.runtime.progress import Progress
+
+
+class Diverged(Exception):
+  """The loss or its gradient stopped being finite: exit code 1."""
+
+
+class TrainingLog:
+  """Turns the metrics of updates into lines, a bar, and an alarm.
+
+  The host reads update n - 1 while the devices work on update n; `flush`
+  reads what is left.
+
+  Args:
+    writer, progress: where to tell.
+    every: updates between lines of metrics.jsonl; a line holds the mean of
+      losses and rates since the one before.
+    bad_updates_allowed: consecutive non-finite updates before Diverged.
+    tokens: seen by earlier parts of the run.
+  """
+
+  def __init__(
+    self,
+    writer: MetricWriter,
+    progress: Progress,
+    *,
+    every: int,
+    bad_updates_allowed: int,
+    tokens: int,
+  ):
+    self._writer, self._progress = writer, progress
+    self._every, self._allowed = every, bad_updates_allowed
+    self.tokens = tokens
+    self.latest: dict[str, float] = {}
+    self._pending: tuple[int, Any, Mapping[str, Any]] | None = None
+    self._bad = 0
+    self._waited = self._away = 0.0
+    self._restart()
+
+  def _restart(self) -> None:
+    self._rows: list[dict[str, float]] = []
+    self._since, self._waited, self._away = time.monotonic(), 0.0, 0.0
+
+  @contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Around the wait for a batch: its share of the time is a metric."""
+    start = time.monotonic()
+    yield
+    self._waited += time.monotonic() - start
+
+  @contextmanager
+  def paused(self) -> Iterator[None]:
+    """Around evaluation and saving, which are not time of updates."""
+    start = time.monotonic()
+    yield
+    self._away += time.monotonic() - start
+
+  def add(
+    self, number: int, metrics: Any, data: Mapping[str, Mapping[str, int]]
+  ) -> None:
+    """Takes the metrics of an update that may still be running."""
+    self.flush()
+    self._pending = (number, metrics, data)
+
+  def flush(self) -> None:
+    if self._pending is None:
+      return
+    number, metrics, data = self._pending
+    self._pending = None
+    row = {k: float(v) for k, v in jax.device_get(metrics).items()}
+    finite = bool(row.pop("finite"))
+    self.tokens += int(row["tokens"])
+    for name, counts in data.items():
+      row[f"{name}/fill"] = counts["tokens"] / max(counts["slots"], 1)
+      row[f"{name}/cut_tokens"] = counts["cut_tokens"]
+    self._rows.append(row)
+    self._bad = 0 if finite else self._bad + 1
+    if number % self._every == 0 or not finite:
+      self._write(number)
+    self._progress.update(number, self._brief(row))
+    if self._bad > self._allowed:
+      raise Diverged(
+        f"update {number}: loss {row['loss']}, gradient norm"
+        f" {row['grad_norm']}. The update was not applied and the saved"
+        " checkpoints are good. Lower the learning rate, or look at the data"
+        " of this update."
+      )
+
+  def _write(self, number: int) -> None:
+    seconds = max(time.monotonic() - self._since - self._away, 1e-9)
+    mean = {
+      name: float(np.mean([row[name] for row in self._rows]))
+      for name in self._rows[-1]
+    }
+    mean["tokens_per_second"] = mean.pop("tokens") * len(self._rows) / seconds
+    mean["seconds_per_update"] = seconds / len(self._rows)
+    mean["data_wait_share"] = self._waited / seconds
+    self.latest = mean
+    line = {f"train/{k}": v for k, v in mean.items()}
+    self._writer.write(number, line | {"train/tokens": self.tokens})
+    self._restart()
+
+  def _brief(self, row: Mapping[str, float]) -> dict[str, float]:
+    shown = {"loss": row["loss"]}
+    for name, value in row.items():
+      objective, _, what = name.partition("/")
+      if what == "loss":
+        shown[objective] = value
+    for name in row:
+      if name.endswith("/spread"):  # a contrast: its accuracy is the health
+        objective = name.partition("/")[0]
+        shown[f"{objective} accuracy"] = row[f"{objective}/accuracy"]
+    if "tokens_per_second" in self.latest:
+      shown["tokens/s"] = self.latest["tokens_per_second"]
+    return shown

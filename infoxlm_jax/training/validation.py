@@ -1,0 +1,172 @@
+"""Configuration that cannot work, found before anything is written."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from infoxlm_jax.data.stream_options import check_options
+from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.objectives.base import Objective
+
+_POOLINGS = ("first", "mean", "mean_all")
+_LOSS_NORMS = ("joint_sum", "per_task_mean")
+_NEGATIVES = ("queue", "queue+batch", "batch")
+
+
+def used_streams(
+  objectives: Mapping[str, Objective], streams: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The streams that some objective reads."""
+  if not objectives:
+    raise InputError("objectives is empty: name at least one, such as mlm")
+  for name, objective in objectives.items():
+    if objective.stream not in streams:
+      raise InputError(
+        f"objective {name!r} reads the stream {objective.stream!r}, which is"
+        f" not among the streams {sorted(streams)}"
+        f"{_near(objective.stream, streams)}"
+      )
+  wanted = {objective.stream for objective in objectives.values()}
+  return {name: s for name, s in streams.items() if name in wanted}
+
+
+def check_counts(**counts: Any) -> None:
+  """Every one of these must be a whole number, at least 1."""
+  for name, value in counts.items():
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+      raise InputError(
+        f"{name} = {value!r} is not a whole number above 0; set it with"
+        f" --gin.pretrain.{name}=NUMBER (or its macro {name.upper()})"
+      )
+
+
+def check_training(
+  model: EncoderConfig,
+  objectives: Mapping[str, Objective],
+  streams: Mapping[str, Any],
+  groups: int,
+  parts: int,
+) -> None:
+  """Raises InputError naming the parameter that cannot be.
+
+  Args:
+    model, objectives, streams: of the run.
+    groups: pieces of a batch.
+    parts: devices times microbatches, which share the groups.
+  """
+  if groups % parts:
+    raise InputError(
+      f"groups = {groups} is not a multiple of {parts} (devices x"
+      f" microbatches); set GROUPS to a multiple of {parts}, and every"
+      " stream's batch and rows to a multiple of that"
+    )
+  if model.hidden_size % model.num_heads:
+    raise InputError(
+      f"hidden_size = {model.hidden_size} is not a multiple of num_heads ="
+      f" {model.num_heads}"
+    )
+  for name, stream in streams.items():
+    if stream.row_length > model.max_positions:
+      raise InputError(
+        f"stream {name!r}: row_length = {stream.row_length} is longer than the"
+        f" model's max_positions = {model.max_positions}"
+      )
+    check_options(stream, groups)
+  contrasts = [n for n, o in objectives.items() if o.contrastive]
+  if len(contrasts) > 1:
+    raise InputError(f"objectives {contrasts}: only one may have a queue")
+  for name in contrasts:
+    _check_contrast(name, objectives[name], model)
+
+
+def check_loss_norm(loss_norm: str) -> None:
+  """Else found only when the step is compiled."""
+  if loss_norm not in _LOSS_NORMS:
+    raise InputError(
+      f"loss_norm = {loss_norm!r} is not one of {', '.join(_LOSS_NORMS)}"
+      f"{_near(loss_norm, _LOSS_NORMS)}"
+    )
+
+
+def check_steps(steps: int, done: int) -> None:
+  """A run cannot be shortened below what it has done."""
+  if steps < done:
+    raise InputError(
+      f"steps = {steps}, but the run's checkpoint has done {done} updates"
+      f" already; set STEPS to {done} or more"
+    )
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+  near = difflib.get_close_matches(str(word), list(known), 1, 0.5)
+  return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _check_contrast(name: str, contrast: Any, model: EncoderConfig) -> None:
+  if contrast.queue_size < 1:
+    raise InputError(
+      f"objective {name!r}: queue_size = {contrast.queue_size}; the queue needs"
+      " at least one key (negatives = 'batch' leaves it out of the loss)"
+    )
+  if not 1 <= contrast.layer <= model.num_layers:
+    raise InputError(
+      f"objective {name!r}: layer = {contrast.layer}; the model has layers 1 to"
+      f" {model.num_layers}"
+    )
+  if contrast.temperature <= 0:
+    raise InputError(f"objective {name!r}: temperature must be above 0")
+  for what, known in (
+    ("pooling", _POOLINGS),
+    ("negatives", _NEGATIVES),
+    ("directions", ("one", "both")),
+  ):
+    value = getattr(contrast, what)
+    if value not in known:
+      raise InputError(
+        f"objective {name!r}: {what} = {value!r} is not one of"
+        f" {', '.join(known)}{_near(value, known)}"
+      )
+
+
+def check_tokenizer(model: EncoderConfig, tokenizer: Tokenizer) -> None:
+  """The model must have the tokenizer's ids; it may have more rows."""
+  ids, count = model.ids, tokenizer.vocab_size
+  if count > model.vocab_size or (
+    model.num_ids is None and model.vocab_size != count
+  ):
+    raise InputError(
+      f"the model has vocab_size = {model.vocab_size}, the tokenizer"
+      f" {tokenizer.path} has {count} ids; set VOCAB_SIZE to that, or prepare"
+      " the data with the model's tokenizer"
+    )
+  for name in ("bos", "pad", "eos", "unk", "mask"):
+    mine, other = getattr(ids, name), getattr(tokenizer, f"{name}_id")
+    if mine != other:
+      raise InputError(
+        f"the model has {name}_id = {mine}, the tokenizer {tokenizer.path} has"
+        f" {other}: they do not belong together. Use the model's own"
+        f" tokenizer, or set EncoderConfig.{name}_id"
+      )
+
+
+def check_restored(
+  files: Mapping[str, bytes],
+  tokenizer: Tokenizer,
+  streams: Mapping[str, Any],
+) -> None:
+  """A checkpoint must be of this data's tokenizer and of these streams."""
+  stored = json.loads(files["model.json"])["tokenizer_sha256"]
+  if stored != tokenizer.sha256:
+    raise InputError(
+      f"the checkpoint was trained with tokenizer {stored[:12]}, the data is"
+      f" prepared with {tokenizer.sha256[:12]}; use the data of the run"
+    )
+  samples = json.loads(files["position.json"])["samples"]
+  if set(samples) != set(streams):
+    raise InputError(
+      f"the checkpoint has positions of the streams {sorted(samples)}, this"
+      f" configuration reads {sorted(streams)}"
+    )

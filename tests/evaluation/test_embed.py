@@ -1,0 +1,54 @@
+"""Sentence vectors of every layer against Hugging Face's hidden states."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+from infoxlm_jax.evaluation.embed import embed_languages, make_embed
+from infoxlm_jax.model import partitioning
+
+
+@pytest.fixture(scope="module")
+def made():
+  """embed with rows that hold two or three of the oracle's sentences."""
+  config, params = oracle.model("xlmr_mlm")
+  params = jax.tree.map(jnp.asarray, params)
+  numbers = oracle.load("xlmr_mlm")
+  mesh = partitioning.make_mesh(devices=2)
+  embed = make_embed(
+    config, mesh, poolings=("mean", "first"), row_length=38, rows=2, items=3
+  )
+  sentences, expected = [], []
+  for i, mask in enumerate(numbers["attention_mask"] == 1):
+    ids = numbers["input_ids"][i][mask].astype(np.int32)
+    hidden = np.stack([numbers[f"hidden_{n}"][i][mask] for n in range(3)])
+    ordinary = ids >= 4
+    sentences.append(ids)
+    expected.append(
+      np.stack([hidden[:, ordinary].mean(1), hidden[:, 0]], axis=1)
+    )
+  return embed, params, sentences, np.stack(expected, axis=2)
+
+
+def test_every_layer_and_pooling(made):
+  embed, params, sentences, expected = made
+  found = embed(params, sentences)
+  assert found.shape == expected.shape == (3, 2, 4, 32)
+  np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_many_sentences_keep_their_order(made):
+  embed, params, sentences, expected = made
+  order = np.random.default_rng(0).integers(0, 4, 50)
+  found = embed(params, [sentences[i] for i in order])
+  np.testing.assert_allclose(found, expected[:, :, order], atol=2e-5)
+
+
+def test_languages_get_their_own(made):
+  embed, params, sentences, expected = made
+  split = {"en": sentences[:1], "xx": sentences[1:]}
+  found = embed_languages(embed, params, split)
+  np.testing.assert_allclose(found["en"], expected[:, :, :1], atol=2e-5)
+  np.testing.assert_allclose(found["xx"], expected[:, :, 1:], atol=2e-5)

@@ -1,0 +1,246 @@
+"""metrics.jsonl, its TensorBoard twin, and the progress lines."""
+
+import errno
+import io
+import json
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime.metrics import (
+  MetricWriter,
+  read_metrics,
+  series,
+  write_atomically,
+)
+from infoxlm_jax.runtime.progress import Progress, duration, format_shown
+
+
+def _board(folder: Path) -> list:
+  """Events of all TensorBoard files, read by their published format."""
+  from tensorboardX.proto.event_pb2 import Event
+
+  events = []
+  for path in sorted((folder / "tensorboard").iterdir()):
+    content = path.read_bytes()
+    while content:
+      (size,) = struct.unpack("<Q", content[:8])
+      events.append(Event.FromString(content[12 : 12 + size]))
+      content = content[16 + size :]
+  return events
+
+
+def _scalars(folder: Path) -> list[tuple[int, str, float]]:
+  return [
+    (event.step, value.tag, value.simple_value)
+    for event in _board(folder)
+    for value in event.summary.value
+  ]
+
+
+def test_writes_one_json_object_a_line_and_tensorboard(tmp_path):
+  with MetricWriter(tmp_path / "run") as writer:
+    writer.write(10, {"train/loss": np.float32(2.5), "train/tokens": 7})
+    writer.write(20, {"dev/retrieval/en_to_xx": np.array([0.25])})
+  lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+  first, second = map(json.loads, lines)
+  assert first["step"] == 10
+  assert first["train/loss"] == 2.5
+  assert first["train/tokens"] == 7
+  assert 0 <= first["time"] <= second["time"] < 60
+  assert second["dev/retrieval/en_to_xx"] == 0.25
+  assert _scalars(tmp_path / "run") == [
+    (10, "train/loss", 2.5),
+    (10, "train/tokens", 7.0),
+    (20, "dev/retrieval/en_to_xx", 0.25),
+  ]
+
+
+def test_resume_removes_later_lines_and_time_goes_on(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text(
+    '{"step": 10, "time": 100.0, "x": 1}\n'
+    '{"step": 20, "time": 200.0, "x": 2}\n'
+    '{"step": 30, "time": 300.0, "x": 3}\n'
+  )
+  with MetricWriter(tmp_path, resume_step=20) as writer:
+    assert 200 <= writer.elapsed() < 260
+    writer.write(30, {"x": 33})
+  rows = read_metrics(tmp_path)
+  assert [(row["step"], row["x"]) for row in rows] == [
+    (10, 1),
+    (20, 2),
+    (30, 33),
+  ]
+  assert 200 <= rows[-1]["time"] < 260
+  # TensorBoard is told to forget everything after step 20.
+  starts = [e.step for e in _board(tmp_path) if e.HasField("session_log")]
+  assert starts == [21]
+  leftovers = {path.name for path in tmp_path.iterdir()}
+  assert leftovers == {"metrics.jsonl", "tensorboard"}
+
+
+def test_resume_after_a_crash_in_the_middle_of_a_line(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 10, "time": 5.0, "x": 1}\n{"step": 20, "ti')
+  assert [row["step"] for row in read_metrics(tmp_path)] == [10]
+  with MetricWriter(tmp_path, resume_step=50) as writer:
+    writer.write(60, {"x": 6})
+  assert [json.loads(line)["step"] for line in path.open()] == [10, 60]
+
+
+def test_a_new_start_keeps_the_old_file_under_another_name(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 10, "time": 1}\n')
+  with MetricWriter(tmp_path) as writer:
+    writer.write(1, {"x": 1})
+  assert [row["step"] for row in read_metrics(tmp_path)] == [1]
+  old = (tmp_path / "metrics.previous.jsonl").read_text()
+  assert json.loads(old)["step"] == 10
+
+
+def test_numbers_that_are_not_finite_are_null_and_flagged(tmp_path):
+  with MetricWriter(tmp_path) as writer:
+    writer.write(1, {"a": math.nan, "b": np.float32(-math.inf), "c": 1.5})
+
+  def refuse(name):
+    raise AssertionError(f"{name} is no JSON")
+
+  text = (tmp_path / "metrics.jsonl").read_text()
+  row = json.loads(text, parse_constant=refuse)
+  assert row["a"] is None and row["b"] is None and row["c"] == 1.5
+  assert row["non_finite"] == {"a": "nan", "b": "-inf"}
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n[1, 2]\n{"step": 3}\n')
+  with pytest.raises(InputError, match=r"metrics\.jsonl, line 2"):
+    read_metrics(tmp_path)
+
+
+def test_other_processes_touch_nothing(tmp_path):
+  with MetricWriter(tmp_path / "run", enabled=False) as writer:
+    writer.write(1, {"x": 1})
+  assert not (tmp_path / "run").exists()
+  assert read_metrics(tmp_path / "run") == []
+
+
+def test_storage_that_fails_is_a_storage_error(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(StorageError, match="file"):
+    MetricWriter(tmp_path / "file")
+  with pytest.raises(StorageError, match=r"results\.json"):
+    write_atomically(tmp_path / "file" / "results.json", "{}")
+
+
+class _FullDisk:
+  """Takes what a buffer holds, and fails when it should reach the disk."""
+
+  def write(self, content):
+    pass
+
+  def flush(self):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("full", ["jsonl", "board"])
+def test_a_full_disk_is_a_storage_error_at_the_next_write(
+  tmp_path, monkeypatch, full
+):
+  with MetricWriter(tmp_path) as writer:
+    with monkeypatch.context() as patch:
+      # As if half a minute had passed since TensorBoard's last flush.
+      patch.setattr("infoxlm_jax.runtime.metrics._FLUSH_SECONDS", -1.0)
+      if full == "jsonl":
+        patch.setattr(writer, "_file", _FullDisk())
+      else:
+        records = writer._board._writer._py_recordio_writer
+        patch.setattr(records, "_writer", _FullDisk())
+      with pytest.raises(StorageError, match="No space left"):
+        writer.write(1, {"x": 1})
+    writer.write(2, {"x": 2})
+  assert read_metrics(tmp_path)[-1]["step"] == 2
+
+
+def test_series_takes_the_last_of_a_step_in_order_of_steps():
+  rows = [
+    {"step": 3, "x": 1.0},
+    {"step": 1, "x": 5.0},
+    {"step": 2, "x": None},
+    {"step": 3, "x": 2.0},
+    {"step": 4, "y": 0.0},
+  ]
+  steps, values = series(rows, "x")
+  assert steps.tolist() == [1, 3]
+  assert values.tolist() == [5.0, 2.0]
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), "text"])
+def test_a_metric_is_one_number(tmp_path, value):
+  with MetricWriter(tmp_path) as writer, pytest.raises(ValueError):
+    writer.write(1, {"x": value})
+
+
+def test_reserved_names_are_refused(tmp_path):
+  with (
+    MetricWriter(tmp_path) as writer,
+    pytest.raises(ValueError, match="time"),
+  ):
+    writer.write(1, {"time": 1.0})
+
+
+@pytest.mark.parametrize(
+  "seconds, text",
+  [(7.2, "7 s"), (59.6, "1:00"), (200, "3:20"), (4000, "1:06:40")],
+)
+def test_duration(seconds, text):
+  assert duration(seconds) == text
+  assert duration(math.nan) == "?"
+
+
+def test_format_shown():
+  shown = {"mlm": 5.12345, "accuracy": 0.5, "tokens/s": 22710.4}
+  assert format_shown(shown) == "mlm 5.123  accuracy 50.0 %  22.7k tokens/s"
+
+
+def test_plain_progress_lines_come_at_intervals_with_eta():
+  now = 0.0
+  stream = io.StringIO()
+  bar = Progress(100, every=10.0, stream=stream, clock=lambda: now)
+  for step in (1, 2, 3, 4, 100):
+    # The first step takes long (compilation), then 4 seconds each.
+    now = 60.0 + 4 * step
+    bar.update(step, {"loss": 2.0})
+  bar.close()
+  assert stream.getvalue().splitlines() == [
+    "step 1/100 (1 %)  ETA ?  loss 2",
+    # 96 steps of 4 seconds.
+    "step 4/100 (4 %)  ETA 6:24  loss 2",
+    "step 100/100 (100 %)  ETA 0 s  loss 2",
+  ]
+
+
+def test_bar_on_a_terminal_shows_values_and_messages():
+  class Terminal(io.StringIO):
+    def isatty(self):
+      return True
+
+  stream = Terminal()
+  with Progress(4, initial=2, stream=stream) as bar:
+    bar.say("a message")
+    bar.update(4, {"loss": 2.0, "accuracy": 0.25})
+  text = stream.getvalue()
+  assert "a message\n" in text
+  assert "4/4" in text.splitlines()[-1]
+  assert "accuracy 25.0 %" in text
+
+
+def test_disabled_progress_is_silent():
+  stream = io.StringIO()
+  with Progress(4, enabled=False, stream=stream) as bar:
+    bar.say("a message")
+    bar.update(4, {})
+  assert stream.getvalue() == ""

@@ -1,0 +1,164 @@
+"""Optimiser, schedules and moving average against the released code's."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import oracle
+import pytest
+
+from infoxlm_jax.training import optimizer, schedules
+
+
+def _run(transformation, numbers, updates=6):
+  """Parameters after each update on the oracle's gradients."""
+  params = {"w": numbers["w_0"], "b": numbers["b_0"]}
+  state = transformation.init(params)
+  history = []
+  for i in range(1, updates + 1):
+    grads = {"w": numbers[f"grad_w_{i}"], "b": numbers[f"grad_b_{i}"]}
+    change, state = transformation.update(grads, state, params)
+    params = optax.apply_updates(params, change)
+    history.append(params)
+  return history
+
+
+@pytest.mark.parametrize(
+  ("name", "fairseq_eps"), [("adam_fairseq", True), ("adam_torch", False)]
+)
+def test_six_updates_of_adam(name, fairseq_eps):
+  numbers = oracle.load(name)
+  rate = schedules.linear_warmup_decay(float(numbers["lr_4"]), 3, 10)
+  for i in range(1, 7):
+    assert rate(i - 1) == pytest.approx(float(numbers[f"lr_{i}"]), rel=1e-6)
+  history = _run(optimizer.adamw(rate, fairseq_eps=fairseq_eps), numbers)
+  for i, params in enumerate(history, 1):
+    for leaf in ("w", "b"):
+      np.testing.assert_allclose(
+        params[leaf], numbers[f"{leaf}_{i}"], atol=1e-6, rtol=0
+      )
+
+
+def test_the_two_forms_differ_where_gradients_are_tiny():
+  numbers = oracle.load("adam_fairseq")
+  rate = schedules.linear_warmup_decay(float(numbers["lr_4"]), 3, 10)
+  ours = _run(optimizer.adamw(rate), numbers)[-1]["w"]
+  assert np.abs(ours[0] - numbers["w_6"][0]).max() > 1e-3
+  assert np.abs(ours[1:] - numbers["w_6"][1:]).max() < 1e-5
+
+
+def test_clip_is_torchs():
+  numbers = oracle.load("adam_fairseq")
+  for i in range(1, 7):
+    grads = {"w": numbers[f"grad_w_{i}"], "b": numbers[f"grad_b_{i}"]}
+    assert optax.global_norm(grads) == pytest.approx(numbers[f"norm_{i}"])
+    norm = float(numbers[f"norm_{i}"])
+    scale = min(1.0, 1.0 / (norm + 1e-6))
+    assert optimizer.clip_factor(grads, 1.0) == pytest.approx(scale, rel=1e-6)
+
+
+def test_it_is_optax_chained():
+  numbers = oracle.load("adam_torch")
+  rate = schedules.constant(0.01)
+  theirs = optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.adamw(0.01, 0.9, 0.98, 1e-6, weight_decay=0.01),
+  )
+  for ours, other in zip(
+    _run(optimizer.adamw(rate), numbers), _run(theirs, numbers), strict=True
+  ):
+    np.testing.assert_allclose(ours["w"], other["w"], atol=2e-7)
+
+
+@pytest.mark.parametrize("make", [optimizer.adamw, optax.adam])
+def test_what_is_not_accepted_changes_nothing(make):
+  """Not even where the gradient is not a number."""
+  transformation = optimizer.skipping(make(schedules.constant(0.1)))
+  params = {"w": jnp.arange(3.0)}
+  good = {"w": jnp.array([1.0, -2.0, 3.0])}
+  change, state = transformation.update(
+    good, transformation.init(params), params
+  )
+  assert change["w"].all()
+  for bad in (good, {"w": jnp.array([jnp.nan, jnp.inf, 1.0])}):
+    change, same = jax.jit(transformation.update)(
+      bad, state, params, accept=jnp.asarray(False)
+    )
+    np.testing.assert_array_equal(change["w"], 0)
+    for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(state), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_decay_mask():
+  params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
+  zero = jax.tree.map(jnp.zeros_like, params)
+  adam = optimizer.adamw(
+    schedules.constant(0.1), weight_decay=0.5, no_decay=("bias$",)
+  )
+  change, _ = adam.update(zero, adam.init(params), params)
+  np.testing.assert_allclose(change["dense"]["kernel"], -0.05)
+  np.testing.assert_allclose(change["dense"]["bias"], 0.0)
+
+
+def test_learning_rate_schedule():
+  with open(oracle.ORACLES / "lr_schedule.json") as file:
+    stored = json.load(file)
+  (expected,) = [v for v in stored.values() if isinstance(v, list)]
+  rate = schedules.linear_warmup_decay(
+    stored["lr"], stored["warmup"], stored["total"]
+  )
+  ours = [float(rate(n)) for n in range(len(expected))]
+  np.testing.assert_allclose(ours, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+  ("name", "schedule"),
+  [
+    ("constant,0.999", schedules.constant(0.999)),
+    (
+      "constant_with_refresh,0.999,4",
+      schedules.constant_with_refresh(0.999, 4),
+    ),
+    ("linear,2,8,0.9,0.99", schedules.linear(2, 8, 0.9, 0.99)),
+    (
+      "exponential,0.51,0.0,0.9995",
+      schedules.exponential(0.51, 0.0, 0.9995),
+    ),
+  ],
+)
+def test_momentum_schedules(name, schedule):
+  with open(oracle.ORACLES / "momentum_schedules.json") as file:
+    expected = json.load(file)[name]
+  ours = [float(jax.jit(schedule)(n)) for n in range(len(expected))]
+  np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_cosine_decay():
+  rate = schedules.cosine_decay(2.0, 4, 12, floor=0.2)
+  ours = [float(rate(n)) for n in (0, 2, 4, 8, 12, 20)]
+  np.testing.assert_allclose(ours, [0, 1, 2, 1.1, 0.2, 0.2], atol=1e-6)
+
+
+@pytest.mark.parametrize("m", [0.9, 0.999, 0.9999])
+def test_moving_average(m):
+  numbers = oracle.load("ema")
+  slow = numbers[f"m{m}_slow_0"]
+  for i in (1, 2, 3):
+    slow = optimizer.move_average(slow, numbers[f"m{m}_fast_{i}"], m)
+    np.testing.assert_allclose(
+      slow, numbers[f"m{m}_slow_{i}"], atol=1e-7, rtol=0
+    )
+
+
+def test_float32_average_moves_where_float16_does_not():
+  numbers = oracle.load("ema")
+  slow = numbers["half_slow_0"]
+  for _ in range(100):
+    slow = optimizer.move_average(slow, numbers["half_fast"], 0.9999)
+  exact = numbers["exact_slow_100"] - numbers["half_slow_0"]
+  ours = slow - numbers["half_slow_0"]
+  half = numbers["half_slow_100"] - numbers["half_slow_0"]
+  assert np.abs(ours - exact).max() < 0.02 * np.abs(exact).max()
+  assert np.abs(half).mean() < 0.5 * np.abs(exact).mean()

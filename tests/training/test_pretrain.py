@@ -1,0 +1,437 @@
+"""The loop around the step: exact resume, refusals, and what is left behind."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import small_corpus
+import small_run
+from small_run import STEPS, options
+
+from infoxlm_jax.data import streams
+from infoxlm_jax.data.records import Store
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime.metrics import read_metrics
+from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
+from infoxlm_jax.training import pretrain
+from infoxlm_jax.training.train_log import Diverged, TrainingLog
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_once(tmp_path_factory):
+  with small_run.compiled_once(tmp_path_factory.mktemp("compiled")):
+    yield
+
+
+def run(folder: Path, **changes) -> str:
+  """What the run prints."""
+  printed = io.StringIO()
+  with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    pretrain.pretrain(**options(folder, **changes))
+  return printed.getvalue()
+
+
+def run_until(folder: Path, update: int, **changes) -> int:
+  """A run that gets SIGTERM in the middle of an update; its exit code."""
+  add = TrainingLog.add
+
+  def interrupted(log, number, *rest):
+    add(log, number, *rest)
+    if number == update:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stop:
+    patch.setattr(TrainingLog, "add", interrupted)
+    run(folder, **changes)
+  return stop.value.code
+
+
+def stored(folder: Path, step: int):
+  """(arrays, position) of a checkpoint, read by orbax alone."""
+  place = folder / "checkpoints" / str(step)
+  with ocp.StandardCheckpointer() as reader:
+    arrays = reader.restore(place / "state")
+  position = json.loads((place / "files" / "position.json").read_text())
+  position.pop("seconds")
+  return arrays, position
+
+
+def assert_same_bits(found, wanted, without: tuple[str, ...] = ()) -> None:
+  pairs = zip(
+    jax.tree_util.tree_leaves_with_path(found),
+    jax.tree_util.tree_leaves_with_path(wanted),
+    strict=True,
+  )
+  for (path, a), (_, b) in pairs:
+    if path[0].key not in without:
+      assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), path
+
+
+def told(folder: Path, prefix: str = "train/") -> dict[int, dict]:
+  """{update: its numbers} of metrics.jsonl, without those of the clock."""
+  clock = ("seconds", "tokens_per_second", "wait_share")
+  found: dict[int, dict] = {}
+  for row in read_metrics(folder):
+    numbers = {
+      name: value
+      for name, value in row.items()
+      if name.startswith(prefix) and not any(c in name for c in clock)
+    }
+    if numbers:
+      assert row["step"] not in found, f"{row['step']} is there twice"
+      found[row["step"]] = numbers
+  return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, str]:
+  """20 updates in one go, and what was printed. Nobody writes here."""
+  folder = tmp_path_factory.mktemp("whole") / "run"
+  return folder, run(folder, eval_every=10)
+
+
+@pytest.fixture(scope="module")
+def at_seven(tmp_path_factory) -> Path:
+  """A run that got SIGTERM in update 7. Nobody writes here."""
+  folder = tmp_path_factory.mktemp("part") / "run"
+  assert run_until(folder, 7) == EXIT_TERMINATED
+  return folder
+
+
+@pytest.fixture
+def part(at_seven, tmp_path) -> Path:
+  return Path(shutil.copytree(at_seven, tmp_path / "run"))
+
+
+def test_interrupted_twice_is_the_same_bit_for_bit(whole, part):
+  folder, _ = whole
+  assert sorted(os.listdir(part / "checkpoints")) == ["7"]
+  assert run_until(part, 12) == EXIT_TERMINATED
+  said = run(part)
+  assert "going on after update 12" in said
+  arrays, position = stored(part, STEPS)
+  wanted, wanted_position = stored(folder, STEPS)
+  assert set(wanted) == {
+    "step",
+    "params",
+    "key_params",
+    "opt_state",
+    "queue",
+    "rng",
+  }
+  assert_same_bits(arrays, wanted)
+  assert position == wanted_position
+  assert position["samples"] == {"mlm": 4 * STEPS, "xlco": 8 * STEPS}
+  # Each update once, with the same losses: the same data in the same order.
+  assert list(told(folder)) == list(range(1, STEPS + 1))
+  assert told(part) == told(folder)
+  # Of 20 keys in slots of 8: filled before update 1, then pushed 20 times.
+  assert arrays["queue"]["keys"].shape == (3, 8, 16)
+  assert arrays["queue"]["pushes"] == 3 + STEPS
+
+
+def test_updates_change_what_they_should(whole, at_seven):
+  """The comparison above would not see a run that stands still."""
+  early, _ = stored(at_seven, 7)
+  late, _ = stored(whole[0], STEPS)
+  for part in ("params", "key_params", "opt_state", "queue"):
+    pairs = zip(
+      jax.tree.leaves(early[part]), jax.tree.leaves(late[part]), strict=True
+    )
+    assert any(not np.array_equal(a, b) for a, b in pairs), part
+  assert np.array_equal(early["rng"], late["rng"])
+
+
+def test_finished_run_leaves_its_files(whole):
+  folder, said = whole
+  names = {p.name for p in folder.iterdir()}
+  assert names >= {
+    "checkpoints",
+    "environment.json",
+    "figures",
+    "identity.json",
+    "metrics.jsonl",
+    "report.md",
+    "results.json",
+    "tensorboard",
+  }
+  results = json.loads((folder / "results.json").read_text())
+  assert results["finished"] and results["steps"] == STEPS
+  tokens = sum(1 for _ in told(folder)) and told(folder)[STEPS]["train/tokens"]
+  assert results["tokens"] == tokens > 0
+  test = results["retrieval"]["test"]
+  for direction in ("en_to_xx", "xx_to_en"):
+    assert 0 <= test[direction]["mean"] <= 1
+  model = json.loads(
+    (folder / "checkpoints" / "20" / "files" / "model.json").read_text()
+  )
+  assert model["encoder"]["hidden_size"] == 16
+  assert set(model["special_ids"]) == {"bos", "pad", "eos", "unk", "mask"}
+  assert "Retrieval on test" in said
+
+
+def test_finished_run_says_so_and_computes_nothing(whole, monkeypatch):
+  folder, _ = whole
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+  def never(*args, **keywords):
+    raise AssertionError("computed again")
+
+  monkeypatch.setattr(pretrain.step, "make_train_step", never)
+  monkeypatch.setattr(pretrain, "Checkpoints", never)
+  said = run(folder)
+  assert "finished after 20 updates" in said and "Retrieval on test" in said
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_collapse_is_said(whole):
+  """The `<s>` of a fresh encoder is nearly constant."""
+  folder, said = whole
+  assert "update 10: dev:" in said
+  assert "warning: " in said
+  assert "COLLAPSED" in (folder / "report.md").read_text()
+
+
+def test_killed_before_the_report(whole, part, tmp_path):
+  """Only the report is missing: no update is done again."""
+  folder = Path(shutil.copytree(whole[0], tmp_path / "killed"))
+  (folder / "results.json").unlink()
+  said = run(folder)
+  assert "going on after update 20" in said
+  old = json.loads((whole[0] / "results.json").read_text())
+  new = json.loads((folder / "results.json").read_text())
+  assert new["retrieval"] == old["retrieval"]
+  assert new["tokens"] == old["tokens"]
+  assert told(folder) == told(whole[0])
+
+
+def test_not_finite_loss(whole, part):
+  objectives = dict(options(part)["objectives"])
+  objectives["mlm"] = dataclasses.replace(
+    objectives["mlm"], weight=float("nan")
+  )
+  with pytest.raises(Diverged, match=r"update 8: loss nan.*not applied"):
+    run(part, objectives=objectives)
+  assert os.listdir(part / "checkpoints") == ["7"]
+  row = read_metrics(part)[-1]
+  assert row["step"] == 8 and row["non_finite"]["train/loss"] == "nan"
+  # Where some are allowed, they change nothing but the count and the data.
+  other = Path(shutil.copytree(part, part.parent / "other"))
+  run(other, objectives=objectives, steps=9, bad_updates_allowed=2)
+  arrays, position = stored(other, 9)
+  wanted, before = stored(part, 7)
+  assert arrays["step"] == 9
+  assert_same_bits(arrays, wanted, without=("step",))
+  assert position["samples"]["mlm"] == before["samples"]["mlm"] + 2 * 4
+  # And the run that stopped goes on as if nothing had been.
+  run(part)
+  assert_same_bits(stored(part, STEPS)[0], stored(whole[0], STEPS)[0])
+  assert told(part) == told(whole[0])
+
+
+# What is refused. None of these compiles anything.
+
+
+def snapshot(folder: Path) -> dict[Path, bytes | None]:
+  return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+def refused(folder: Path, **changes) -> str:
+  with pytest.raises(InputError) as caught:
+    run(folder, **changes)
+  return str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"seed": 1}, "seed was 0 and is now 1"),
+    ({"data": "/elsewhere"}, "/elsewhere"),
+    ({"objectives": {}}, "objectives is empty"),
+    ({"model": EncoderConfig(8002, 2, 32, 2, 32, 72)}, '"hidden_size": 32'),
+    ({"steps": 5}, "done 7 updates"),
+  ],
+)
+def test_another_run_is_not_continued(part, changes, message):
+  before = snapshot(part)
+  said = refused(part, **changes)
+  assert message in said
+  after = snapshot(part)
+  for told_anew in ("environment.json",):
+    before.pop(part / told_anew), after.pop(part / told_anew)
+  assert after == before
+
+
+def test_all_differences_are_listed(part):
+  objectives = options(part)["objectives"] | {"tlm": small_run.MaskedLM("tlm")}
+  said = refused(part, seed=3, objectives=objectives)
+  assert "seed was 0 and is now 3" in said and "objectives was" in said
+
+
+def test_folder_of_somebody_else(tmp_path):
+  (tmp_path / "thesis.tex").write_text("mine")
+  assert "thesis.tex" in refused(tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("below", [".", "below"])
+def test_file_in_place_of_the_folder(tmp_path, below):
+  file = tmp_path / "file"
+  file.write_text("mine")
+  assert str(file) in refused(file / below)
+  assert file.read_text() == "mine"
+
+
+def test_folder_that_cannot_be_made():
+  assert "cannot be written" in refused(Path("/proc/1/run"))
+
+
+def test_address_in_place_of_a_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert "is an address" in refused("gs://bucket/run")
+  assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_can_be_put_right_in_the_same_folder(part, tmp_path):
+  """Until the first update nothing of a run is there to be lost."""
+  folder = tmp_path / "new"
+  model = dataclasses.replace(options(folder)["model"], vocab_size=7000)
+  said = refused(folder, model=model)
+  assert "7000" in said and "8002" in said
+  assert "no such" in refused(folder, data=str(tmp_path / "no")).lower()
+  assert "holds another" not in refused(folder, data=str(tmp_path / "no2"))
+
+
+def test_checkpoint_of_another_tokenizer(part):
+  """The same size, another content: only the hash tells."""
+  files = part / "checkpoints" / "7" / "files"
+  model = json.loads((files / "model.json").read_text())
+  model["tokenizer_sha256"] = "0" * 64
+  content = json.dumps(model).encode()
+  (files / "model.json").write_bytes(content)
+  sums = json.loads((files / "checksums.json").read_text())
+  sums["files"]["model.json"] = hashlib.sha256(content).hexdigest()
+  (files / "checksums.json").write_text(json.dumps(sums))
+  assert "trained with tokenizer 000000000000" in refused(part)
+
+
+def test_data_that_were_prepared_again(part):
+  """Another order of records behind the same path is another run."""
+  said = json.loads((part / "data.json").read_text())["manifest_sha256"]
+  store = Store(small_corpus.prepared() / "train")
+  assert said == store.manifest_sha256
+  content = json.dumps({"manifest_sha256": "0" * 64})
+  (part / "data.json").write_text(content)
+  said = refused(part)
+  assert "began with the data of manifest 000000000000" in said
+  assert store.manifest_sha256[:12] in said
+
+
+def _stream(**changes):
+  options = {"batch": 4, "rows": 4, "row_length": small_run.LENGTH} | changes
+  return {
+    "mlm": streams.TextStream(**options),
+    "xlco": streams.ContrastStream(batch=8, rows=8, row_length=72),
+  }
+
+
+def _contrast(**changes):
+  objective = small_run.Contrast(
+    stream="xlco", layer=1, pooling="first", queue_size=20
+  )
+  return {"xlco": dataclasses.replace(objective, **changes)}
+
+
+@pytest.mark.parametrize(
+  ("changes", "parts"),
+  [
+    ({"streams": _stream(row_length=73)}, ("row_length = 73", "= 72")),
+    ({"streams": _stream(batch=6)}, ("TextStream.batch = 6", "4 groups")),
+    ({"streams": _stream(rows=6)}, ("rows = 6", "4 groups")),
+    ({"streams": _stream(batch=0)}, ("batch = 0",)),
+    ({"streams": _stream(alpha=2.0)}, ("alpha = 2.0",)),
+    ({"groups": 3}, ("batch = 4", "3 groups")),
+    ({"groups": 0}, ("groups = 0",)),
+    ({"microbatches": 3}, ("groups = 4", "multiple of 3")),
+    ({"steps": 0}, ("steps = 0",)),
+    ({"steps": "many"}, ("steps = 'many'", "whole number")),
+    ({"objectives": {}}, ("objectives is empty",)),
+    (
+      {"objectives": {"mlm": small_run.MaskedLM(stream="mml")}},
+      ("'mml'", "did you mean 'mlm'?"),
+    ),
+    ({"objectives": _contrast(queue_size=0)}, ("queue_size = 0",)),
+    ({"objectives": _contrast(layer=3)}, ("layer = 3", "1 to 2")),
+    ({"objectives": _contrast(temperature=0.0)}, ("temperature",)),
+    ({"objectives": _contrast(pooling="maen")}, ("did you mean 'mean'?",)),
+    (
+      {"objectives": _contrast(negatives="queue+bach")},
+      ("did you mean 'queue+batch'?",),
+    ),
+    ({"objectives": _contrast() | {"two": _contrast()["xlco"]}}, ("only one",)),
+    ({"loss_norm": "join_sum"}, ("did you mean 'joint_sum'?",)),
+    ({"keep_latest": 0}, ("keep_latest = 0",)),
+    ({"data": "/no/such"}, ("/no/such",)),
+    ({"data": None}, ("DATA",)),
+  ],
+)
+def test_refused_with_a_clear_message(tmp_path, changes, parts):
+  said = refused(tmp_path / "run", **changes)
+  for part in parts:
+    assert part in said
+
+
+def test_dry_run_touches_nothing(tmp_path):
+  said = run(tmp_path / "run", dry_run=True)
+  assert "parameters" in said and "FLOPs" in said
+  assert not list(tmp_path.iterdir())
+  assert "row_length = 73" in refused(
+    tmp_path / "run", dry_run=True, streams=_stream(row_length=73)
+  )
+
+
+def test_prepared_data_are_whole():
+  assert (small_corpus.prepared() / "retrieval" / "test.jsonl").exists()
+
+
+def test_rows_chosen_from_the_data_are_recorded(tmp_path, whole):
+  """The same rows as given ones: the same programs and the same losses."""
+  chosen = {
+    "mlm": streams.TextStream(batch=4, row_length=small_run.LENGTH),
+    "xlco": options(tmp_path)["streams"]["xlco"],
+  }
+  said = run(tmp_path / "run", streams=chosen, steps=2)
+  assert "stream mlm: rows = 4 of 72 tokens for batch = 4" in said
+  rows = json.loads((tmp_path / "run" / "rows.json").read_text())
+  assert rows["mlm"]["rows"] == 4 and rows["mlm"]["chosen"]
+  assert 0.5 < rows["mlm"]["fill"] <= 1 and rows["mlm"]["cut"] == 0
+  assert rows["xlco"] == {
+    "batch": 8,
+    "rows": 8,
+    "row_length": small_run.LENGTH,
+    "chosen": False,
+  }
+  losses = {n: r["train/loss"] for n, r in told(tmp_path / "run").items()}
+  assert losses == {n: told(whole[0])[n]["train/loss"] for n in (1, 2)}
+  # How often each language was gone through: 20 updates of 4 blocks.
+  epochs = told(whole[0], "data/mlm/epochs/")[STEPS]
+  store = small_corpus.prepared() / "train" / "manifest.json"
+  corpora = json.loads(store.read_text())["corpora"]
+  counts = {
+    c["languages"][0]: c["records"]
+    for c in corpora[:]
+    if len(c["languages"]) == 1
+  }
+  drawn = sum(counts[name.rpartition("/")[2]] * n for name, n in epochs.items())
+  assert drawn == pytest.approx(4 * STEPS)

@@ -1,0 +1,114 @@
+"""Options of the update that the other tests leave at their defaults."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import oracle
+import pytest
+from test_step import GROUPS, _batch, _descent, _mesh, _objectives
+
+from infoxlm_jax.model import partitioning
+from infoxlm_jax.objectives import key_queue
+from infoxlm_jax.training import schedules, step
+from infoxlm_jax.training import state as train_state
+
+
+@pytest.fixture(scope="module")
+def made():
+  """Per-task means, a late contrast, a push after each of two microbatches."""
+  objectives = _objectives(queue_size=20, mask_prob=0.0, start_step=2)
+  objectives["tlm"] = dataclasses.replace(objectives["tlm"], weight=3.0)
+  descent = _descent(0.01)
+  mesh = _mesh(1)
+  config, params = oracle.train_init()
+  config = dataclasses.replace(config, dropout=0.1, attention_dropout=0.1)
+  numbers = oracle.load("train_official")
+  params["heads"]["contrast"] = {"projection": numbers["proj_0"]}
+
+  def start():
+    state = train_state.create(
+      jax.tree.map(jnp.asarray, params),
+      jax.random.key_data(jax.random.key(0)),
+      objectives,
+      descent,
+      GROUPS // 2,
+    )
+    return jax.device_put(state, partitioning.shardings(state, mesh))
+
+  update = step.make_train_step(
+    start(),
+    mesh,
+    config,
+    objectives,
+    descent,
+    learning_rate=schedules.constant(0.01),
+    momentum=schedules.constant(0.5),
+    loss_norm="per_task_mean",
+    microbatches=2,
+    push_per_microbatch=True,
+  )
+  place = partitioning.batch_sharding(mesh)
+  states, metrics = [start()], []
+  for number in range(4):
+    state = jax.tree.map(jnp.copy, states[-1])
+    state, found = update(state, jax.device_put(_batch(number), place))
+    states.append(state)
+    metrics.append({k: float(v) for k, v in found.items()})
+  return states, metrics
+
+
+def test_per_task_mean_and_weights(made):
+  _, metrics = made
+  for number, found in enumerate(metrics):
+    expected = found["mlm/loss"] + 3 * found["tlm/loss"]
+    if number >= 2:
+      expected += found["xlco/loss"]
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_before_its_start_the_contrast_trains_nothing(made):
+  """No gradient reaches the projection, and the keys are a fresh copy."""
+  states, metrics = made
+  for number, (before, after) in enumerate(
+    zip(states, states[1:], strict=False)
+  ):
+    gradient = after.opt_state["heads"]["contrast"]["projection"]
+    assert bool(np.asarray(gradient).any()) == (number >= 2)
+    synced = jax.tree.map(
+      np.array_equal, after.key_params["embed"], after.params["embed"]
+    )
+    assert all(jax.tree.leaves(synced)) == (number + 1 < 2)
+    if number >= 1:
+      half = 0.5 * before.key_params["embed"]["token"]
+      half += 0.5 * after.params["embed"]["token"]
+      np.testing.assert_allclose(
+        after.key_params["embed"]["token"], half, atol=1e-7
+      )
+  assert [m["momentum"] for m in metrics] == [0.0, 0.5, 0.5, 0.5]
+
+
+def test_each_microbatch_pushes(made):
+  states, _ = made
+  for number, state in enumerate(states):
+    assert int(state.queue.pushes) == 2 * number
+    assert state.queue.keys.shape[:2] == (3, GROUPS // 2)
+  before, after = states[2].queue, states[3].queue
+  kept = key_queue.in_order(before, 20)[-4:]
+  np.testing.assert_array_equal(key_queue.in_order(after, 20)[:4], kept)
+
+
+def test_the_first_microbatch_sees_an_empty_queue_the_second_does_not(made):
+  """Update 1: half the queries have no negative, half have eight."""
+  _, metrics = made
+  assert 0 < metrics[0]["xlco/loss"]
+
+
+def test_gradient_norm_is_of_the_whole_gradient(made):
+  states, metrics = made
+  for state, found in zip(states[1:], metrics, strict=True):
+    assert found["grad_norm"] == pytest.approx(
+      float(optax.global_norm(state.opt_state)), rel=1e-5
+    )
