@@ -81,7 +81,7 @@ class Configuration:
 
   def write(self, folder: Path) -> None:
     """config.gin, and operative_config.gin: what was really used so far."""
-    from infoxlm_jax.runtime.metrics import write_atomically
+    from infoxlm_jax.runtime.files import write_atomically
 
     write_atomically(folder / "config.gin", self.text)
     write_atomically(

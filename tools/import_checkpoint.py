@@ -34,6 +34,7 @@ def convert(
   )
   from infoxlm_jax.checkpoint.importers.load import load_weights
   from infoxlm_jax.checkpoint.metadata import describe_model
+  from infoxlm_jax.runtime import run_layout
 
   if output.exists():
     raise InputError(f"{output} exists: move it away, or choose another name")
@@ -44,7 +45,7 @@ def convert(
     config = with_ids_of(config, found, source)
     files = dict(found.files)
   files[metadata.MODEL] = describe_model(config, found)
-  if tokenizer is None and (step := metadata.find_step(source)):
+  if tokenizer is None and (step := run_layout.find_step(source)):
     # A run's checkpoint says more of itself: how it reads a sentence's vector.
     stored = metadata.read_step_files(step)
     files[metadata.MODEL] = stored[metadata.MODEL]

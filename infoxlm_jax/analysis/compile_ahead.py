@@ -21,7 +21,7 @@ from infoxlm_jax.analysis.targets import Target
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.runtime.metrics import write_atomically
+from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.training.state import TrainState
 
 Report = dict[str, Any]

@@ -148,7 +148,7 @@ def write(
     InputError: one is there already; nothing is written.
     StorageError: writing failed.
   """
-  from infoxlm_jax.runtime.metrics import write_atomically
+  from infoxlm_jax.runtime.files import write_atomically
 
   for name in (TABLE, PICTURE):
     if (folder / name).exists():

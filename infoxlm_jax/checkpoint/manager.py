@@ -25,8 +25,6 @@ from jax.experimental import multihost_utils
 from infoxlm_jax.checkpoint.checksums import describe
 from infoxlm_jax.checkpoint.metadata import (
   CHECKSUMS,
-  FILES,
-  STATE,
   Damaged,
   checksums,
   read_folder,
@@ -35,6 +33,7 @@ from infoxlm_jax.checkpoint.metadata import (
 )
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.model.partitioning import path_of
+from infoxlm_jax.runtime.run_layout import FILES, STATE
 
 _METRIC = "best"
 _policy = ocp.checkpoint_managers

@@ -14,10 +14,10 @@ from infoxlm_jax.checkpoint.checksums import describe
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime.run_layout import FILES
 
 POSITION, MODEL = "position.json", "model.json"
 CHECKSUMS = "checksums.json"
-STATE, FILES = "state", "files"  # the two parts of a checkpoint's folder
 FORMAT = 1
 _COMMITTED = "commit_success.txt"  # orbax puts it into every finished folder
 
@@ -121,28 +121,6 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     for path in folder.iterdir()
     if path.name != _COMMITTED
   }
-
-
-def find_step(path: Path) -> Path | None:
-  """The folder of one checkpoint that a path means, or None.
-
-  Args:
-    path: that folder itself, a folder of checkpoints, or a run's folder; of
-      several the newest.
-  """
-  if (path / STATE).is_dir() and (path / FILES).is_dir():
-    return path
-  for folder in (path, path / "checkpoints"):
-    if not folder.is_dir():
-      continue
-    try:
-      steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
-    except OSError as error:
-      raise InputError(f"{folder}: cannot be looked into: {error}") from None
-    for step in sorted(steps, reverse=True):
-      if (found := find_step(folder / str(step))) is not None:
-        return found
-  return None
 
 
 def read_step_files(step: Path) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ from: one JSON object a line, {"step": 20, "time": 31.5, "train/loss": 4.2},
 where time is seconds of the run, restarts included.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime.files import write_atomically
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -25,27 +25,6 @@ _RESERVED = ("step", "time", "non_finite")
 _FLUSH_SECONDS = 30.0
 
 Row = dict[str, Any]
-
-
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-  """Writes a text file so that readers see the old or the new, never half.
-
-  Raises:
-    StorageError: the file could not be written.
-  """
-  path = Path(path)
-  part = path.with_name(f".{path.name}.{os.getpid()}.part")
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, "w", encoding="utf-8") as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(part, path)
-  except OSError as error:
-    with contextlib.suppress(OSError):
-      part.unlink(missing_ok=True)
-    raise StorageError(f"{path}: could not be written: {error}.") from error
 
 
 def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:

@@ -14,7 +14,8 @@ import jax
 
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import distributed
-from infoxlm_jax.runtime.metrics import METRICS_FILE, write_atomically
+from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.metrics import METRICS_FILE
 
 IDENTITY = "identity.json"
 DATA = "data.json"

@@ -13,7 +13,7 @@ import optax
 from infoxlm_jax.analysis import compile_ahead, cost_model, targets
 from infoxlm_jax.checkpoint import metadata
 from infoxlm_jax.checkpoint.manager import Checkpoints
-from infoxlm_jax.checkpoint.metadata import Position, describe_model, find_step
+from infoxlm_jax.checkpoint.metadata import Position, describe_model
 from infoxlm_jax.data import row_budget
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
@@ -27,8 +27,10 @@ from infoxlm_jax.model import attention, partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.base import Objective
 from infoxlm_jax.runtime import distributed, host_memory, run_dir
-from infoxlm_jax.runtime.metrics import MetricWriter, write_atomically
+from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.metrics import MetricWriter
 from infoxlm_jax.runtime.progress import Progress
+from infoxlm_jax.runtime.run_layout import find_step
 from infoxlm_jax.runtime.signals import Stopped, StopRequest, Watchdog
 from infoxlm_jax.training import eval_step, initial_weights, step, validation
 from infoxlm_jax.training import state as train_state

@@ -11,12 +11,8 @@ import numpy as np
 import pytest
 
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime.metrics import (
-  MetricWriter,
-  read_metrics,
-  series,
-  write_atomically,
-)
+from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.metrics import MetricWriter, read_metrics, series
 from infoxlm_jax.runtime.progress import Progress, duration, format_shown
 
 

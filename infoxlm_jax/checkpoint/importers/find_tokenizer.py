@@ -9,7 +9,6 @@ from infoxlm_jax.checkpoint.metadata import (
   CHECKSUMS,
   MODEL,
   POSITION,
-  find_step,
   read_step_files,
 )
 from infoxlm_jax.data.tokenizers.base import (
@@ -20,6 +19,7 @@ from infoxlm_jax.data.tokenizers.base import (
 )
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime.run_layout import find_step
 
 _NOT_TOKENIZERS = (CHECKSUMS, MODEL, POSITION)
 

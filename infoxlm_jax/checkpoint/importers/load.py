@@ -22,7 +22,6 @@ from infoxlm_jax.checkpoint.importers import (
 from infoxlm_jax.checkpoint.importers.report import Loaded, Report
 from infoxlm_jax.checkpoint.importers.torch_pickle import SUFFIXES
 from infoxlm_jax.checkpoint.metadata import (
-  find_step,
   read_model,
   read_step_files,
   unflatten,
@@ -31,6 +30,7 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import path_of
+from infoxlm_jax.runtime.run_layout import find_step
 
 _NOT_WANTED = "a head that is not asked for"
 # Far beyond any model of these kinds.

@@ -26,6 +26,7 @@ from infoxlm_jax.data.tokenizers.huggingface import (
 from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
 from infoxlm_jax.data.tokenizers.xlmr import SentencePieceTokenizer
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime.run_layout import FILES, find_step
 
 
 class Tokenizer(Protocol):
@@ -112,9 +113,6 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
 def _folder_of(path: Path) -> Path:
   """The folder itself, or where the checkpoint that it is has its files."""
-  # Not at the top of the file: that module imports this one.
-  from infoxlm_jax.checkpoint.metadata import FILES, find_step
-
   if holds_tokenizer(path) or (step := find_step(path)) is None:
     return path
   return step / FILES

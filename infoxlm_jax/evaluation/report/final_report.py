@@ -12,7 +12,8 @@ from infoxlm_jax.evaluation import collapse, similarity
 from infoxlm_jax.evaluation.report import curves, figures, results_file, tables
 from infoxlm_jax.evaluation.retrieval import Retrieval
 from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
-from infoxlm_jax.runtime.metrics import read_metrics, write_atomically
+from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.metrics import read_metrics
 
 Scores = Mapping[str, Scored]  # by split
 _START_FILE = "start.json"

@@ -20,7 +20,7 @@ from typing import Any
 
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.report import tables
-from infoxlm_jax.runtime.metrics import write_atomically
+from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.progress import duration
 
 RESULTS_FILE = "results.json"

@@ -1,0 +1,30 @@
+"""Where the files of a run and of its checkpoints are."""
+
+from pathlib import Path
+
+from infoxlm_jax.errors import InputError
+
+CHECKPOINTS = "checkpoints"  # of a run: a folder for each step
+STATE, FILES = "state", "files"  # the two parts of a checkpoint's folder
+
+
+def find_step(path: Path) -> Path | None:
+  """The folder of one checkpoint that a path means, or None.
+
+  Args:
+    path: that folder itself, a folder of checkpoints, or a run's folder; of
+      several the newest.
+  """
+  if (path / STATE).is_dir() and (path / FILES).is_dir():
+    return path
+  for folder in (path, path / CHECKPOINTS):
+    if not folder.is_dir():
+      continue
+    try:
+      steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+    except OSError as error:
+      raise InputError(f"{folder}: cannot be looked into: {error}") from None
+    for step in sorted(steps, reverse=True):
+      if (found := find_step(folder / str(step))) is not None:
+        return found
+  return None
