@@ -67,7 +67,12 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
     ),
     "objectives": {
       "mlm": MaskedLM(stream="mlm"),
-      "xlco": Contrast(stream="xlco", layer=1, pooling="first", queue_size=20),
+      "xlco": Contrast(
+        layer=1,
+        pooling="first",
+        queue_size=20,
+        momentum=schedules.constant(0.9),
+      ),
     },
     "streams": {
       "mlm": streams.TextStream(batch=4, rows=4, row_length=LENGTH),
@@ -76,7 +81,6 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
     },
     "optimizer": optimizer.adamw(rate),
     "learning_rate": rate,
-    "momentum": schedules.constant(0.9),
     "steps": STEPS,
     "groups": 4,
     "data": str(small_corpus.prepared()),

@@ -37,8 +37,8 @@ def measure(
 
   from infoxlm_jax.analysis import hlo, roofline
   from infoxlm_jax.model import partitioning
-  from infoxlm_jax.training import schedules, step
   from infoxlm_jax.training import state as train_state
+  from infoxlm_jax.training import step
 
   one = synthetic(1, 0, preset.vocab)
   example = jax.tree.map(lambda x: np.concatenate([x] * count), one)
@@ -46,18 +46,11 @@ def measure(
   zero1 = mode == "zero1"
   fsdp = count if mode == "fsdp" else 1
   mesh = partitioning.make_mesh(fsdp=fsdp, devices=count)
-  state = train_state.abstract(
-    model, objectives, adam, ROWS * count, mesh, zero1
-  )
+  batches = dict.fromkeys(objectives, ROWS * count)
+  recipe = train_state.Recipe(model, objectives, adam, batches)
+  state = train_state.abstract(recipe, mesh, zero1)
   update: Any = step.make_train_step(
-    state,
-    mesh,
-    model,
-    objectives,
-    adam,
-    learning_rate=rate,
-    momentum=schedules.constant(0.999),
-    zero1=zero1,
+    recipe, state, mesh, learning_rate=rate, zero1=zero1
   )
   place = partitioning.batch_sharding(mesh)
   batch = jax.tree.map(
@@ -88,7 +81,7 @@ def _least(state: Any, mode: str, count: int, preset: Preset) -> float:
     return 2 * share * size(state.params)
   layer = size(state.params["layers"]) / preset.layers
   rest = size(state.params) - layer * preset.layers
-  keys = size(state.key_params)
+  keys = size(state.objective_state["xlco"].key_params)
   trained = (preset.layers + preset.contrast_layer) * layer + rest
   # Forward and gradient, and the key encoder forward.
   return share * (2 * trained + keys)

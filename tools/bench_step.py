@@ -132,7 +132,10 @@ def parts(
     if name in example
   }
   objectives["xlco"] = Contrast(
-    layer=preset.contrast_layer, queue_size=preset.queue, mask_prob=0.0
+    layer=preset.contrast_layer,
+    queue_size=preset.queue,
+    mask_prob=0.0,
+    momentum=0.999,
   )
   rate = schedules.linear_warmup_decay(2e-4, 10, 200)
   return model, objectives, optimizer.adamw(rate), rate
@@ -151,22 +154,17 @@ class Bench:
     import jax
 
     from infoxlm_jax.model import partitioning
-    from infoxlm_jax.training import schedules, step
     from infoxlm_jax.training import state as train_state
+    from infoxlm_jax.training import step
 
     self.model, self.objectives, adam, rate = parts(preset, example, options)
     mesh = partitioning.make_mesh(devices=1)
-    self.state = train_state.init_sharded(
-      1, self.model, self.objectives, adam, items, mesh
+    recipe = train_state.Recipe(
+      self.model, self.objectives, adam, {"mlm": 0, "tlm": 0, "xlco": items}
     )
+    self.state = train_state.init_sharded(recipe, 1, mesh)
     update: Any = step.make_train_step(
-      self.state,
-      mesh,
-      self.model,
-      self.objectives,
-      adam,
-      learning_rate=rate,
-      momentum=schedules.constant(0.999),
+      recipe, self.state, mesh, learning_rate=rate
     )
     self._place = partitioning.batch_sharding(mesh)
     start = time.perf_counter()

@@ -21,6 +21,7 @@ from infoxlm_jax.analysis.targets import Target
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.training.state import TrainState
 
@@ -99,7 +100,7 @@ def look(
     "remat": model.remat,
     "dtype": model.dtype,
     "logits_chunk": min(
-      (o.logits_chunk for o in objectives.values() if not o.contrastive),
+      (o.logits_chunk for o in objectives.values() if isinstance(o, MaskedLM)),
       default=None,
     ),
   }
@@ -139,7 +140,7 @@ def from_shapes(
     "devices": mesh.size,
     "mesh": dict(mesh.shape),
     "parameters": cost_model.count_parameters(state.params),
-    "key_parameters": cost_model.count_parameters(state.key_params),
+    "key_parameters": cost_model.count_parameters(cost_model.key_params(state)),
     "state_bytes": by_part,
     "temporary_bytes_estimate": temporary,
     "peak_bytes_estimate": peak,

@@ -14,6 +14,7 @@ import numpy as np
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import path_of
 from infoxlm_jax.objectives import masking
+from infoxlm_jax.objectives.contrast import Contrast, ContrastState
 from infoxlm_jax.training.state import TrainState
 
 PARTS = ("params", "key_params", "opt_state", "queue")
@@ -24,16 +25,29 @@ def count_parameters(params: Any) -> int:
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
 
 
+def key_params(state: TrainState) -> dict[str, Any]:
+  """Parameters of the key encoders, by the objective's name."""
+  return {
+    name: own.key_params
+    for name, own in state.objective_state.items()
+    if isinstance(own, ContrastState)
+  }
+
+
 def state_bytes(state: TrainState) -> dict[str, int]:
   """Bytes of each part of the state on one device.
 
   Args:
     state: abstract or real; its arrays' shardings say what a device holds.
   """
-  return {
-    name: sum(map(_bytes_on_device, jax.tree.leaves(getattr(state, name))))
-    for name in PARTS
-  }
+  sizes = dict.fromkeys(PARTS, 0)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    part, *below = path_of(path).split("/")
+    if part == "objective_state":  # objective_state/<name>/<part>/...
+      part = below[1]
+    if below:
+      sizes[part] = sizes.get(part, 0) + _bytes_on_device(leaf)
+  return sizes
 
 
 def temporary_bytes(
@@ -75,7 +89,7 @@ def temporary_bytes(
     tokens = rows * stream.row_length
     depth = model.num_layers
     length: Any = stream.row_length
-    if objective.contrastive:
+    if isinstance(objective, Contrast):
       depth, length = objective.layer, name
       items = -(-stream.batch // microbatches)  # all devices' queries meet here
       keys = -(-objective.queue_size // devices)
@@ -95,7 +109,7 @@ def temporary_bytes(
     own, used = _own_and_used(path, leaf, mesh)
     gradients += 4 * used
     copies += size * used if size < 4 or used > own else 0
-  for path, leaf in jax.tree_util.tree_leaves_with_path(state.key_params):
+  for path, leaf in jax.tree_util.tree_leaves_with_path(key_params(state)):
     own, used = _own_and_used(path, leaf, mesh)
     copies += size * used if used > own else 0
   return {
@@ -187,7 +201,7 @@ def step_flops(
   for name, objective in objectives.items():
     stream = streams[objective.stream]
     shape = (stream.rows, stream.row_length)
-    if objective.contrastive:
+    if isinstance(objective, Contrast):
       directions = 2 if objective.directions == "both" else 1
       read = None
       if objective.pooling == "first":

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
 
 from infoxlm_jax.checkpoint.checksums import describe
+from infoxlm_jax.checkpoint.layout import Layout
 from infoxlm_jax.checkpoint.metadata import (
   CHECKSUMS,
   Damaged,
@@ -167,16 +168,18 @@ class Checkpoints:
         f"{self.folder}: checkpoint {step} could not be written: {error}"
       ) from error
 
-  def restore(self, abstract: Any) -> tuple[Any, dict[str, bytes]] | None:
+  def restore(
+    self, abstract: Any, resizable: Collection[str] = ()
+  ) -> tuple[Any, dict[str, bytes]] | None:
     """The newest checkpoint that is what was saved, or None if there is none.
 
     Damaged newer ones are renamed to damaged-<step>, out of the way of the
     updates that are now done again.
 
     Args:
-      abstract: the state's shapes, dtypes and shardings. A queue may be
-        stored in another shape (another batch size): it comes back in the
-        stored shape, for negatives.reslot.
+      abstract: the state's shapes, dtypes and shardings.
+      resizable: paths of arrays that come back in the shape they are stored
+        in, where only the leading dimensions differ (see state.resized).
 
     Raises:
       InputError: the arrays are of another model, or all are damaged.
@@ -184,7 +187,7 @@ class Checkpoints:
     steps, messages = self.steps(), []
     for step in reversed(steps):
       try:
-        found = self._restore_step(step, abstract)
+        found = self._restore_step(step, abstract, resizable)
       except Damaged as damage:
         logging.warning("%s; trying the one before it", damage)
         messages.append(str(damage))
@@ -230,36 +233,40 @@ class Checkpoints:
     return verified(files, where)
 
   def _restore_step(
-    self, step: int, abstract: Any
+    self, step: int, abstract: Any, resizable: Collection[str]
   ) -> tuple[Any, dict[str, bytes]]:
     where = f"{self.folder / str(step)}"
     files = self.read_files(step)
-    stored = json.loads(files.pop(CHECKSUMS))["arrays"]
-    abstract = _with_stored_queue(abstract, stored)
+    layout = Layout(files, abstract)
+    del files[CHECKSUMS]
+    abstract = _in_stored_shapes(abstract, layout.arrays, resizable)
     wanted = {
       path_of(path): [list(leaf.shape), str(leaf.dtype)]
       for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
     }
-    for name in wanted | stored:
-      have = stored.get(name)
-      found = have and [have["shape"], have["dtype"]]
-      if wanted.get(name) != found:
+    for name in wanted | layout.arrays:
+      entry = layout.arrays.get(name)
+      have = entry and [entry["shape"], entry["dtype"]]
+      if wanted.get(name) != have:
         raise InputError(
-          f"{where}: {name} is {_in_words(found)} in the checkpoint and"
+          f"{where}: {name} is {_in_words(have)} in the checkpoint and"
           f" {_in_words(wanted.get(name))} in this run's configuration; it"
           " belongs to another model or optimiser"
         )
     try:
       state = self._manager.restore(
         step,
-        args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)),
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(layout.to_stored(abstract))
+        ),
       )["state"]
     except Exception as error:
       raise Damaged(f"{where}: cannot be read: {error}") from error
+    state = layout.from_stored(state, abstract)
     bad = [
       name
-      for name, found in describe(state).items()
-      if found["sum"] != stored[name]["sum"]
+      for name, entry in describe(state).items()
+      if entry["sum"] != layout.arrays[name]["sum"]
     ]
     if bad:
       raise Damaged(
@@ -310,7 +317,8 @@ def read_params(
     files: as read_step_files gives them.
     sharding_of: where an array goes, by its path in the parameters and shape.
     wanted: which of the arrays to read.
-    part: "params", or "key_params", which not every checkpoint has.
+    part: path of a part of the state: "params", or a key encoder's, see
+      metadata.key_encoder_part.
 
   Returns:
     The parameters, nested ({} where there are none), and the paths of the
@@ -319,6 +327,7 @@ def read_params(
   Raises:
     InputError: an array cannot be read, or is not what was saved.
   """
+  # Paths as they are on disk: of an older format, too.
   stored, prefix = json.loads(files[CHECKSUMS])["arrays"], f"{part}/"
   chosen = {
     path: entry
@@ -359,7 +368,9 @@ def read_params(
         f"{step}: array {path} is not what was saved (its checksum differs)."
         " Give another step's folder."
       )
-  return found[part], left
+  for name in part.split("/"):
+    found = found[name]
+  return found, left
 
 
 def write_params(
@@ -431,15 +442,22 @@ def _in_words(shape_and_dtype: Sequence[Any] | None) -> str:
   return f"{dtype}{shape}"
 
 
-def _with_stored_queue(abstract: Any, stored: Mapping[str, Any]) -> Any:
-  found = stored.get("queue/keys")
-  if getattr(abstract, "queue", None) is None or found is None:
-    return abstract
-  keys = abstract.queue.keys
-  shape = tuple(found["shape"])
-  if shape == keys.shape or shape[-1] != keys.shape[-1]:
-    return abstract
-  mesh = keys.sharding.mesh
-  whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  keys = jax.ShapeDtypeStruct(shape, keys.dtype, sharding=whole)
-  return abstract.replace(queue=abstract.queue.replace(keys=keys))
+def _in_stored_shapes(
+  abstract: Any, stored: Mapping[str, Any], resizable: Collection[str]
+) -> Any:
+  """`abstract` with its resizable arrays in the shapes that are stored."""
+
+  def stored_shape(path: Any, leaf: Any) -> Any:
+    name = path_of(path)
+    entry = stored.get(name)
+    if name not in resizable or entry is None:
+      return leaf
+    shape = tuple(entry["shape"])
+    if shape == leaf.shape or shape[-1] != leaf.shape[-1]:
+      return leaf
+    replicated = jax.sharding.NamedSharding(
+      leaf.sharding.mesh, jax.sharding.PartitionSpec()
+    )
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=replicated)
+
+  return jax.tree_util.tree_map_with_path(stored_shape, abstract)

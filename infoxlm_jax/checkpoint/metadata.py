@@ -18,7 +18,9 @@ from infoxlm_jax.runtime.run_layout import FILES
 
 POSITION, MODEL = "position.json", "model.json"
 CHECKSUMS = "checksums.json"
-FORMAT = 1
+FORMAT = 2
+# 1: one contrast, whose state lay at the top of the tree.
+_READ_FORMATS = (1, 2)
 _COMMITTED = "commit_success.txt"  # orbax puts it into every finished folder
 
 
@@ -55,17 +57,33 @@ class Position:
     }
 
 
+def key_encoder_part(files: Mapping[str, bytes]) -> str | None:
+  """Path of the key encoder's parameters in a checkpoint's state, or None.
+
+  Args:
+    files: of the checkpoint, by name; of several contrasts, model.json names
+      the one.
+  """
+  contrast = json.loads(files[MODEL]).get("contrast") or {}
+  part = "key_params"
+  if "name" in contrast:
+    part = f"objective_state/{contrast['name']}/key_params"
+  arrays = json.loads(files[CHECKSUMS])["arrays"]
+  return part if any(a.startswith(f"{part}/") for a in arrays) else None
+
+
 def describe_model(
   model: EncoderConfig,
   tokenizer: Tokenizer | None = None,
-  contrast: Any | None = None,
+  contrast: Mapping[str, Any] | None = None,
 ) -> bytes:
   """model.json: what one must know to use the weights.
 
   Args:
     model: the encoder.
     tokenizer: None where weights came without one.
-    contrast: the objective that reads a sentence's vector, if there is one.
+    contrast: name and options of the objective that trains sentence vectors
+      (contrast.describe), if there is one.
   """
   ids = model.ids
   described = {
@@ -80,7 +98,7 @@ def describe_model(
       "mask": ids.mask,
     },
     "tokenizer_sha256": None if tokenizer is None else tokenizer.sha256,
-    "contrast": None if contrast is None else dataclasses.asdict(contrast),
+    "contrast": None if contrast is None else dict(contrast),
   }
   return json.dumps(described, indent=2).encode()
 
@@ -172,9 +190,10 @@ def verified(files: dict[str, bytes], where: Any) -> dict[str, bytes]:
     version, hashes = sums.get("format"), dict(sums["files"])
   except (KeyError, TypeError, ValueError) as error:
     raise Damaged(f"{where}: its files cannot be read: {error!r}") from error
-  if version != FORMAT:
+  if version not in _READ_FORMATS:
     raise InputError(
-      f"{where}: checkpoint format {version}, this version reads {FORMAT}"
+      f"{where}: checkpoint format {version}, this version reads"
+      f" {' and '.join(map(str, _READ_FORMATS))}"
     )
   for name, digest in hashes.items():
     if hashlib.sha256(files.get(name, b"")).hexdigest() != digest:

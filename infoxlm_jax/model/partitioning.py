@@ -32,7 +32,7 @@ VOCAB_AXIS = "tensor"
 # the layer number as their first dimension, which is never split.
 _VOCABULARY = (VOCAB_AXIS, "fsdp")
 RULES: tuple[tuple[str, P], ...] = (
-  (r"^queue/keys$", P(None, BATCH_AXES, None)),
+  (r"queue/keys$", P(None, BATCH_AXES, None)),
   (r"(embed/token|/decoder)$", P(_VOCABULARY, None)),
   (r"masked_lm/bias$", P(_VOCABULARY)),
   (r"embed/position$", P("fsdp", None)),
@@ -41,7 +41,7 @@ RULES: tuple[tuple[str, P], ...] = (
   (r"layers/ffn_in/kernel$", P(None, "fsdp", None)),
   (r"layers/ffn_out/kernel$", P(None, None, "fsdp")),
   (r"heads/.*/kernel$", P("fsdp", None)),
-  (r"heads/contrast/projection$", P("fsdp", None)),
+  (r"heads/.*/projection$", P("fsdp", None)),
 )
 REPLICATED = P()
 BATCH = P(BATCH_AXES)  # first axis of every array of a batch: groups

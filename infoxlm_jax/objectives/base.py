@@ -1,34 +1,38 @@
-"""What every objective provides; the step knows nothing else about them.
+"""The interface of an objective; the training step knows nothing else of it.
 
-An objective is a frozen dataclass of its options with pure methods:
+An objective is a frozen dataclass of its options that derives from `Objective`
+and overrides the methods it needs. All of them are pure functions of arrays.
+An update calls them in this order:
 
-  init(key, model)            -> parameters of its heads, by head name
-  corrupt(keys, rows, model)  -> the stream with masks drawn, and counts:
-                                 "terms" of its loss (known before the loss,
-                                 so that any normalisation needs only one
-                                 backward), others are reported
-  losses(objectives, ...)     -> LossSum of all objectives of its type, which
-                                 may share passes
-  encoded                     sides of its rows that the encoder reads; ()
-                                 where the rows are one side
-  stream                      which stream of the batch it reads
-  weight, start_step          factor of its loss, 0 before that update
+  corrupt            draws masks, and counts the terms of the loss
+  targets            computes, without gradient, the arrays that the loss
+                     compares with; once for the whole update
+  losses             sums the losses of a microbatch; differentiated
+  after_microbatch   changes the memory that the next microbatch sees
+  update_state       after the optimizer: moves the objective's own state
 
-A contrastive one (`contrastive = True`) has `keys(...)`, `key_params(params)`
-and a queue besides; see contrast.py.
+An objective without state overrides `corrupt` and `losses`, and `init` where
+it has a head. The contrast has state as well: a moving average of the encoder
+and a queue of keys (contrast.py).
+
+Letters: G groups of this device, M microbatches.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.objectives.key_queue import Queue
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, weight)
 Rows = Any  # the arrays of a stream: nested dicts
+Tree = Any  # nested dicts of arrays
+Encode = Callable[..., Any]  # see encoder.encode
+# (params, their specs) -> params whole outside the layers, and an `encode`
+# that gathers each layer where it is split over devices.
+Unshard = Callable[[Tree, Tree], tuple[Tree, Encode]]
 
 
 class LossSum(NamedTuple):
@@ -41,92 +45,229 @@ class LossSum(NamedTuple):
   metrics: Sums  # "objective/metric", without the factor
 
 
-class Context(NamedTuple):
-  """What a loss may see beyond its rows.
+class Targets(NamedTuple):
+  """Arrays that a loss compares with.
 
   Attributes:
-    keys: this microbatch's keys, in its items' order [directions, n, D].
-    batch_keys: the whole update's keys, all devices' [directions, batch, D].
-    first: index in the batch of this microbatch's first item.
-    queue: this device's part of the queue.
-    axes: mesh axes that the batch and the queue are split over.
-    vocab_axis: the mesh axis that splits the table of tokens, if any does.
-    factors: of each objective's terms in the loss, by name.
+    each: arrays [M, ...], one slice for each microbatch; a loss sees its own.
+    shared: arrays that every microbatch sees as they are.
   """
 
-  keys: jax.Array | None = None
-  batch_keys: jax.Array | None = None
-  first: jax.Array | int = 0
-  queue: Queue | None = None
+  each: Tree
+  shared: Tree
+
+
+class Context(NamedTuple):
+  """What a loss may read besides parameters and rows.
+
+  Attributes:
+    axes: mesh axes that the batch is split over; () outside a shard_map.
+    vocab_axis: the mesh axis that splits the token table, if any does.
+    factors: of each objective's terms in the loss, by name.
+    memory: of each objective with state, by name (see Objective.memory).
+    targets: of each objective that has some, by name; `each` is this
+      microbatch's slice.
+  """
+
   axes: tuple[str, ...] = ()
   vocab_axis: str | None = None
   factors: Mapping[str, jax.Array] | None = None
+  memory: Mapping[str, Any] = {}
+  targets: Mapping[str, Targets] = {}
 
   def factor(self, name: str) -> jax.Array | float:
     """Factor of an objective's terms; 1 where none is given."""
     return 1.0 if self.factors is None else self.factors[name]
 
 
-class Objective(Protocol):
-  """See the module."""
+class Objective:
+  """A training objective.
 
-  contrastive: ClassVar[bool]
+  Attributes:
+    stream: the stream of the batch that it reads.
+    weight: factor of its loss.
+    start_step: number of updates before its loss counts.
+    encoded: the sides of its rows that the trained encoder reads; () where
+      its rows are a single side.
+    resizable: paths, within its state, of arrays whose leading dimensions
+      depend on the batch size; `resize_state` adapts them after a restore.
+  """
+
+  stream: str
+  weight: float
+  start_step: int
+  resizable: ClassVar[tuple[str, ...]] = ()
 
   @property
-  def encoded(self) -> tuple[str, ...]: ...
+  def encoded(self) -> tuple[str, ...]:
+    return ()
 
-  @property
-  def stream(self) -> str: ...
+  def check(self, name: str, model: EncoderConfig) -> None:
+    """Raises InputError for options that cannot work with this model."""
+    del name, model
 
-  @property
-  def weight(self) -> float: ...
+  def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
+    """Random parameters of its heads, by head name.
 
-  @property
-  def start_step(self) -> int: ...
-
-  def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]: ...
+    Objectives that name the same head share it.
+    """
+    del key, model
+    return {}
 
   def corrupt(
     self, keys_G: jax.Array, rows: Rows, model: EncoderConfig
-  ) -> tuple[Rows, dict[str, jax.Array]]: ...
+  ) -> tuple[Rows, dict[str, jax.Array]]:
+    """Masks the rows of this device.
+
+    Args:
+      keys_G: a random key for each group.
+      rows: of `stream`, as the batch has them.
+      model: the encoder's shapes.
+
+    Returns:
+      The rows that `targets` and `losses` get, and counts: "terms" is the
+      number of terms of the loss, which must be known before the loss is (so
+      any normalization needs one backward pass); others are reported.
+    """
+    raise NotImplementedError
 
   @staticmethod
   def losses(
     objectives: Mapping[str, Any],
-    params: Any,
-    encode: Callable[..., Any],
+    params: Tree,
+    encode: Encode,
     rows: Mapping[str, Rows],
     model: EncoderConfig,
     context: Context,
-  ) -> LossSum: ...
+  ) -> LossSum:
+    """The losses of all objectives of this type, which may share passes.
+
+    Args:
+      objectives: of this type, by name.
+      params: "embed", "layers", "heads".
+      encode: see encoder.encode; the encoder's shapes are bound.
+      rows: one microbatch of this device, by objective, as `corrupt` gave it.
+      model: the encoder's shapes.
+      context: see Context.
+    """
+    raise NotImplementedError
+
+  # Everything below is for objectives with state of their own.
+
+  def init_state(self, params: Tree, batch: int, microbatches: int) -> Any:
+    """Its state before the first update; None where it has none.
+
+    Args:
+      params: the model's first parameters.
+      batch: items of `stream` in an update, of all devices.
+      microbatches: pieces in which a device computes its groups.
+    """
+    del params, batch, microbatches
+    return None
+
+  def resize_state(self, state: Any, like: Any) -> Any:
+    """A restored state in the shapes of `like`, where `resizable` differ."""
+    del like
+    return state
+
+  def targets(
+    self,
+    params: Tree,
+    state: Any,
+    specs: Any,
+    rows: Rows,
+    unshard: Unshard,
+    axes: tuple[str, ...],
+  ) -> Targets | None:
+    """Computes what the loss compares with, on one device, no gradient.
+
+    Args:
+      params: the model's parameters, as they are split.
+      state: this device's part of the objective's state.
+      specs: PartitionSpecs as TrainState has them, "params" and "state".
+      rows: of this device [M, ...], as `corrupt` gave them.
+      unshard: see Unshard.
+      axes: mesh axes that the batch is split over.
+    """
+    del params, state, specs, rows, unshard, axes
+    return None
+
+  def memory(self, state: Any) -> Any:
+    """The part of the state that `losses` reads."""
+    del state
+    return None
+
+  def after_microbatch(self, memory: Any, targets: Targets | None) -> Any:
+    """The memory that the next microbatch of the same update sees."""
+    del targets
+    return memory
+
+  def collect(self, targets: Targets | None) -> Any:
+    """Arrays [pushes, items, ...] that `update_state` gets of all devices.
+
+    The items of all devices are concatenated on axis 1.
+    """
+    del targets
+    return None
+
+  def update_state(
+    self,
+    state: Any,
+    collected: Any,
+    params: Tree,
+    updates: jax.Array,
+    accept: jax.Array,
+  ) -> tuple[Any, dict[str, jax.Array]]:
+    """The state after an update, and metrics.
+
+    Args:
+      state: before it.
+      collected: as `collect` gave it, of all devices.
+      params: the new parameters.
+      updates: number of updates done, this one included.
+      accept: whether the update counts; if not, the state must stay as it is.
+    """
+    del collected, params, updates, accept
+    return state, {}
+
+  def fill_batches(self, batch: int) -> int:
+    """Number of batches that fill the state before the first update."""
+    del batch
+    return 0
+
+  def fill_state(self, state: Any, collected: Any) -> Any:
+    """The state with a batch of `collected` added, see `fill_batches`."""
+    del collected
+    return state
 
 
 def all_losses(
   objectives: Mapping[str, Objective],
-  params: Any,
-  encode: Callable[..., Any],
+  params: Tree,
+  encode: Encode,
   rows: Mapping[str, Rows],
   model: EncoderConfig,
   context: Context,
 ) -> LossSum:
-  """The losses of all objectives.
-
-  Args:
-    objectives: by name.
-    params: "embed", "layers", "heads".
-    encode: (params, rows, num_layers=, read=) -> hidden states, see
-      encoder.encode.
-    rows: of each objective, as its `corrupt` gave them.
-    model: the encoder's shapes.
-    context: see Context.
-  """
+  """The losses of all objectives; arguments as for Objective.losses."""
   total, metrics = jnp.zeros(()), Sums()
+  kind: type[Objective]
   for kind in dict.fromkeys(map(type, objectives.values())):
     own = {name: o for name, o in objectives.items() if type(o) is kind}
-    first = next(iter(own.values()))
-    part = first.losses(
+    part = kind.losses(
       own, params, encode, {name: rows[name] for name in own}, model, context
     )
     total += part.sum
     metrics |= part.metrics
   return LossSum(total, metrics)
+
+
+def map_microbatches(function: Callable[[Tree], Any], rows: Tree) -> Any:
+  """`function` of each microbatch of rows [M, ...], results stacked [M, ...].
+
+  One at a time; without a loop where M is 1, for a loop costs copies.
+  """
+  if jax.tree.leaves(rows)[0].shape[0] == 1:
+    result = function(jax.tree.map(lambda x: x[0], rows))
+    return jax.tree.map(lambda x: x[None], result)
+  return jax.lax.map(function, rows)

@@ -14,20 +14,43 @@ group, T tokens, D vector size.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
+from flax import struct
 
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.objectives import masking
-from infoxlm_jax.objectives.base import Context, LossSum, Rows, Sums
-from infoxlm_jax.objectives.info_nce import info_nce, unit
-from infoxlm_jax.special_ids import Ids
+from infoxlm_jax.model.pooling import framing, members, pool, unit
+from infoxlm_jax.objectives import contrast_metrics, key_queue, masking
+from infoxlm_jax.objectives.base import (
+  Context,
+  Encode,
+  LossSum,
+  Objective,
+  Rows,
+  Sums,
+  Targets,
+  Tree,
+  Unshard,
+  map_microbatches,
+)
+from infoxlm_jax.objectives.info_nce import info_nce, sharded_logsumexp
+from infoxlm_jax.objectives.key_queue import Queue
+
+
+@struct.dataclass
+class ContrastState:
+  """The key encoder and the keys of earlier updates."""
+
+  key_params: Tree  # the parameters that a key depends on, float32
+  queue: Queue
 
 
 @dataclasses.dataclass(frozen=True)
-class Contrast:
+class Contrast(Objective):
   """InfoNCE between the two sides of translation pairs.
 
   Defaults are the released code's, which differ from the paper's equation in
@@ -52,6 +75,12 @@ class Contrast:
     weight: factor of the loss (lambda).
     start_step: updates before it counts; until then the key encoder is kept a
       copy of the encoder.
+    momentum: of the key encoder: a number, or a function of the number of
+      updates done (training/schedules.py).
+    push_per_microbatch: let each microbatch's keys be negatives of the next
+      (the released code) instead of pushing all after the update.
+    head: name of the projection's parameters; objectives of one name share
+      them.
   """
 
   layer: int = 8
@@ -68,15 +97,60 @@ class Contrast:
   stream: str = "xlco"
   weight: float = 1.0
   start_step: int = 0
-  contrastive: ClassVar[bool] = True
+  # Not in the repr, by which a run knows its objectives: they may change.
+  momentum: Callable[[Any], jax.Array] | float = dataclasses.field(
+    default=0.9999, repr=False
+  )
+  push_per_microbatch: bool = dataclasses.field(default=False, repr=False)
+  head: str = dataclasses.field(default="contrast", repr=False)
+
+  resizable = ("queue/keys",)
+
+  @property
+  def encoded(self) -> tuple[str, ...]:
+    """The sides that look for the other one, by the trained encoder."""
+    return ("query", "key") if self.directions == "both" else ("query",)
+
+  def check(self, name: str, model: EncoderConfig) -> None:
+    if self.queue_size < 1:
+      raise InputError(
+        f"objective {name!r}: queue_size = {self.queue_size}; the queue needs"
+        " at least one key (negatives = 'batch' leaves it out of the loss)"
+      )
+    if not 1 <= self.layer <= model.num_layers:
+      raise InputError(
+        f"objective {name!r}: layer = {self.layer}; the model has layers 1 to"
+        f" {model.num_layers}"
+      )
+    if self.temperature <= 0:
+      raise InputError(f"objective {name!r}: temperature must be above 0")
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     if not self.projection:
       return {}
     shape = (model.hidden_size, model.hidden_size)
-    return {"contrast": {"projection": 0.02 * jax.random.normal(key, shape)}}
+    return {self.head: {"projection": 0.02 * jax.random.normal(key, shape)}}
 
-  def key_params(self, params: Any) -> dict[str, Any]:
+  def init_state(
+    self, params: Tree, batch: int, microbatches: int
+  ) -> ContrastState:
+    """The key encoder starts as a copy, the queue empty."""
+    keys = batch // microbatches if self.push_per_microbatch else batch
+    dim = params["embed"]["token"].shape[1]
+    return ContrastState(
+      jax.tree.map(jnp.copy, self.key_params(params)),
+      key_queue.init(self.queue_size, keys, dim, self.queue_dtype),
+    )
+
+  def resize_state(
+    self, state: ContrastState, like: ContrastState
+  ) -> ContrastState:
+    """The newest keys in slots of another batch size."""
+    batch = like.queue.keys.shape[1]
+    queue = key_queue.reslot(state.queue, self.queue_size, batch)
+    return dataclasses.replace(state, queue=queue)
+
+  def key_params(self, params: Tree) -> dict[str, Any]:
     """The part of the parameters that a key depends on."""
     part = {
       "embed": params["embed"],
@@ -84,7 +158,7 @@ class Contrast:
       "heads": {},
     }
     if self.projection:
-      part["heads"] = {"contrast": params["heads"]["contrast"]}
+      part["heads"] = {self.head: params["heads"][self.head]}
     return part
 
   def corrupt(
@@ -120,54 +194,163 @@ class Contrast:
     terms = rows["items"].size * len(self.encoded)
     return sides, {"terms": jnp.asarray(terms)}
 
-  @property
-  def encoded(self) -> tuple[str, ...]:
-    """The sides that look for the other one, by the trained encoder."""
-    return ("query", "key") if self.directions == "both" else ("query",)
+  def targets(
+    self,
+    params: Tree,
+    state: ContrastState,
+    specs: Any,
+    rows: Rows,
+    unshard: Unshard,
+    axes: tuple[str, ...],
+  ) -> Targets:
+    """Keys of the whole update by the key encoder.
 
-  def keys(
-    self, key_params: Any, encode: Callable[..., Any], rows: Rows
-  ) -> jax.Array:
+    Returns:
+      each: "keys" [M, directions, n, D] of this device, in its items' order,
+        and "first" [M], the index of their first in the update.
+      shared: "keys" [directions, B, D] of all devices.
+    """
+    del params
+    key_params, encode = unshard(state.key_params, specs["state"].key_params)
+    keys = map_microbatches(
+      lambda micro: self.keys(key_params, encode, micro), rows
+    )
+    microbatches, directions, items, dim = keys.shape
+    flat = jnp.swapaxes(keys, 0, 1).reshape(directions, -1, dim)
+    batch_keys, first = flat, jnp.zeros((), jnp.int32)
+    if axes:
+      batch_keys = jax.lax.all_gather(flat, axes, axis=1, tiled=True)
+      first = jax.lax.axis_index(axes) * flat.shape[1]
+    first += items * jnp.arange(microbatches)
+    return Targets({"keys": keys, "first": first}, {"keys": batch_keys})
+
+  def keys(self, key_params: Tree, encode: Encode, rows: Rows) -> jax.Array:
     """Keys of all items [directions, N, D], without gradient."""
     sides = ("key", "query")[: len(self.encoded)]
     vectors = [self._vectors(key_params, encode, rows, s) for s in sides]
     return jax.lax.stop_gradient(jnp.stack(vectors))
 
+  def memory(self, state: ContrastState) -> Queue:
+    return state.queue
+
+  def after_microbatch(self, memory: Queue, targets: Targets | None) -> Queue:
+    if not self.push_per_microbatch:
+      return memory
+    assert targets is not None
+    return key_queue.push(memory, targets.each["keys"][0])
+
+  def collect(self, targets: Targets | None) -> jax.Array:
+    """The key side's keys, one slot of the queue for each push."""
+    assert targets is not None
+    keys = targets.each["keys"][:, 0]
+    if self.push_per_microbatch:
+      return keys
+    return keys.reshape(1, -1, keys.shape[-1])
+
   @staticmethod
   def losses(
     objectives: Mapping[str, "Contrast"],
-    params: Any,
-    encode: Callable[..., Any],
+    params: Tree,
+    encode: Encode,
     rows: Mapping[str, Rows],
     model: EncoderConfig,
     context: Context,
   ) -> LossSum:
     """Sum over items of -log p(own key | own key and the negatives)."""
     del model
-    ((name, own),) = objectives.items()  # a step has one queue
-    assert context.keys is not None and context.batch_keys is not None
     total, metrics = jnp.zeros(()), Sums()
-    for direction, side in enumerate(own.encoded):
-      q_ND = own._vectors(params, encode, rows[name], side)
-      part = info_nce(
-        q_ND,
-        context._replace(
-          keys=context.keys[direction],
-          batch_keys=context.batch_keys[direction],
-        ),
-        temperature=own.temperature,
-        negatives_from=own.negatives,
-        queue_size=own.queue_size,
+    for name, own in objectives.items():
+      for direction, side in enumerate(own.encoded):
+        q_ND = own._vectors(params, encode, rows[name], side)
+        loss, measures = own.loss_of(
+          q_ND,
+          direction,
+          context.targets[name],
+          context.memory[name],
+          context.axes,
+        )
+        total += context.factor(name) * loss
+        for metric, pair in measures.items():
+          metrics[f"{name}/{metric}"] = _add(
+            metrics.get(f"{name}/{metric}"), pair
+          )
+    return LossSum(total, metrics)
+
+  def loss_of(
+    self,
+    q_ND: jax.Array,
+    direction: int,
+    targets: Targets,
+    queue: Queue,
+    axes: tuple[str, ...] = (),
+  ) -> tuple[jax.Array, Sums]:
+    """The sum over queries of one direction, and their metrics."""
+    k_ND = targets.each["keys"][direction]
+    batch_BD = targets.shared["keys"][direction]
+    own_N = targets.each["first"] + jnp.arange(q_ND.shape[0])
+    is_own_NB = own_N[:, None] == jnp.arange(batch_BD.shape[0])
+    others_N = None
+    if "queue" in self.negatives:
+      keys_MD = queue.keys.reshape(-1, q_ND.shape[-1])
+      newest_M = key_queue.is_newest_on(queue, self.queue_size, axes).reshape(
+        -1
       )
-      total += part.sum
-      metrics = _add(metrics, part.metrics)
-    return LossSum(
-      total * context.factor(name),
-      {f"{name}/{metric}": value for metric, value in metrics.items()},
+      others_N = sharded_logsumexp(
+        q_ND, keys_MD, newest_M, self.temperature, axes
+      )
+    count = batch_BD.shape[0] if "batch" in self.negatives else 0
+    loss_N = info_nce(
+      q_ND,
+      k_ND,
+      batch_BD[:count],
+      ~is_own_NB[:, :count],
+      self.temperature,
+      others_N,
     )
+    loss = jnp.sum(loss_N)
+    measures = contrast_metrics.measure(
+      q_ND, k_ND, batch_BD, is_own_NB, queue, self.temperature, axes
+    )
+    items = jnp.asarray(q_ND.shape[0], jnp.float32)
+    return loss, {"loss": (loss, items), **measures}
+
+  def update_state(
+    self,
+    state: ContrastState,
+    collected: jax.Array,
+    params: Tree,
+    updates: jax.Array,
+    accept: jax.Array,
+  ) -> tuple[ContrastState, dict[str, jax.Array]]:
+    """Moves the key encoder towards the encoder; pushes the update's keys."""
+    momentum = self.momentum
+    m = momentum(updates) if callable(momentum) else jnp.float32(momentum)
+    m = jnp.where(updates >= self.start_step, m, 0.0)
+    # In float32: in float16 or bfloat16 an average at .9999 never moves, for
+    # 1e-4 of a weight's distance is below its precision.
+    key_params = optax.incremental_update(
+      self.key_params(params),
+      state.key_params,
+      1.0 - jnp.where(accept, m, 1.0),
+    )
+    queue = state.queue
+    for keys in collected:
+      queue = key_queue.push(queue, keys, accept)
+    return ContrastState(key_params, queue), {"momentum": m}
+
+  def fill_batches(self, batch: int) -> int:
+    return -(-self.queue_size // batch)
+
+  def fill_state(
+    self, state: ContrastState, collected: jax.Array
+  ) -> ContrastState:
+    queue = state.queue
+    for keys in collected.reshape(-1, *queue.keys.shape[1:]):
+      queue = key_queue.push(queue, keys)
+    return dataclasses.replace(state, queue=queue)
 
   def _vectors(
-    self, params: Any, encode: Callable[..., Any], rows: Rows, side: str
+    self, params: Tree, encode: Encode, rows: Rows, side: str
   ) -> jax.Array:
     own, num_items = rows[side], rows["items"].shape[-1]
     if self.pooling == "first":
@@ -188,53 +371,18 @@ class Contrast:
     z = pool(hidden, members(own, num_items, self.pooling))
     z = z.reshape(-1, z.shape[-1])
     if self.projection:
-      z = z @ params["heads"]["contrast"]["projection"]
+      z = z @ params["heads"][self.head]["projection"]
     return unit(z) if self.normalize else z
 
 
-def framing(tokens: jax.Array, ids: Ids) -> jax.Array:
-  """Where <s>, </s> and padding stand, which "mean" leaves out: bool."""
-  return (tokens == ids.bos) | (tokens == ids.eos) | (tokens == ids.pad)
+def describe(objectives: Mapping[str, Objective]) -> dict[str, Any] | None:
+  """Name and options of the first contrast, for model.json; None: none."""
+  for name, own in objectives.items():
+    if isinstance(own, Contrast):
+      fields = [f.name for f in dataclasses.fields(own) if f.repr]
+      return {"name": name} | {field: getattr(own, field) for field in fields}
+  return None
 
 
-def members(rows: Any, num_items: int, pooling: str) -> jax.Array:
-  """Which tokens an item's vector is the mean of: 0 or 1, [G, n, R, T].
-
-  Args:
-    rows: "segments", "positions" and "framing" (of the tokens before
-      masking), [G, R, T].
-    num_items: n.
-    pooling: see Contrast.
-  """
-  segments_GRT = rows["segments"]
-  if pooling == "first":
-    counts_GRT = rows["positions"] == 0
-  elif pooling == "mean":
-    counts_GRT = ~rows["framing"]
-  elif pooling == "mean_all":
-    counts_GRT = jnp.ones_like(segments_GRT, bool)
-  else:
-    raise ValueError(f"pooling={pooling!r} is not first, mean or mean_all")
-  item_n = 1 + jnp.arange(num_items)
-  mine_GnRT = segments_GRT[:, None] == item_n[:, None, None]
-  return (mine_GnRT & counts_GRT[:, None]).astype(jnp.float32)
-
-
-def pool(hidden_GRTD: jax.Array, members_GnRT: jax.Array) -> jax.Array:
-  """The mean of each item's members, float32 [G, n, D].
-
-  A product inside the group: its items are few, so it is cheaper than
-  scatters, and it never leaves the group's device.
-  """
-  sum_GnD = jnp.einsum(
-    "gnrt,grtd->gnd",
-    members_GnRT.astype(hidden_GRTD.dtype),
-    hidden_GRTD,
-    preferred_element_type=jnp.float32,
-  )
-  count_Gn = jnp.sum(members_GnRT, axis=(-2, -1))
-  return sum_GnD / jnp.maximum(count_Gn, 1.0)[..., None]
-
-
-def _add(a: Sums, b: Sums) -> Sums:
-  return jax.tree.map(jnp.add, a, b) if a else b
+def _add(a: Any, b: Any) -> Any:
+  return b if a is None else jax.tree.map(jnp.add, a, b)

@@ -81,6 +81,24 @@ def is_newest(
   return (age_SB < size) & (age_S < queue.pushes)[:, None]
 
 
+def is_newest_on(queue: Queue, size: int, axes: tuple[str, ...]) -> jax.Array:
+  """`is_newest` of the part that this device of a shard_map holds."""
+  if not axes:
+    return is_newest(queue, size)
+  local = queue.keys.shape[1]
+  device, devices = jax.lax.axis_index(axes), jax.lax.axis_size(axes)
+  return is_newest(queue, size, device * local, devices * local)
+
+
+def newest_and_oldest(queue: Queue) -> tuple[jax.Array, jax.Array]:
+  """The slots written last and first of those written: [batch, D] each."""
+  slots = queue.keys.shape[0]
+  written = jnp.minimum(queue.pushes, slots)
+  oldest = jnp.maximum(written - 1, 0)
+  last = queue.pushes - 1
+  return queue.keys[last % slots], queue.keys[(last - oldest) % slots]
+
+
 def in_order(queue: Queue, size: int) -> jax.Array:
   """The newest `size` keys, oldest first [size, D], of a whole queue.
 

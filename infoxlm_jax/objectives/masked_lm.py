@@ -6,7 +6,7 @@ translation pairs; there is no code of its own.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,17 @@ import numpy as np
 from infoxlm_jax.model import embedding, encoder
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import masking
-from infoxlm_jax.objectives.base import Context, LossSum, Rows, Sums
+from infoxlm_jax.objectives.base import (
+  Context,
+  LossSum,
+  Objective,
+  Rows,
+  Sums,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedLM:
+class MaskedLM(Objective):
   """Cross-entropy of masked tokens, summed.
 
   Attributes:
@@ -41,8 +47,6 @@ class MaskedLM:
   logits_chunk: int = 4096
   weight: float = 1.0
   start_step: int = 0
-  contrastive: ClassVar[bool] = False
-  encoded: ClassVar[tuple[str, ...]] = ()
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     return {"masked_lm": encoder.init_lm_head(key, model)}

@@ -13,16 +13,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax.model import embedding
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import BATCH_AXES
-from infoxlm_jax.objectives.base import Context, Objective
-from infoxlm_jax.objectives.key_queue import Queue
+from infoxlm_jax.objectives.base import Targets
 from infoxlm_jax.training import collectives
+from infoxlm_jax.training.state import Objectives
 
-Objectives = Mapping[str, Objective]
 Tree = Any  # nested dicts of arrays
+# Of Objective.collect: items are split over devices, pushes are not.
+COLLECTED = P(None, BATCH_AXES)
 
 
 def corrupt(
@@ -134,39 +136,69 @@ def with_vectors(
   return params | {"embed": params["embed"] | {"token": table}}, out
 
 
-def contrast_keys(
-  contrast: Any,
-  key_params: Tree,
-  specs: Tree,
+def targets_of(
+  objectives: Objectives,
   model: EncoderConfig,
-  micro: Tree,
-) -> jax.Array:
-  """This device's keys [microbatches, directions, items, D], no gradient."""
-  encode = collectives.encode_with(model, specs)
-  params = collectives.whole_outer(key_params, specs)
-  if jax.tree.leaves(micro)[0].shape[0] == 1:  # no loop around one piece
-    return contrast.keys(params, encode, jax.tree.map(lambda x: x[0], micro))[
-      None
-    ]
-  return jax.lax.map(lambda rows: contrast.keys(params, encode, rows), micro)
+  params: Tree,
+  states: Mapping[str, Any],
+  specs: Tree,
+  micro: Mapping[str, Tree],
+) -> dict[str, Targets]:
+  """What the losses compare with, of each objective that has targets.
+
+  Args:
+    objectives: by name.
+    model: the encoder's shapes.
+    params: the model's parameters, as they are split.
+    states: this device's part of each objective's state, by name.
+    specs: of a TrainState.
+    micro: rows [microbatches, ...] of each objective.
+  """
+
+  def unshard(params: Tree, specs: Tree) -> tuple[Tree, collectives.Encode]:
+    whole = collectives.whole_outer(params, specs)
+    return whole, collectives.encode_with(model, specs)
+
+  targets = {}
+  for name, objective in objectives.items():
+    own = objective.targets(
+      params,
+      states.get(name),
+      {"params": specs.params, "state": specs.objective_state.get(name)},
+      micro[name],
+      unshard,
+      BATCH_AXES,
+    )
+    if own is not None:
+      targets[name] = own
+  return targets
 
 
-def contrast_context(keys: jax.Array, queue: Queue | None) -> Context:
-  """Context of a whole device's keys [microbatches, directions, items, D]."""
-  _, directions, _, dim = keys.shape
-  flat = jnp.swapaxes(keys, 0, 1).reshape(directions, -1, dim)
-  return Context(
-    batch_keys=jax.lax.all_gather(flat, BATCH_AXES, axis=1, tiled=True),
-    first=jax.lax.axis_index(BATCH_AXES) * flat.shape[1],
-    queue=queue,
-    axes=BATCH_AXES,
-  )
+def factors(
+  objectives: Objectives,
+  terms: Mapping[str, jax.Array],
+  loss_norm: str,
+  step: jax.Array,
+) -> dict[str, jax.Array]:
+  """The factor of each objective's terms in the loss.
+
+  Args:
+    objectives: by name.
+    terms: number of terms of each, over all devices and microbatches.
+    loss_norm: see step.make_train_step.
+    step: updates attempted before this one.
+  """
+  scales = scale(terms, loss_norm)
+  return {
+    name: scales[name] * objective.weight * (step >= objective.start_step)
+    for name, objective in objectives.items()
+  }
 
 
 def scale(
   terms: Mapping[str, jax.Array], loss_norm: str
 ) -> dict[str, jax.Array]:
-  """Factor of every objective's sum in the loss."""
+  """What loss_norm divides by, as a factor for each objective."""
   counts = {
     k: jnp.maximum(v.astype(jnp.float32), 1.0) for k, v in terms.items()
   }

@@ -1,6 +1,7 @@
-"""Steps that train nothing: filling the queue, and held-out losses."""
+"""Steps that train nothing: filling objectives' state, and held-out losses."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,54 +10,70 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax.model import partitioning
-from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import BATCH, BATCH_AXES
-from infoxlm_jax.objectives import key_queue
-from infoxlm_jax.objectives.base import Context, Sums, all_losses
+from infoxlm_jax.objectives.base import Context, Sums, Targets, all_losses
 from infoxlm_jax.training import collectives, device_step
-from infoxlm_jax.training.device_step import Objectives, Tree
-from infoxlm_jax.training.state import TrainState, contrastive, name_of
+from infoxlm_jax.training.device_step import Tree
+from infoxlm_jax.training.state import Recipe, TrainState
 
 # Random numbers of their own: updates draw from fold_in(rng, update).
 _FILL, _EVAL = 0x66696C6C, 0x6576616C
 
 
-def make_fill_step(
-  state: TrainState, mesh: Mesh, model: EncoderConfig, objectives: Objectives
-) -> Callable[[TrainState, Tree, int], TrainState]:
-  """Builds the step that pushes a batch's keys before training begins.
+def fill_batches(recipe: Recipe) -> dict[str, int]:
+  """Batches that fill the state of each objective which needs it, by name."""
+  counts = {
+    name: objective.fill_batches(recipe.batches[objective.stream])
+    for name, objective in recipe.objectives.items()
+  }
+  return {name: count for name, count in counts.items() if count}
 
-  `fill(state, batch, n)` encodes with masks drawn for number n, as the
-  released code does before its first update.
+
+def make_fill_step(
+  recipe: Recipe, state: TrainState, mesh: Mesh, names: tuple[str, ...]
+) -> Callable[[TrainState, Tree, int], TrainState]:
+  """Builds the step that fills objectives' state before training begins.
+
+  `fill(state, batch, n)` adds what objectives collect of batch number n, with
+  masks drawn for that number: the released code fills its queue so.
+
+  Args:
+    recipe: what the run trains.
+    state: real or abstract, for its shapes and where it lies.
+    mesh: from partitioning.make_mesh.
+    names: of the objectives to fill.
   """
-  contrast = contrastive(objectives)
-  assert contrast is not None
-  name = name_of(contrast, objectives)
+  model = recipe.model
+  filled = {name: recipe.objectives[name] for name in names}
   specs = partitioning.specs_of(state)
 
-  def local_keys(key_params: Tree, rng: jax.Array, batch: Tree) -> jax.Array:
-    rows, _ = device_step.corrupt({name: contrast}, model, rng, batch)
-    micro = jax.tree.map(lambda x: x[None], rows[name])
-    keys = device_step.contrast_keys(
-      contrast, key_params, specs.key_params, model, micro
+  def device_collect(
+    params: Tree, states: Tree, rng: jax.Array, batch: Tree
+  ) -> Tree:
+    rows, _ = device_step.corrupt(filled, model, rng, batch)
+    micro = jax.tree.map(lambda x: x[None], rows)
+    targets = device_step.targets_of(
+      filled, model, params, states, specs, micro
     )
-    return keys[0, 0]
+    return {k: filled[k].collect(targets.get(k)) for k in filled}
 
-  sharded_keys = collectives.shard_map(
-    local_keys,
+  sharded_collect = collectives.shard_map(
+    device_collect,
     mesh,
-    in_specs=(specs.key_params, P(), BATCH),
-    out_specs=BATCH,
+    in_specs=(specs.params, specs.objective_state, P(), BATCH),
+    out_specs=device_step.COLLECTED,
   )
 
   def fill_step(state: TrainState, batch: Tree, number: Any) -> TrainState:
     rng = _random(state, _FILL, number)
-    keys = sharded_keys(state.key_params, rng, batch)
-    queue = state.queue
-    assert queue is not None
-    for push in keys.reshape(-1, *queue.keys.shape[1:]):
-      queue = key_queue.push(queue, push)
-    return dataclasses.replace(state, queue=queue)
+    collected = sharded_collect(state.params, state.objective_state, rng, batch)
+    own = {
+      name: filled[name].fill_state(state.objective_state[name], arrays)
+      for name, arrays in collected.items()
+    }
+    return dataclasses.replace(
+      state, objective_state=state.objective_state | own
+    )
 
   shardings = partitioning.named(specs, mesh)
   return jax.jit(
@@ -68,47 +85,49 @@ def make_fill_step(
 
 
 def make_eval_step(
-  state: TrainState, mesh: Mesh, model: EncoderConfig, objectives: Objectives
+  recipe: Recipe, state: TrainState, mesh: Mesh
 ) -> Callable[[TrainState, Tree, int], Sums]:
   """Builds the held-out losses: metrics as (sum, weight) pairs by name.
 
-  The contrast is measured against the queue as it stands. Masks depend on the
-  number given, so that every evaluation can draw the same ones.
+  An objective with state is measured against it as it stands. Masks depend on
+  the number given, so that every evaluation can draw the same ones.
   """
-  contrast = contrastive(objectives)
+  model, objectives = recipe.model, recipe.objectives
   specs = partitioning.specs_of(state)
 
-  def local_eval(
-    params: Tree, key_params: Tree, queue: Any, rng: jax.Array, batch: Tree
+  def device_eval(
+    params: Tree, states: Tree, rng: jax.Array, batch: Tree
   ) -> Sums:
     rows, _ = device_step.corrupt(objectives, model, rng, batch)
+    micro = jax.tree.map(lambda x: x[None], rows)
+    targets = device_step.targets_of(
+      objectives, model, params, states, specs, micro
+    )
+    first = functools.partial(jax.tree.map, lambda x: x[0])
+    context = Context(
+      axes=BATCH_AXES,
+      vocab_axis=collectives.vocab_axis(specs.params),
+      memory={k: objectives[k].memory(own) for k, own in states.items()},
+      targets={
+        name: Targets(first(own.each), own.shared)
+        for name, own in targets.items()
+      },
+    )
     encode = collectives.encode_with(model, specs.params)
     params = collectives.whole_outer(params, specs.params)
-    context = Context(axes=BATCH_AXES)
-    if contrast is not None:
-      own = rows[name_of(contrast, objectives)]
-      keys = device_step.contrast_keys(
-        contrast,
-        key_params,
-        specs.key_params,
-        model,
-        jax.tree.map(lambda x: x[None], own),
-      )
-      context = device_step.contrast_context(keys, queue)._replace(keys=keys[0])
-    context = context._replace(vocab_axis=collectives.vocab_axis(specs.params))
-    found = all_losses(objectives, params, encode, rows, model, context)
-    return jax.lax.psum(found.metrics, BATCH_AXES)
+    losses = all_losses(objectives, params, encode, rows, model, context)
+    return jax.lax.psum(losses.metrics, BATCH_AXES)
 
   sharded_eval = collectives.shard_map(
-    local_eval,
+    device_eval,
     mesh,
-    in_specs=(specs.params, specs.key_params, specs.queue, P(), BATCH),
+    in_specs=(specs.params, specs.objective_state, P(), BATCH),
     out_specs=P(),
   )
 
   def eval_step(state: TrainState, batch: Tree, number: Any) -> Sums:
     rng = _random(state, _EVAL, number)
-    return sharded_eval(state.params, state.key_params, state.queue, rng, batch)
+    return sharded_eval(state.params, state.objective_state, rng, batch)
 
   return jax.jit(
     eval_step,

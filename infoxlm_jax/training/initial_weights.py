@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 from jax.sharding import Mesh
 
 from infoxlm_jax.checkpoint.importers.find_tokenizer import find_tokenizer
@@ -22,7 +21,7 @@ from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.base import Objective
 from infoxlm_jax.training import state as train_state
-from infoxlm_jax.training.state import TrainState
+from infoxlm_jax.training.state import Recipe, TrainState
 
 REPORT_FILE = "init_from.txt"  # in the run's folder
 
@@ -114,22 +113,20 @@ def read_params(
 def state_of(
   params: dict[str, Any],
   seed: int,
-  objectives: Mapping[str, Objective],
-  optimizer: optax.GradientTransformation,
+  recipe: Recipe,
   abstract: TrainState,
-  keys_per_push: int,
 ) -> TrainState:
   """The state before the first update; the key encoder starts as a copy.
 
   Args:
     params: as read_params gives them; the state takes them over as they are.
+    seed: of the run.
+    recipe: see state.Recipe.
     abstract: of the state, with its shardings.
   """
 
   def rest(params: Any, rng: jax.Array) -> TrainState:
-    state = train_state.create(
-      params, rng, objectives, optimizer, keys_per_push
-    )
+    state = train_state.create(recipe, params, rng)
     return dataclasses.replace(state, params=None)
 
   shardings = jax.tree.map(

@@ -25,6 +25,7 @@ from infoxlm_jax.evaluation.report.final_report import Scores
 from infoxlm_jax.evaluation.retrieval_eval import SPLITS
 from infoxlm_jax.model import attention, partitioning
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.objectives import contrast
 from infoxlm_jax.objectives.base import Objective
 from infoxlm_jax.runtime import distributed, host_memory, run_dir
 from infoxlm_jax.runtime.files import write_atomically
@@ -35,14 +36,13 @@ from infoxlm_jax.runtime.signals import Stopped, StopRequest, Watchdog
 from infoxlm_jax.training import eval_step, initial_weights, step, validation
 from infoxlm_jax.training import state as train_state
 from infoxlm_jax.training.input_pipeline import Feed, prepared_folder
-from infoxlm_jax.training.schedules import Schedule, constant
+from infoxlm_jax.training.schedules import Schedule
 from infoxlm_jax.training.state import TrainState
 from infoxlm_jax.training.train_log import TrainingLog
 
 # Pre-fill and evaluation draw data and masks of their own, so that neither
 # shifts the batches or the random numbers of training.
 _FILL, _EVAL = 1, 2
-_MOMENTUM = constant(0.9999)
 
 
 def pretrain(
@@ -55,7 +55,6 @@ def pretrain(
   learning_rate: Schedule,
   steps: int,
   groups: int,
-  momentum: Schedule = _MOMENTUM,
   loss_norm: str = "joint_sum",
   data: str | None = None,
   init_from: str | None = None,
@@ -63,7 +62,6 @@ def pretrain(
   prepare: Callable[..., Any] | None = None,
   mesh: Callable[..., Any] = partitioning.make_mesh,
   microbatches: int = 1,
-  push_per_microbatch: bool = False,
   zero1: bool = False,
   seed: int = 0,
   eval_every: int = 1000,
@@ -152,27 +150,19 @@ def pretrain(
     model, objectives, streams, groups, devices.size * microbatches
   )
   validation.check_loss_norm(loss_norm)
-  contrast = train_state.contrastive(objectives)
-  keys_per_push = 0
-  if contrast is not None:
-    keys_per_push = streams[contrast.stream].batch
-    keys_per_push //= microbatches if push_per_microbatch else 1
-  abstract = train_state.abstract(
-    model, objectives, optimizer, keys_per_push, devices, zero1
+  batches = {name: stream.batch for name, stream in streams.items()}
+  recipe = train_state.Recipe(
+    model, objectives, optimizer, batches, microbatches
   )
+  abstract = train_state.abstract(recipe, devices, zero1)
 
   build_step = functools.partial(
     step.make_train_step,
+    recipe,
     abstract,
     devices,
-    model,
-    objectives,
-    optimizer,
     learning_rate=learning_rate,
-    momentum=momentum,
     loss_norm=loss_norm,
-    microbatches=microbatches,
-    push_per_microbatch=push_per_microbatch,
     zero1=zero1,
   )
   if looking:
@@ -219,12 +209,8 @@ def pretrain(
 
   def first_state() -> TrainState:
     if weights is not None:
-      return initial_weights.state_of(
-        weights[0], seed, objectives, optimizer, abstract, keys_per_push
-      )
-    return train_state.init_sharded(
-      seed, model, objectives, optimizer, keys_per_push, devices, zero1
-    )
+      return initial_weights.state_of(weights[0], seed, recipe, abstract)
+    return train_state.init_sharded(recipe, seed, devices, zero1)
 
   identity = {
     "model": dataclasses.asdict(model),
@@ -259,7 +245,7 @@ def pretrain(
   feed = Feed(streams, devices, groups, seed)
 
   checkpoints = Checkpoints(folder / "checkpoints", keep_latest, keep_best)
-  restored = checkpoints.restore(abstract)
+  restored = checkpoints.restore(abstract, train_state.resizable(objectives))
   if restored is None:
     state, position = first_state(), Position(feed.start())
     weights = None  # the state has taken them over
@@ -267,7 +253,7 @@ def pretrain(
     state, stored = restored
     validation.check_restored(stored, tokenizer, streams)
     position = Position.read(stored)
-    state = train_state.reslotted(state, abstract, contrast)
+    state = train_state.resized(state, abstract, objectives)
   done = int(state.step)
   validation.check_steps(steps, done)
   started -= position.seconds
@@ -279,12 +265,14 @@ def pretrain(
     tokenizer,
     model,
     devices,
-    eval_step.make_eval_step(abstract, devices, model, objectives),
+    eval_step.make_eval_step(recipe, abstract, devices),
     lambda held_out: held_out_feed.draw(held_out, feed.start(), eval_batches),
     row_length=min(128, model.max_positions),
   )
   files = {
-    metadata.MODEL: describe_model(model, tokenizer, contrast),
+    metadata.MODEL: describe_model(
+      model, tokenizer, contrast.describe(objectives)
+    ),
     **tokenizer.files,
   }
   with (
@@ -315,22 +303,22 @@ def pretrain(
       start = scores(0, SPLITS)
       if is_main:
         final_report.keep_start(folder, start)
-      if contrast is not None:
-        fill = eval_step.make_fill_step(abstract, devices, model, objectives)
-        pushes = -(-contrast.queue_size // streams[contrast.stream].batch)
-        progress.say(f"filling the queue: {pushes} batches of keys")
-        drawn = feed.apart(_FILL).draw(store, feed.start(), pushes)
+      fill_counts = eval_step.fill_batches(recipe)
+      for name, count in fill_counts.items():
+        fill = eval_step.make_fill_step(recipe, abstract, devices, (name,))
+        progress.say(f"filling the queue of {name}: {count} batches of keys")
+        drawn = feed.apart(_FILL).draw(store, feed.start(), count)
         for number, (batch, _) in enumerate(drawn):
           state = fill(state, batch, number)
     else:
       progress.say(f"going on after update {done}")
 
     agreed = distributed.Agreement()
-    batches = feed.draw(store, position.samples, steps - done)
+    drawn_batches = feed.draw(store, position.samples, steps - done)
     host_memory.give_back_freed()
     for number in range(done + 1, steps + 1):
       with log.waiting():
-        batch, counts = next(batches)
+        batch, counts = next(drawn_batches)
       state, metrics = train_step(state, batch)
       position.advance(streams)
       log.add(number, metrics, counts)

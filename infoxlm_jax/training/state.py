@@ -1,4 +1,4 @@
-"""The training state: one dataclass of arrays for every system of the table."""
+"""The training state: a dataclass of arrays, and how one is made."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -12,40 +12,47 @@ from jax.sharding import Mesh
 
 from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.objectives import key_queue
 from infoxlm_jax.objectives.base import Objective
-from infoxlm_jax.objectives.key_queue import Queue
+
+Objectives = Mapping[str, Objective]
 
 
 @struct.dataclass
 class TrainState:
-  """All that an update reads and writes.
+  """All arrays that an update reads and writes.
 
-  Where nothing contrasts, `key_params` and `queue` are None, so baselines
-  share the step, the sharding table and the checkpoint format.
+  Every system trains with the same state: an objective without state of its
+  own has no entry in `objective_state`.
   """
 
   step: jax.Array  # [] int32, updates attempted
   params: Any  # {"embed", "layers", "heads"}, float32
-  key_params: Any | None  # what a key depends on, float32
+  objective_state: dict[str, Any]  # by the objective's name
   opt_state: Any
-  queue: Queue | None
   rng: jax.Array  # [2] uint32; update n draws from fold_in(rng, n)
 
 
-def contrastive(objectives: Mapping[str, Objective]) -> Any | None:
-  """The one objective with keys and a queue, or None."""
-  found = [o for o in objectives.values() if o.contrastive]
-  return found[0] if found else None
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """The parts of a run that decide the shapes of its state.
 
+  Attributes:
+    model: the encoder's shapes.
+    objectives: by name.
+    optimizer: of all parameters.
+    batches: items of an update, by stream.
+    microbatches: pieces in which a device computes its groups.
+  """
 
-def name_of(objective: Any, objectives: Mapping[str, Objective]) -> str:
-  """The name that an objective goes by."""
-  return next(name for name, o in objectives.items() if o is objective)
+  model: EncoderConfig
+  objectives: Objectives
+  optimizer: optax.GradientTransformation
+  batches: Mapping[str, int]
+  microbatches: int = 1
 
 
 def init_params(
-  key: jax.Array, model: EncoderConfig, objectives: Mapping[str, Objective]
+  key: jax.Array, model: EncoderConfig, objectives: Objectives
 ) -> dict[str, Any]:
   """Random parameters of the encoder and of every objective's heads."""
   encoder_key, head_key = jax.random.split(key)
@@ -56,34 +63,8 @@ def init_params(
   return encoder.init(encoder_key, model) | {"heads": heads}
 
 
-def create(
-  params: Any,
-  rng: jax.Array,
-  objectives: Mapping[str, Objective],
-  optimizer: optax.GradientTransformation,
-  keys_per_push: int,
-) -> TrainState:
-  """A state before the first update; the key encoder starts as a copy."""
-  contrast = contrastive(objectives)
-  key_params, queue = None, None
-  if contrast is not None:
-    key_params = jax.tree.map(jnp.copy, contrast.key_params(params))
-    dim = params["embed"]["token"].shape[1]
-    queue = key_queue.init(
-      contrast.queue_size, keys_per_push, dim, contrast.queue_dtype
-    )
-  return TrainState(
-    step=jnp.zeros((), jnp.int32),
-    params=params,
-    key_params=key_params,
-    opt_state=optimizer.init(params),
-    queue=queue,
-    rng=rng,
-  )
-
-
 def random_params(
-  seed: int, model: EncoderConfig, objectives: Mapping[str, Objective]
+  seed: int, model: EncoderConfig, objectives: Objectives
 ) -> Callable[[], dict[str, Any]]:
   """A function that makes the parameters which a run of this seed starts with.
 
@@ -92,53 +73,55 @@ def random_params(
   return lambda: init_params(jax.random.key(seed), model, objectives)
 
 
-def _maker(
-  model: EncoderConfig,
-  objectives: Mapping[str, Objective],
-  optimizer: optax.GradientTransformation,
-  keys_per_push: int,
-) -> Callable[[jax.Array], TrainState]:
-  """A function from random bits to a state."""
-
-  def make(rng: jax.Array) -> TrainState:
-    params = init_params(jax.random.wrap_key_data(rng), model, objectives)
-    return create(params, rng, objectives, optimizer, keys_per_push)
-
-  return make
-
-
 def first_rng(seed: int) -> jax.Array:
   """TrainState.rng of a run with this seed."""
   return jax.random.key_data(jax.random.key(seed))
 
 
+def create(recipe: Recipe, params: Any, rng: jax.Array) -> TrainState:
+  """The state before the first update, from given parameters."""
+  objective_state = {}
+  for name, objective in recipe.objectives.items():
+    own = objective.init_state(
+      params, recipe.batches[objective.stream], recipe.microbatches
+    )
+    if own is not None:
+      objective_state[name] = own
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    objective_state=objective_state,
+    opt_state=recipe.optimizer.init(params),
+    rng=rng,
+  )
+
+
+def create_random(recipe: Recipe, rng: jax.Array) -> TrainState:
+  """The state before the first update, from random parameters."""
+  key = jax.random.wrap_key_data(rng)
+  params = init_params(key, recipe.model, recipe.objectives)
+  return create(recipe, params, rng)
+
+
 def init_sharded(
-  seed: int,
-  model: EncoderConfig,
-  objectives: Mapping[str, Objective],
-  optimizer: optax.GradientTransformation,
-  keys_per_push: int,
-  mesh: Mesh,
-  zero1: bool = False,
+  recipe: Recipe, seed: int, mesh: Mesh, zero1: bool = False
 ) -> TrainState:
   """A random state, every array made where it will live."""
-  make = _maker(model, objectives, optimizer, keys_per_push)
+
+  def make(rng: jax.Array) -> TrainState:
+    return create_random(recipe, rng)
+
   rng = first_rng(seed)
   shardings = partitioning.shardings(jax.eval_shape(make, rng), mesh, zero1)
   return jax.jit(make, out_shardings=shardings)(rng)
 
 
-def abstract(
-  model: EncoderConfig,
-  objectives: Mapping[str, Objective],
-  optimizer: optax.GradientTransformation,
-  keys_per_push: int,
-  mesh: Mesh,
-  zero1: bool = False,
-) -> TrainState:
+def abstract(recipe: Recipe, mesh: Mesh, zero1: bool = False) -> TrainState:
   """Shapes, dtypes and shardings of the state; allocates nothing."""
-  make = _maker(model, objectives, optimizer, keys_per_push)
-  shapes = jax.eval_shape(make, jax.ShapeDtypeStruct((2,), jnp.uint32))
+  shapes = jax.eval_shape(
+    lambda rng: create_random(recipe, rng),
+    jax.ShapeDtypeStruct((2,), jnp.uint32),
+  )
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     shapes,
@@ -146,17 +129,30 @@ def abstract(
   )
 
 
-def reslotted(
-  state: TrainState, abstract: TrainState, contrast: Any
-) -> TrainState:
-  """The state with its queue in the batch size of `abstract`."""
-  if state.queue is None or abstract.queue is None:
-    return state
-  batch = abstract.queue.keys.shape[1]
-  if batch == state.queue.keys.shape[1]:
-    return state
-  reslot = jax.jit(
-    lambda queue: key_queue.reslot(queue, contrast.queue_size, batch),
-    out_shardings=jax.tree.map(lambda x: x.sharding, abstract.queue),
+def resizable(objectives: Objectives) -> frozenset[str]:
+  """Paths of arrays that a checkpoint may hold in another shape.
+
+  Their leading dimensions depend on the batch size, see `resized`.
+  """
+  return frozenset(
+    f"objective_state/{name}/{path}"
+    for name, objective in objectives.items()
+    for path in objective.resizable
   )
-  return dataclasses.replace(state, queue=reslot(state.queue))
+
+
+def resized(
+  state: TrainState, like: TrainState, objectives: Objectives
+) -> TrainState:
+  """A restored state in the shapes and shardings of `like`."""
+  objective_state = dict(state.objective_state)
+  for name, own in objective_state.items():
+    wanted = like.objective_state[name]
+    if jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, wanted):
+      continue
+    resize = jax.jit(
+      objectives[name].resize_state,
+      out_shardings=jax.tree.map(lambda x: x.sharding, wanted),
+    )
+    objective_state[name] = resize(own, wanted)
+  return dataclasses.replace(state, objective_state=objective_state)

@@ -1,21 +1,23 @@
 """One update as a pure function: (state, batch) -> (state, metrics).
 
-How an update goes, in order:
+The order of an update:
 
-  1. masks are drawn for every stream, so the number of terms of every loss is
-     known and any normalisation costs one backward pass;
-  2. the key encoder encodes the key side of the whole batch, no gradient;
-  3. per microbatch: the weighted sum of all objectives and its gradient;
+  1. every objective masks its rows; now the number of terms of every loss is
+     known, so any normalization costs one backward pass;
+  2. objectives compute their targets for the whole batch, without gradient
+     (the contrast: its key encoder encodes the key side);
+  3. for each microbatch: the weighted sum of all losses, and its gradient;
   4. gradients are reduced over devices, once, in float32;
-  5. the optimiser, the key encoder's moving average, the queue.
+  5. the optimizer updates the parameters, and each objective its own state
+     (the contrast: the key encoder's moving average, and the queue).
 
-1 to 4 run inside one shard_map (local.py), each device on its own groups of
-the batch. The only collectives there are batch-sized vectors of the contrast,
-the parameters of one layer at a time where `fsdp` splits them, and step 4.
+1 to 4 run inside one shard_map (device_step.py), each device on its own
+groups of the batch. The collectives there are batch-sized vectors of the
+contrast, the parameters of one layer at a time where `fsdp` splits them, and
+step 4.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,15 +26,13 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax.model import partitioning
-from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import BATCH, BATCH_AXES
-from infoxlm_jax.objectives import key_queue
-from infoxlm_jax.objectives.base import Context, LossSum, all_losses
+from infoxlm_jax.objectives.base import Context, LossSum, Targets, all_losses
 from infoxlm_jax.training import collectives, device_step
-from infoxlm_jax.training.device_step import Objectives, Tree
-from infoxlm_jax.training.optimizer import move_average, skipping
+from infoxlm_jax.training.device_step import Tree
+from infoxlm_jax.training.optimizer import skipping
 from infoxlm_jax.training.schedules import Schedule
-from infoxlm_jax.training.state import TrainState, contrastive, name_of
+from infoxlm_jax.training.state import Recipe, TrainState
 
 Metrics = dict[str, jax.Array]
 
@@ -42,36 +42,26 @@ _COMPILER = {"cpu": {"xla_cpu_enable_concurrency_optimized_scheduler": False}}
 
 
 def make_train_step(
+  recipe: Recipe,
   state: TrainState,
   mesh: Mesh,
-  model: EncoderConfig,
-  objectives: Objectives,
-  optimizer: optax.GradientTransformation,
   *,
   learning_rate: Schedule,
-  momentum: Schedule,
   loss_norm: str = "joint_sum",
-  microbatches: int = 1,
-  push_per_microbatch: bool = False,
   zero1: bool = False,
 ) -> Callable[[TrainState, Tree], tuple[TrainState, Metrics]]:
   """Builds the jitted update.
 
   Args:
+    recipe: what the run trains; names of objectives appear in metrics.
     state: a state, real or abstract, for its shapes and where it lies.
     mesh: from partitioning.make_mesh.
-    model: the encoder's shapes.
-    objectives: by name; names appear in metrics.
-    optimizer: takes `learning_rate` already; it is passed for the metrics.
-    learning_rate: rate of update n + 1 as a function of n.
-    momentum: of the key encoder, as a function of the updates done.
+    learning_rate: rate of update n + 1 as a function of n, for the metrics;
+      the optimizer has it already.
     loss_norm: "joint_sum": the sum of all losses over the number of all
       their terms (the released code: one contrast item weighs as much as one
       masked token). "per_task_mean": the sum of every loss's mean.
-    microbatches: pieces in which a device computes its groups.
-    push_per_microbatch: let each microbatch's keys be negatives of the next
-      (the released code) instead of pushing all after the update.
-    zero1: whether the state's optimiser was laid out so, see
+    zero1: whether the state's optimizer was laid out so, see
       partitioning.specs.
 
   Returns:
@@ -79,43 +69,33 @@ def make_train_step(
     [groups, ...]}}. An update whose loss or gradient is not finite changes
     nothing but `step`, and says so in metrics["finite"].
   """
-  optimizer = skipping(optimizer)
-  contrast = contrastive(objectives)
+  model, objectives = recipe.model, recipe.objectives
+  optimizer = skipping(recipe.optimizer)
   specs = partitioning.specs_of(state)
-  targets = specs.params
+  grad_specs = specs.params
   if zero1:
-    targets = partitioning.update_specs(state.params, mesh)
+    grad_specs = partitioning.update_specs(state.params, mesh)
 
-  def local_update(
-    params: Tree, key_params: Tree, queue: Any, rng: Any, step: Any, batch: Tree
+  def device_update(
+    params: Tree, states: Tree, rng: jax.Array, step: jax.Array, batch: Tree
   ) -> tuple[Tree, Tree, Tree, Tree]:
-    """One device's part: gradients, sums, counts, and keys or a new queue."""
+    """One device's part: gradients, sums, counts, and what it collected."""
     rows, counts = device_step.corrupt(objectives, model, rng, batch)
     counts = jax.lax.psum(counts, BATCH_AXES)
-    factors = device_step.scale(
-      {k: c["terms"] for k, c in counts.items()}, loss_norm
+    terms = {name: count["terms"] for name, count in counts.items()}
+    factors = device_step.factors(objectives, terms, loss_norm, step)
+    micro = jax.tree.map(
+      lambda x: x.reshape(recipe.microbatches, -1, *x.shape[1:]), rows
     )
-    factors = {
-      name: factors[name] * objective.weight * (step >= objective.start_step)
-      for name, objective in objectives.items()
-    }
+    targets = device_step.targets_of(
+      objectives, model, params, states, specs, micro
+    )
     encode = collectives.encode_with(model, specs.params)
     params = collectives.whole_outer(params, specs.params)
-    micro = jax.tree.map(
-      lambda x: x.reshape(microbatches, -1, *x.shape[1:]), rows
-    )
-    keys, context = None, Context(axes=BATCH_AXES)
-    if contrast is not None:
-      keys = device_step.contrast_keys(
-        contrast,
-        key_params,
-        specs.key_params,
-        model,
-        micro[name_of(contrast, objectives)],
-      )
-      context = device_step.contrast_context(keys, queue)
-    context = context._replace(
-      factors=factors, vocab_axis=collectives.vocab_axis(specs.params)
+    context = Context(
+      axes=BATCH_AXES,
+      vocab_axis=collectives.vocab_axis(specs.params),
+      factors=factors,
     )
 
     def loss(params: Tree, rows: Tree, context: Context) -> LossSum:
@@ -124,54 +104,42 @@ def make_train_step(
       )
       return all_losses(objectives, params, encode, rows, model, context)
 
-    def one(queue: Any, inputs: Tree) -> tuple[Any, Tree]:
-      rows, keys, index = inputs
-      here = context
-      if keys is not None:
-        first = context.first + index * keys.shape[1]
-        here = context._replace(keys=keys, first=first, queue=queue)
+    def microbatch(memory: Tree, inputs: Tree) -> tuple[Tree, Tree]:
+      rows, each = inputs
+      own = {k: Targets(each[k], targets[k].shared) for k in targets}
       (total, sums), grads = jax.value_and_grad(loss, has_aux=True)(
-        params, rows, here
+        params, rows, context._replace(memory=memory, targets=own)
       )
-      if push_per_microbatch and keys is not None:
-        queue = key_queue.push(queue, keys[0])
-      return queue, (grads, total, sums)
+      memory = {
+        k: objectives[k].after_microbatch(m, own.get(k))
+        for k, m in memory.items()
+      }
+      return memory, (grads, total, sums)
 
-    pieces = (micro, keys, jnp.arange(microbatches))
-    queue, (grads, total, sums) = device_step.sum_scan(
-      one, queue, pieces, microbatches
+    memory = {k: objectives[k].memory(own) for k, own in states.items()}
+    each = {name: own.each for name, own in targets.items()}
+    _, (grads, total, sums) = device_step.sum_scan(
+      microbatch, memory, (micro, each), recipe.microbatches
     )
-    grads = collectives.reduce_gradients(grads, specs.params, targets)
+    grads = collectives.reduce_gradients(grads, specs.params, grad_specs)
     tokens = sum(jnp.sum(s > 0) for s in device_step.segments(batch))
     totals = jax.lax.psum((total, sums, tokens), BATCH_AXES)
-    pushed = None
-    if keys is not None:
-      pushed = keys[:, 0].reshape(-1, keys.shape[-1])
-    return (
-      grads,
-      totals,
-      counts,
-      queue if push_per_microbatch else pushed,
-    )
+    collected = {k: objectives[k].collect(targets.get(k)) for k in states}
+    return grads, totals, counts, collected
 
   sharded_update = collectives.shard_map(
-    local_update,
+    device_update,
     mesh,
-    in_specs=(specs.params, specs.key_params, specs.queue, P(), P(), BATCH),
-    out_specs=(
-      targets,
-      P(),
-      P(),
-      specs.queue if push_per_microbatch else BATCH,
-    ),
+    in_specs=(specs.params, specs.objective_state, P(), P(), BATCH),
+    out_specs=(grad_specs, P(), P(), device_step.COLLECTED),
   )
 
   shardings = partitioning.named(specs, mesh)
 
   def train_step(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
     rng = device_step.update_key(state.rng, state.step)
-    grads, (loss, sums, tokens), counts, pushed = sharded_update(
-      state.params, state.key_params, state.queue, rng, state.step, batch
+    grads, (loss, sums, tokens), counts, collected = sharded_update(
+      state.params, state.objective_state, rng, state.step, batch
     )
     grad_norm = optax.global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
@@ -183,7 +151,6 @@ def make_train_step(
     if zero1:
       # Gathered here, once: or XLA averages the parts and gathers both.
       params = jax.lax.with_sharding_constraint(params, shardings.params)
-    done = state.step + 1
     metrics = {
       "loss": loss,
       "grad_norm": grad_norm,
@@ -191,33 +158,24 @@ def make_train_step(
       "finite": finite,
       "tokens": tokens,
     }
-    key_params, queue = state.key_params, state.queue
-    if contrast is not None:
-      m = jnp.where(done >= contrast.start_step, momentum(done), 0.0)
-      key_params = move_average(
-        key_params, contrast.key_params(params), jnp.where(finite, m, 1.0)
+    objective_state, done = {}, state.step + 1
+    for name, own in state.objective_state.items():
+      objective_state[name], own_metrics = objectives[name].update_state(
+        own, collected[name], params, done, finite
       )
-      assert queue is not None
-      if push_per_microbatch:
-        queue = jax.tree.map(
-          lambda new, old: jnp.where(finite, new, old), pushed, queue
-        )
-      else:
-        queue = key_queue.push(queue, pushed, finite)
-      metrics["momentum"] = m
+      metrics |= {f"{name}/{k}": v for k, v in own_metrics.items()}
     metrics |= {k: s / jnp.maximum(w, 1e-9) for k, (s, w) in sums.items()}
     metrics |= {
       f"{name}/{k}": v for name, c in counts.items() for k, v in c.items()
     }
-    state = TrainState(
+    new_state = TrainState(
       step=done,
       params=params,
-      key_params=key_params,
+      objective_state=objective_state,
       opt_state=opt_state,
-      queue=queue,
       rng=state.rng,
     )
-    return state, metrics
+    return new_state, metrics
 
   return jax.jit(
     train_step,

@@ -75,11 +75,8 @@ def check_training(
         f" model's max_positions = {model.max_positions}"
       )
     check_options(stream, groups)
-  contrasts = [n for n, o in objectives.items() if o.contrastive]
-  if len(contrasts) > 1:
-    raise InputError(f"objectives {contrasts}: only one may have a queue")
-  for name in contrasts:
-    _check_contrast(name, objectives[name], model)
+  for name, objective in objectives.items():
+    objective.check(name, model)
 
 
 def check_loss_norm(loss_norm: str) -> None:
@@ -103,32 +100,6 @@ def check_steps(steps: int, done: int) -> None:
 def _near(word: str, known: Iterable[str]) -> str:
   near = difflib.get_close_matches(str(word), list(known), 1, 0.5)
   return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _check_contrast(name: str, contrast: Any, model: EncoderConfig) -> None:
-  if contrast.queue_size < 1:
-    raise InputError(
-      f"objective {name!r}: queue_size = {contrast.queue_size}; the queue needs"
-      " at least one key (negatives = 'batch' leaves it out of the loss)"
-    )
-  if not 1 <= contrast.layer <= model.num_layers:
-    raise InputError(
-      f"objective {name!r}: layer = {contrast.layer}; the model has layers 1 to"
-      f" {model.num_layers}"
-    )
-  if contrast.temperature <= 0:
-    raise InputError(f"objective {name!r}: temperature must be above 0")
-  for what, known in (
-    ("pooling", _POOLINGS),
-    ("negatives", _NEGATIVES),
-    ("directions", ("one", "both")),
-  ):
-    value = getattr(contrast, what)
-    if value not in known:
-      raise InputError(
-        f"objective {name!r}: {what} = {value!r} is not one of"
-        f" {', '.join(known)}{_near(value, known)}"
-      )
 
 
 def check_tokenizer(model: EncoderConfig, tokenizer: Tokenizer) -> None:

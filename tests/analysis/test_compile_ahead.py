@@ -180,9 +180,14 @@ STREAMS = {
 }
 
 
-def _state(mesh, objectives=None):
+def _recipe(adam, microbatches=1, objectives=OBJECTIVES):
+  batches = {name: stream.batch for name, stream in STREAMS.items()}
+  return train_state.Recipe(MODEL, objectives, adam, batches, microbatches)
+
+
+def _state(mesh, objectives=OBJECTIVES):
   adam = optimizer.adamw(schedules.constant(1e-3))
-  return train_state.abstract(MODEL, objectives or OBJECTIVES, adam, 16, mesh)
+  return train_state.abstract(_recipe(adam, objectives=objectives), mesh)
 
 
 def test_bytes_of_the_state():
@@ -334,14 +339,7 @@ def compiled(tmp_path_factory):
       microbatches=2,
       target=targets.Target("eight of them", SMALL, (4, 2)),
       build=lambda: step.make_train_step(
-        state,
-        mesh,
-        MODEL,
-        OBJECTIVES,
-        optimizer.adamw(rate),
-        learning_rate=rate,
-        momentum=rate,
-        microbatches=2,
+        _recipe(optimizer.adamw(rate), 2), state, mesh, learning_rate=rate
       ),
       json_file=str(file),
     )

@@ -23,7 +23,7 @@ from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.special_ids import Ids
 from infoxlm_jax.training import step as train_step
 from infoxlm_jax.training.input_pipeline import Feed
-from infoxlm_jax.training.state import abstract, init_sharded
+from infoxlm_jax.training.state import Recipe, abstract, init_sharded
 from tools.inspect_data import main
 
 TOKENIZER = load_tokenizer(small_corpus.TOKENIZER)
@@ -123,17 +123,14 @@ def test_masks_are_those_of_the_jitted_step():
     11,
   )
   mesh = partitioning.make_mesh(devices=2)
-  setup = (run.model, run.objectives, options["optimizer"], 0, mesh)
+  recipe = Recipe(run.model, run.objectives, options["optimizer"], {"mlm": 4})
   update = train_step.make_train_step(
-    abstract(*setup),
+    recipe,
+    abstract(recipe, mesh),
     mesh,
-    run.model,
-    run.objectives,
-    options["optimizer"],
     learning_rate=options["learning_rate"],
-    momentum=options["momentum"],
   )
-  state = init_sharded(run.seed, *setup)
+  state = init_sharded(recipe, run.seed, mesh)
   feed = Feed(run.streams, mesh, run.groups, run.seed)
   for batch, _ in feed.draw(store, feed.start(), 4):
     state, _ = update(state, batch)

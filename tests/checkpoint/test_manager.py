@@ -18,10 +18,14 @@ from infoxlm_jax.checkpoint.manager import Checkpoints
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.objectives import key_queue
+from infoxlm_jax.objectives.contrast import Contrast, ContrastState
 from infoxlm_jax.objectives.key_queue import Queue
+from infoxlm_jax.training import state as train_state
 from infoxlm_jax.training.state import TrainState
 
 FILES = {"position.json": b'{"samples": {"mlm": 80}}', "tokenizer.model": b"t"}
+
+MESH = partitioning.make_mesh(data=4, fsdp=2)
 
 
 def make_state(step: int, *, batch: int = 8, width: int = 64) -> TrainState:
@@ -35,13 +39,16 @@ def make_state(step: int, *, batch: int = 8, width: int = 64) -> TrainState:
   state = TrainState(
     step=jnp.int32(step),
     params=params,
-    key_params={"embed": {"token": normal(512, width)}},
     opt_state=({"mu": normal(512, width)}, jnp.int32(step)),
-    queue=Queue(normal(4, batch, 16), jnp.int32(step)),
+    objective_state={
+      "xlco": ContrastState(
+        {"embed": {"token": normal(512, width)}},
+        Queue(normal(4, batch, 16), jnp.int32(step)),
+      )
+    },
     rng=jnp.asarray([3, 4], jnp.uint32),
   )
-  mesh = partitioning.make_mesh(data=4, fsdp=2)
-  return jax.device_put(state, partitioning.shardings(state, mesh))
+  return jax.device_put(state, partitioning.shardings(state, MESH))
 
 
 def abstract(state: TrainState) -> TrainState:
@@ -231,9 +238,10 @@ def test_another_shape_names_array_and_both(two_saved):
 
 def test_another_dtype_names_array_and_both(two_saved):
   like = make_state(0)
-  half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), like.key_params)
+  half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), like.objective_state)
+  half["xlco"] = half["xlco"].replace(queue=like.objective_state["xlco"].queue)
   with pytest.raises(InputError) as caught:
-    restore(two_saved, like.replace(key_params=half))
+    restore(two_saved, like.replace(objective_state=half))
   message = str(caught.value)
   assert "key_params/embed/token" in message
   assert "float32[512, 64]" in message and "bfloat16[512, 64]" in message
@@ -244,8 +252,10 @@ def test_missing_and_additional_arrays_are_named(two_saved):
   more = like.params | {"heads": {"bias": jnp.zeros(3)}}
   with pytest.raises(InputError, match="params/heads/bias is absent in the c"):
     restore(two_saved, like.replace(params=more))
-  with pytest.raises(InputError, match="queue/keys is .* and absent in this"):
-    restore(two_saved, like.replace(queue=None))
+  with pytest.raises(
+    InputError, match="key_params/embed/token is .* and absent in this"
+  ):
+    restore(two_saved, like.replace(objective_state={}))
 
 
 def test_queue_of_another_batch_size_reslots(tmp_path):
@@ -256,17 +266,26 @@ def test_queue_of_another_batch_size_reslots(tmp_path):
     keys = np.random.default_rng(push).normal(size=(batch, 16))
     queue = key_queue.push(queue, jnp.asarray(keys, jnp.float32))
     seen.extend(keys.astype(np.float32))
-  stored = make_state(7).replace(queue=queue)
-  stored = jax.device_put(
-    stored, partitioning.shardings(stored, partitioning.make_mesh())
-  )
+  stored = make_state(7)
+  contrast = stored.objective_state["xlco"].replace(queue=queue)
+  stored = stored.replace(objective_state={"xlco": contrast})
+  stored = jax.device_put(stored, partitioning.shardings(stored, MESH))
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(stored, FILES, wait=True)
     like = abstract(make_state(0, batch=16))
-    found, _ = checkpoints.restore(like)
-  assert found.queue.keys.shape == (4, 8, 16)
-  other = key_queue.reslot(found.queue, size, 16)
+    with pytest.raises(InputError, match="queue/keys is float32.4, 8, 16"):
+      checkpoints.restore(like)
+    objectives = {"xlco": Contrast(queue_size=size)}
+    restored, _ = checkpoints.restore(like, train_state.resizable(objectives))
+  assert restored.objective_state["xlco"].queue.keys.shape == (4, 8, 16)
+  wanted = contrast.replace(queue=key_queue.init(size, 16, 16))
+  wanted = jax.device_put(wanted, partitioning.shardings(wanted, MESH))
+  resized = train_state.resized(
+    restored, like.replace(objective_state={"xlco": wanted}), objectives
+  )
+  other = resized.objective_state["xlco"].queue
   assert other.keys.shape == (2, 16, 16)
+  assert other.keys.sharding == wanted.queue.keys.sharding
   np.testing.assert_array_equal(key_queue.in_order(other, size), np.stack(seen))
 
 

@@ -15,7 +15,7 @@ from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.model import encoder
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import key_queue
-from infoxlm_jax.objectives.base import Context, all_losses
+from infoxlm_jax.objectives.base import Context, Targets, all_losses
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.training import state as train_state
@@ -71,10 +71,11 @@ def _loss_and_gradient(objective, model):
     rows = jax.tree.map(lambda x: x[None], rows)
     drawn, counts = objective.corrupt(None, rows, model)
     context = Context()
-    if objective.contrastive:
+    if isinstance(objective, Contrast):
       keys = objective.keys(objective.key_params(params), encode, drawn)
       queue = key_queue.fill(jnp.asarray(random), 8)
-      context = Context(keys=keys, batch_keys=keys, queue=queue)
+      targets = Targets({"keys": keys, "first": 0}, {"keys": keys})
+      context = Context(memory={"o": queue}, targets={"o": targets})
 
     def loss(params):
       own, rows = {"o": objective}, {"o": drawn}

@@ -12,22 +12,22 @@ from infoxlm_jax.evaluation import collapse
 from infoxlm_jax.model import encoder
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import key_queue
-from infoxlm_jax.objectives.base import Context, all_losses
-from infoxlm_jax.objectives.contrast import Contrast, members, pool
-from infoxlm_jax.objectives.info_nce import info_nce
+from infoxlm_jax.objectives.base import Context, Targets, all_losses
+from infoxlm_jax.objectives.contrast import Contrast
 
 
-def _nce(q, k, queue, *, size, tau, negatives_from="queue", batch=None):
-  context = Context(
-    keys=k, batch_keys=k if batch is None else batch, first=0, queue=queue
+def _targets(keys, batch_keys=None):
+  """Of keys [directions, items, D], which by default are the whole batch."""
+  batch_keys = keys if batch_keys is None else batch_keys
+  return Targets({"keys": keys, "first": 0}, {"keys": batch_keys})
+
+
+def _nce(q, k, queue, *, size, tau, negatives_from="queue"):
+  """(loss, metrics) of queries [N, D] and their keys."""
+  objective = Contrast(
+    temperature=tau, queue_size=size, negatives=negatives_from
   )
-  return info_nce(
-    q,
-    context,
-    temperature=tau,
-    negatives_from=negatives_from,
-    queue_size=size,
-  )
+  return objective.loss_of(q, 0, _targets(k[None]), queue)
 
 
 def test_three_batches_of_the_released_criterion():
@@ -38,7 +38,7 @@ def test_three_batches_of_the_released_criterion():
 
   @jax.jit
   def loss(q, k, queue):
-    return _nce(q, k, queue, size=10, tau=tau).sum
+    return _nce(q, k, queue, size=10, tau=tau)[0]
 
   for i in (1, 2, 3):
     q, k = numbers[f"q_{i}"], jnp.asarray(numbers[f"k_{i}"])
@@ -90,7 +90,7 @@ def test_negatives_against_numpy(negatives_from):
   queue = key_queue.init(6, 4, 8)  # 6 of 8 places count
   for _ in range(3):
     queue = key_queue.push(queue, random.normal(size=(4, 8)))
-  got = _nce(
+  loss, metrics = _nce(
     jnp.asarray(q),
     jnp.asarray(k),
     queue,
@@ -110,8 +110,8 @@ def test_negatives_against_numpy(negatives_from):
       candidates += others
     expected += np.log(np.sum(np.exp(candidates))) - own
     hits += own > max(others)
-  assert got.sum == pytest.approx(expected, rel=1e-5)
-  metrics = {name: s / w for name, (s, w) in got.metrics.items()}
+  assert loss == pytest.approx(expected, rel=1e-5)
+  metrics = {name: s / w for name, (s, w) in metrics.items()}
   assert metrics["accuracy"] == pytest.approx(hits / 4)
   assert metrics["chance"] == pytest.approx(1 / 4)
   unit_q, unit_k = (x / np.linalg.norm(x, axis=1)[:, None] for x in (q, k))
@@ -125,10 +125,10 @@ def test_negatives_against_numpy(negatives_from):
 
 def test_an_empty_queue_gives_no_negatives():
   q = jnp.ones((2, 4))
-  got = _nce(q, q, key_queue.init(6, 2, 4), size=6, tau=1.0)
-  assert float(got.sum) == pytest.approx(0.0, abs=1e-6)
+  loss, _ = _nce(q, q, key_queue.init(6, 2, 4), size=6, tau=1.0)
+  assert float(loss) == pytest.approx(0.0, abs=1e-6)
   grad = jax.grad(
-    lambda q: _nce(q, q, key_queue.init(6, 2, 4), size=6, tau=1.0).sum
+    lambda q: _nce(q, q, key_queue.init(6, 2, 4), size=6, tau=1.0)[0]
   )(q)
   assert np.isfinite(grad).all()
 
@@ -139,7 +139,7 @@ def test_similarity_to_the_queue_by_age():
     keys = np.array([[np.cos(angle), np.sin(angle)]] * 2, np.float32)
     queue = key_queue.push(queue, keys)
   q = jnp.array([[1.0, 0.0], [1.0, 0.0]])
-  metrics = _nce(q, q, queue, size=6, tau=1.0).metrics
+  metrics = _nce(q, q, queue, size=6, tau=1.0)[1]
   assert metrics["queue_similarity_old"][0] / 2 == pytest.approx(1.0)
   assert metrics["queue_similarity_new"][0] / 2 == pytest.approx(0, abs=1e-6)
 
@@ -160,7 +160,7 @@ def test_constant_vectors_raise_the_alarm():
   own = np.sum(q * k, axis=1)
   against_queue = np.asarray(q @ queue.keys.reshape(-1, 8).T).max(axis=1)
   assert (own > against_queue).all()
-  metrics = _nce(q, k, queue, size=32, tau=0.25).metrics
+  metrics = _nce(q, k, queue, size=32, tau=0.25)[1]
   plain = {f"xlco/{n}": float(s / w) for n, (s, w) in metrics.items()}
   assert plain["xlco/accuracy"] == 0.0
   assert plain["xlco/spread"] < 1e-3
@@ -169,32 +169,9 @@ def test_constant_vectors_raise_the_alarm():
   healthy = random.normal(size=(16, 8)).astype(np.float32)
   metrics = _nce(
     jnp.asarray(healthy), jnp.asarray(healthy), queue, size=32, tau=0.25
-  ).metrics
+  )[1]
   plain = {f"xlco/{n}": float(s / w) for n, (s, w) in metrics.items()}
   assert collapse.collapsed(plain) is None
-
-
-@pytest.mark.parametrize("pooling", ["first", "mean", "mean_all"])
-def test_pooling_against_numpy(pooling):
-  random = np.random.default_rng(1)
-  hidden = random.normal(size=(2, 2, 6, 4)).astype(np.float32)
-  segments = np.array([[[1, 1, 1, 2, 2, 0], [3, 3, 3, 3, 0, 0]]] * 2)
-  positions = np.array([[[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 0, 0]]] * 2)
-  special = (positions == 0) & (segments > 0)
-  rows = {"segments": segments, "positions": positions, "framing": special}
-  got = pool(jnp.asarray(hidden), members(rows, 4, pooling))
-  assert got.shape == (2, 4, 4)
-  for group in range(2):
-    for item in (1, 2, 3):
-      mine = segments[group] == item
-      if pooling == "first":
-        mine &= positions[group] == 0
-      if pooling == "mean":
-        mine &= ~special[group]
-      np.testing.assert_allclose(
-        got[group, item - 1], hidden[group][mine].mean(0), rtol=1e-5
-      )
-  assert not np.asarray(got)[:, 3].any()  # an item that is not there
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +204,7 @@ def test_keys_and_queue_get_no_gradient(small):
   @functools.partial(jax.grad, argnums=(0, 1))
   def grads(params, key_params):
     keys = objective.keys(key_params, encode, drawn)
-    context = Context(keys, keys, 0, queue, ())
+    context = Context(memory={"xlco": queue}, targets={"xlco": _targets(keys)})
     return _losses(objective, params, encode, drawn, config, context)
 
   own, key = grads(params, objective.key_params(params))
@@ -249,7 +226,7 @@ def test_both_directions_are_two_contrasts(small):
     def value(params):
       drawn, counts = objective.corrupt(None, rows, config)
       keys = objective.keys(objective.key_params(params), encode, drawn)
-      context = Context(keys, keys, 0, None, ())
+      context = Context(memory={"xlco": None}, targets={"xlco": _targets(keys)})
       loss = _losses(objective, params, encode, drawn, config, context)
       return loss, counts["terms"]
 
@@ -287,12 +264,6 @@ def test_a_queue_in_bfloat16():
     assert queue.keys.dtype == dtype
     for push in np.asarray(rounded, np.float32).reshape(2, 4, 16):
       queue = key_queue.push(queue, jnp.asarray(push))
-    part = info_nce(
-      queries,
-      Context(own, own, 0, queue, ()),
-      temperature=0.25,
-      negatives_from="queue",
-      queue_size=8,
-    )
-    losses.append(float(part.sum))
+    loss, _ = _nce(queries, own, queue, size=8, tau=0.25)
+    losses.append(float(loss))
   assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -86,9 +86,11 @@ def first_state(weights, objectives, mesh):
     objectives=objectives,
     mesh=mesh,
   )
-  abstract = train_state.abstract(model, objectives, rate, 8, mesh)
-  state = initial_weights.state_of(params, 0, objectives, rate, abstract, 8)
-  random = train_state.init_sharded(0, model, objectives, rate, 8, mesh)
+  batches = {"mlm": 4, "tlm": 4, "xlco": 8}
+  recipe = train_state.Recipe(model, objectives, rate, batches)
+  abstract = train_state.abstract(recipe, mesh)
+  state = initial_weights.state_of(params, 0, recipe, abstract)
+  random = train_state.init_sharded(recipe, 0, mesh)
   return state, random, report
 
 
@@ -104,7 +106,10 @@ def test_the_first_state(tmp_path, weights):
   assert_same(params, load_weights(weights)[1])
   drawn = random.params["heads"]["contrast"]["projection"]
   np.testing.assert_allclose(projection, drawn, atol=1e-8)
-  assert_same(state.key_params, objectives["xlco"].key_params(state.params))
+  assert_same(
+    state.objective_state["xlco"].key_params,
+    objectives["xlco"].key_params(state.params),
+  )
   # All but the values is as in a run from random numbers.
   assert jax.tree.map(describe, state) == jax.tree.map(describe, random)
   assert_same(state.opt_state, random.opt_state)

@@ -41,29 +41,42 @@ def _objectives(**contrast):
   }
 
 
-def _start(objectives, transformation, batch, mesh, filled=False, zero1=False):
+def _start(recipe, mesh, filled=False, zero1=False):
   """The oracle's start; placed arrays, so that a run may donate them."""
-  config, params = oracle.train_init()
+  _, params = oracle.train_init()
   numbers = oracle.load("train_official")
   params["heads"]["contrast"] = {"projection": numbers["proj_0"]}
   state = train_state.create(
+    recipe,
     jax.tree.map(jnp.asarray, params),
-    jax.random.key_data(jax.random.key(0)),
-    objectives,
-    transformation,
-    batch,
+    train_state.first_rng(0),
   )
   if filled:
-    queue = key_queue.fill(jnp.asarray(numbers["queue_0"]), batch)
-    state = state.replace(queue=queue)
+    queue = key_queue.fill(
+      jnp.asarray(numbers["queue_0"]), recipe.batches["xlco"]
+    )
+    contrast = state.objective_state["xlco"].replace(queue=queue)
+    state = state.replace(objective_state={"xlco": contrast})
   state = jax.device_put(state, partitioning.shardings(state, mesh, zero1))
-  return config, state, numbers
+  return state
+
+
+def _recipe(objectives, transformation, batch, microbatches=1, **model):
+  config = dataclasses.replace(oracle.train_init()[0], **model)
+  batches = dict.fromkeys(("mlm", "tlm", "xlco"), batch)
+  return train_state.Recipe(
+    config, objectives, transformation, batches, microbatches
+  )
 
 
 def test_six_updates_of_the_released_trainer():
   """K = 10 and batches of 4: the queue wraps inside a batch."""
-  objectives = _objectives(queue_size=10, mask_prob=0.0)
   numbers = oracle.load("train_official")
+  objectives = _objectives(
+    queue_size=10,
+    mask_prob=0.0,
+    momentum=schedules.constant(float(numbers["momentum"])),
+  )
   rate = schedules.linear_warmup_decay(
     float(numbers["lr"]), int(numbers["warmup"]), int(numbers["total"])
   )
@@ -75,16 +88,9 @@ def test_six_updates_of_the_released_trainer():
     fairseq_eps=True,
   )
   mesh = _mesh(1)
-  config, state, numbers = _start(objectives, adam, 4, mesh, filled=True)
-  update = step.make_train_step(
-    state,
-    mesh,
-    config,
-    objectives,
-    adam,
-    learning_rate=rate,
-    momentum=schedules.constant(float(numbers["momentum"])),
-  )
+  recipe = _recipe(objectives, adam, 4)
+  state = _start(recipe, mesh, filled=True)
+  update = step.make_train_step(recipe, state, mesh, learning_rate=rate)
   for i in range(1, 7):
     state, metrics = update(state, oracle.batch(numbers, i))
     assert metrics["xlco/loss"] == pytest.approx(
@@ -101,7 +107,7 @@ def test_six_updates_of_the_released_trainer():
       float(numbers[f"grad_norm_{i}"]), rel=1e-5
     )
     if i in (1, 2, 6):
-      _compare_with_official(state, numbers, config, i)
+      _compare_with_official(state, numbers, recipe.model, i)
 
 
 def _compare_with_official(state, numbers, config, update):
@@ -110,7 +116,8 @@ def _compare_with_official(state, numbers, config, update):
       ours, theirs, atol=atol, rtol=0, err_msg=f"{name}, update {update}"
     )
 
-  for which, ours in (("fast", state.params), ("slow", state.key_params)):
+  contrast = state.objective_state["xlco"]
+  for which, ours in (("fast", state.params), ("slow", contrast.key_params)):
     named = oracle.hugging_face_names(ours, config)
     assert len(named) > 15
     for name, value in named.items():
@@ -126,7 +133,7 @@ def _compare_with_official(state, numbers, config, update):
     )
   pointer = int(numbers[f"ptr_{update}"])
   close(
-    key_queue.in_order(jax.device_get(state.queue), 10),
+    key_queue.in_order(jax.device_get(contrast.queue), 10),
     np.roll(numbers[f"queue_{update}"], -pointer, axis=0),
     "queue",
   )
@@ -214,22 +221,25 @@ def _descent(rate):
 @functools.cache
 def _run(name, updates=6):
   mode = (MODES | DROPOUT)[name]
-  objectives = _objectives(queue_size=SIZE, negatives="queue+batch")
+  objectives = _objectives(
+    queue_size=SIZE, negatives="queue+batch", momentum=0.9
+  )
   descent = _descent(0.01)
   mesh = _mesh(mode.data, mode.fsdp, mode.tensor)
-  config, state, _ = _start(objectives, descent, GROUPS, mesh, zero1=mode.zero1)
-  config = dataclasses.replace(
-    config, dropout=mode.dropout, attention_dropout=mode.dropout
-  )
-  update = step.make_train_step(
-    state,
-    mesh,
-    config,
+  recipe = _recipe(
     objectives,
     descent,
+    GROUPS,
+    mode.microbatches,
+    dropout=mode.dropout,
+    attention_dropout=mode.dropout,
+  )
+  state = _start(recipe, mesh, zero1=mode.zero1)
+  update = step.make_train_step(
+    recipe,
+    state,
+    mesh,
     learning_rate=schedules.constant(0.01),
-    momentum=schedules.constant(0.9),
-    microbatches=mode.microbatches,
     zero1=mode.zero1,
   )
   place = NamedSharding(mesh, partitioning.BATCH)
@@ -241,9 +251,9 @@ def _run(name, updates=6):
     state, metrics = compiled(state, jax.device_put(_batch(number), place))
     run.losses.append(float(metrics["loss"]))
     run.gradients.append(jax.device_get(state.opt_state))
-    newest = np.asarray(state.queue.keys)[number % state.queue.keys.shape[0]]
-    twin.extend(newest)
-  run.queue = np.asarray(key_queue.in_order(jax.device_get(state.queue), SIZE))
+    queue = jax.device_get(state.objective_state["xlco"].queue)
+    twin.extend(queue.keys[number % queue.keys.shape[0]])
+  run.queue = np.asarray(key_queue.in_order(queue, SIZE))
   return run
 
 
@@ -334,7 +344,8 @@ def test_a_split_model_moves_a_layer_and_the_batch(name):
 def test_zero1_splits_what_the_optimiser_keeps():
   mesh = _mesh(2, 2, 2)
   objectives = _objectives(queue_size=SIZE)
-  _, state, _ = _start(objectives, _descent(0.1), GROUPS, mesh, zero1=True)
+  recipe = _recipe(objectives, _descent(0.1), GROUPS)
+  state = _start(recipe, mesh, zero1=True)
   kept = jax.tree_util.tree_leaves_with_path(state.opt_state)
   for path, x in kept:
     if x.size % 8 == 0 and x.ndim > 1:

@@ -16,10 +16,20 @@ from infoxlm_jax.training import schedules, step
 from infoxlm_jax.training import state as train_state
 
 
+def _contrast(state):
+  return state.objective_state["xlco"]
+
+
 @pytest.fixture(scope="module")
 def made():
   """Per-task means, a late contrast, a push after each of two microbatches."""
-  objectives = _objectives(queue_size=20, mask_prob=0.0, start_step=2)
+  objectives = _objectives(
+    queue_size=20,
+    mask_prob=0.0,
+    start_step=2,
+    momentum=schedules.constant(0.5),
+    push_per_microbatch=True,
+  )
   objectives["tlm"] = dataclasses.replace(objectives["tlm"], weight=3.0)
   descent = _descent(0.01)
   mesh = _mesh(1)
@@ -28,27 +38,23 @@ def made():
   numbers = oracle.load("train_official")
   params["heads"]["contrast"] = {"projection": numbers["proj_0"]}
 
+  batches = dict.fromkeys(("mlm", "tlm", "xlco"), GROUPS)
+  recipe = train_state.Recipe(config, objectives, descent, batches, 2)
+
   def start():
     state = train_state.create(
+      recipe,
       jax.tree.map(jnp.asarray, params),
-      jax.random.key_data(jax.random.key(0)),
-      objectives,
-      descent,
-      GROUPS // 2,
+      train_state.first_rng(0),
     )
     return jax.device_put(state, partitioning.shardings(state, mesh))
 
   update = step.make_train_step(
+    recipe,
     start(),
     mesh,
-    config,
-    objectives,
-    descent,
     learning_rate=schedules.constant(0.01),
-    momentum=schedules.constant(0.5),
     loss_norm="per_task_mean",
-    microbatches=2,
-    push_per_microbatch=True,
   )
   place = partitioning.batch_sharding(mesh)
   states, metrics = [start()], []
@@ -78,24 +84,26 @@ def test_before_its_start_the_contrast_trains_nothing(made):
     gradient = after.opt_state["heads"]["contrast"]["projection"]
     assert bool(np.asarray(gradient).any()) == (number >= 2)
     synced = jax.tree.map(
-      np.array_equal, after.key_params["embed"], after.params["embed"]
+      np.array_equal,
+      _contrast(after).key_params["embed"],
+      after.params["embed"],
     )
     assert all(jax.tree.leaves(synced)) == (number + 1 < 2)
     if number >= 1:
-      half = 0.5 * before.key_params["embed"]["token"]
+      half = 0.5 * _contrast(before).key_params["embed"]["token"]
       half += 0.5 * after.params["embed"]["token"]
       np.testing.assert_allclose(
-        after.key_params["embed"]["token"], half, atol=1e-7
+        _contrast(after).key_params["embed"]["token"], half, atol=1e-7
       )
-  assert [m["momentum"] for m in metrics] == [0.0, 0.5, 0.5, 0.5]
+  assert [m["xlco/momentum"] for m in metrics] == [0.0, 0.5, 0.5, 0.5]
 
 
 def test_each_microbatch_pushes(made):
   states, _ = made
   for number, state in enumerate(states):
-    assert int(state.queue.pushes) == 2 * number
-    assert state.queue.keys.shape[:2] == (3, GROUPS // 2)
-  before, after = states[2].queue, states[3].queue
+    assert int(_contrast(state).queue.pushes) == 2 * number
+    assert _contrast(state).queue.keys.shape[:2] == (3, GROUPS // 2)
+  before, after = _contrast(states[2]).queue, _contrast(states[3]).queue
   kept = key_queue.in_order(before, 20)[-4:]
   np.testing.assert_array_equal(key_queue.in_order(after, 20)[:4], kept)
 

@@ -17,7 +17,11 @@ from infoxlm_jax.checkpoint.importers.find_tokenizer import (
 )
 from infoxlm_jax.checkpoint.importers.load import load_weights
 from infoxlm_jax.checkpoint.importers.open_weights import read_json
-from infoxlm_jax.checkpoint.metadata import MODEL, read_model, read_step_files
+from infoxlm_jax.checkpoint.metadata import (
+  MODEL,
+  read_model,
+  read_step_files,
+)
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.report.results_file import read_results

@@ -29,6 +29,7 @@ from infoxlm_jax.checkpoint.manager import Checkpoints
 from infoxlm_jax.checkpoint.metadata import MODEL, describe_model
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.objectives import contrast
 from infoxlm_jax.training import state as train_state
 from tools import export as tool
 
@@ -306,16 +307,16 @@ def run(tmp_path_factory):
   options = small_run.options(folder)
   mesh = options["mesh"]()
   model, objectives = options["model"], options["objectives"]
-  state = train_state.init_sharded(
-    0, model, objectives, options["optimizer"], 8, mesh
-  )
+  batches = {"mlm": 4, "xlco": 8}
+  recipe = train_state.Recipe(model, objectives, options["optimizer"], batches)
+  state = train_state.init_sharded(recipe, 0, mesh)
   # A key encoder that differs from the encoder.
-  state = state.replace(
-    key_params=jax.tree.map(lambda x: x + 1, state.key_params)
-  )
+  own = state.objective_state["xlco"]
+  own = own.replace(key_params=jax.tree.map(lambda x: x + 1, own.key_params))
+  state = state.replace(objective_state={"xlco": own})
   tokenizer = load_tokenizer(small_corpus.TOKENIZER)
   files = {
-    MODEL: describe_model(model, tokenizer, objectives["xlco"]),
+    MODEL: describe_model(model, tokenizer, contrast.describe(objectives)),
     **tokenizer.files,
   }
   identity = {"init_from": "/somewhere/xlm-roberta-base/"}
@@ -353,7 +354,7 @@ def test_key_encoder_of_a_run(run, tmp_path):
   jax.tree.map(
     np.testing.assert_array_equal,
     params["layers"],
-    jax.device_get(state.key_params["layers"]),
+    jax.device_get(state.objective_state["xlco"].key_params["layers"]),
   )
   described = json.loads((tmp_path / "out" / "config.json").read_text())
   assert described["architectures"] == ["XLMRobertaModel"]

@@ -1,0 +1,73 @@
+"""The tree of a state as a checkpoint stores it, in today's format or an older.
+
+Format 1 was of runs with at most one contrast: key_params and queue, which are
+now at objective_state/<name>/, stood at the top of the tree.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from infoxlm_jax.checkpoint.metadata import CHECKSUMS, unflatten
+from infoxlm_jax.model.partitioning import path_of
+
+_OWN = re.compile(r"^objective_state/[^/]+/")
+_TOP = ("key_params", "queue")  # of format 1; None where nothing contrasts
+
+
+class Layout:
+  """Where a checkpoint has the arrays of a state.
+
+  Args:
+    files: of the checkpoint, by name.
+    abstract: the state that is wanted.
+
+  Attributes:
+    arrays: shape, dtype and checksum of each array that is stored, by its
+      path in today's state.
+  """
+
+  def __init__(self, files: Mapping[str, bytes], abstract: Any):
+    sums = json.loads(files[CHECKSUMS])
+    paths = [
+      path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(abstract)
+    ]
+    self._is_old = sums["format"] == 1
+    self._stored_path = {
+      path: _OWN.sub("", path) if self._is_old else path for path in paths
+    }
+    today = {stored: path for path, stored in self._stored_path.items()}
+    self.arrays: dict[str, Any] = {
+      today.get(path, path): entry for path, entry in sums["arrays"].items()
+    }
+
+  def to_stored(self, state: Any) -> Any:
+    """A state's leaves in the tree that is stored."""
+    if not self._is_old:
+      return state
+    own = jax.tree_util.tree_leaves_with_path(
+      {"objective_state": state.objective_state}
+    )
+    return {
+      **dict.fromkeys(_TOP),
+      **unflatten({self._stored_path[path_of(p)]: leaf for p, leaf in own}),
+      "step": state.step,
+      "params": state.params,
+      "opt_state": state.opt_state,
+      "rng": state.rng,
+    }
+
+  def from_stored(self, stored: Any, state: Any) -> Any:
+    """The leaves of a stored tree in the tree of `state`."""
+    if not self._is_old:
+      return stored
+    leaves = {
+      path_of(path): leaf
+      for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
+    }
+    return jax.tree_util.tree_map_with_path(
+      lambda path, _: leaves[self._stored_path[path_of(path)]], state
+    )
