@@ -84,6 +84,22 @@ def test_thresholds_of_the_alarm(changed, word):
   assert reason is None if word is None else word in reason
 
 
+@pytest.mark.parametrize("name", ["xlco", "pairs", "deep/pairs"])
+def test_the_alarm_goes_by_measures_whatever_the_name(name):
+  """An objective renamed in gin is judged as before."""
+  bad = {k.replace("xlco", name): v for k, v in CONSTANT.items()}
+  assert "nearly all alike" in collapsed(bad | {"loss": 3.0})
+  assert "COLLAPSED" in health_notes(_rows(bad, range(10)))[0]
+
+
+def test_of_two_contrasts_the_collapsed_one_is_named():
+  other = {k.replace("xlco", "low"): v for k, v in CONSTANT.items()}
+  assert collapsed(HEALTHY | other).startswith("low: the sentence vectors")
+  notes = health_notes(_rows(HEALTHY | other, range(10)))
+  assert notes[0].startswith("THE CONTRAST LOW HAS COLLAPSED")
+  assert any(n.startswith("The contrast xlco shows no") for n in notes)
+
+
 def test_without_contrast_there_is_nothing_to_judge():
   assert collapsed({"loss": 3.0}) is None
   notes = health_notes([{"step": 1, "train/loss": 3.0}])
@@ -289,13 +305,21 @@ def test_pictures_of_metrics(tmp_path):
   rows = _rows(HEALTHY | losses, range(200))
   rows += _rows({"loss": 6.0, "mlm/loss": None}, [50, 100], prefix="dev/")
   _check_picture(curves.plot_losses(rows, tmp_path), tmp_path)
-  _check_picture(curves.plot_contrast_health(rows, tmp_path), tmp_path)
+  (health,) = curves.plot_contrast_health(rows, tmp_path)
+  _check_picture(health, tmp_path)
+  assert health.name == "contrast_health.png"
+  rows += _rows({"other/spread": 0.5}, range(200, 210))
+  pictures = curves.plot_contrast_health(rows, tmp_path)
+  assert [p.name for p in pictures] == [
+    "contrast_health_other.png",
+    "contrast_health_xlco.png",
+  ]
 
 
 def test_nothing_to_draw_is_none(tmp_path):
   rows = [{"step": 1, "train/lr": 0.1}]
   assert curves.plot_losses(rows, tmp_path) is None
-  assert curves.plot_contrast_health(rows, tmp_path) is None
+  assert curves.plot_contrast_health(rows, tmp_path) == []
   vectors, rows = _model(1.0)
   rows["ja"] = rows["ja"] + 1000
   assert figures.plot_sentences((vectors, rows, 1, 0), tmp_path) is None

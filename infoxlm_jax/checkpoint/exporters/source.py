@@ -135,19 +135,20 @@ def _key_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
     )
   files = read_step_files(step)
   contrast = json.loads(files[MODEL]).get("contrast")
+  part = key_encoder_part(files)
+  if not contrast or part is None:
+    raise InputError(
+      f"{step}: holds no key encoder: the run had no contrast, or the"
+      " checkpoint is of weights only"
+    )
   device = SingleDeviceSharding(jax.local_devices()[0])
   params, _ = manager.read_params(
     step,
     files,
     lambda name, shape: device,
     lambda name: not name.startswith("heads/"),
-    part="key_params",
+    part=part,
   )
-  if not contrast or not params:
-    raise InputError(
-      f"{step}: holds no key encoder: the run had no contrast, or the"
-      " checkpoint is of weights only"
-    )
   config = dataclasses.replace(
     read_model(files, step), num_layers=contrast["layer"]
   )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.evaluation.collapse import SPREAD_FLOOR
+from infoxlm_jax.evaluation.collapse import SPREAD_FLOOR, contrasts
 from infoxlm_jax.evaluation.report.figures import (
   BLUE,
   GREEN,
@@ -96,12 +96,26 @@ def plot_losses(rows: Sequence[Row], folder: Folder) -> Path | None:
 
 
 def plot_contrast_health(
-  rows: Sequence[Row], folder: Folder, prefix: str = "train/xlco/"
-) -> Path | None:
-  """contrast_health.png: what shows a collapse, over steps."""
-  if not any(len(series(rows, name)[0]) for name in _names(rows, prefix)):
-    return None
-  path = Path(folder) / "contrast_health.png"
+  rows: Sequence[Row], folder: Folder, prefix: str = "train/"
+) -> list[Path]:
+  """The measures that show a collapse, over steps, one picture a contrast.
+
+  contrast_health.png of a single contrast, contrast_health_NAME.png of each of
+  several; [] without any.
+  """
+  names = contrasts({name for row in rows for name in row}, prefix)
+  single = len(names) == 1
+  return [
+    _plot_health(
+      rows,
+      Path(folder) / f"contrast_health{'' if single else f'_{name}'}.png",
+      f"{prefix}{name}/",
+    )
+    for name in names
+  ]
+
+
+def _plot_health(rows: Sequence[Row], path: Path, prefix: str) -> Path:
   title = "Contrast health: collapsed vectors cannot pass these"
   with canvas(path, title, 11.0, 3.8) as figure:
     left, middle, right = figure.subplots(1, 3)

@@ -87,7 +87,7 @@ def write(
   results = dict(facts) | {"finished": True, "health": notes}
   pictures: Figures = [
     curves.plot_losses(rows, folder / "figures"),
-    curves.plot_contrast_health(rows, folder / "figures"),
+    *curves.plot_contrast_health(rows, folder / "figures"),
   ]
   if "dev" in end:
     results["retrieval"] = _retrieval(start, end)

@@ -56,6 +56,15 @@ _CAPTIONS = {
 }
 
 
+def _caption(stem: str) -> str:
+  """Of a figure by its file's name, which may end in an objective's."""
+  known = [name for name in _CAPTIONS if f"{stem}_".startswith(f"{name}_")]
+  if not known:
+    return stem.replace("_", " ")
+  about = stem[len(known[0]) :].replace("_", " ").strip()
+  return f"{about}: {_CAPTIONS[known[0]]}" if about else _CAPTIONS[known[0]]
+
+
 def _finite(value: Any) -> Any:
   """The same tree, for JSON: keys as text, NaN and infinity as None."""
   if isinstance(value, Mapping):
@@ -220,7 +229,7 @@ def write_report(
     lines += ["## Figures", ""]
   for figure in shown:
     link = Path(os.path.relpath(figure, folder)).as_posix()
-    caption = _CAPTIONS.get(figure.stem, figure.stem.replace("_", " "))
+    caption = _caption(figure.stem)
     lines += [f"![{figure.stem}]({link})", "", caption, ""]
   path = folder / REPORT_FILE
   write_atomically(path, "\n".join(lines).rstrip() + "\n")
