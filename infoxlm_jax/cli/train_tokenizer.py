@@ -24,8 +24,6 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoxlm_jax.data.corpora.file_names import LANGUAGE
 from infoxlm_jax.data.corpora.open_files import read_lines
 from infoxlm_jax.data.corpora.tsv import read_table

@@ -22,8 +22,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, exit_code
 
