@@ -1,11 +1,10 @@
 r"""Writes a model as a folder for transformers or sentence-transformers.
 
-    python tools/export.py --checkpoint runs/quickstart --format hf \
-      --output quickstart-hf
+  infoxlm-export --checkpoint runs/quickstart --format hf \
+    --output quickstart-hf
 
-    python tools/export.py --checkpoint runs/quickstart \
-      --format sentence-transformers --layer 1 --pooling mean \
-      --output quickstart-st
+  infoxlm-export --checkpoint runs/quickstart --format sentence-transformers \
+    --layer 1 --pooling mean --output quickstart-st
 
 Format `hf`: model.safetensors, config.json, the tokenizer's files and a model
 card. Format `sentence-transformers`: the same of the encoder up to a layer,
@@ -15,29 +14,48 @@ appears only if they agree. An existing output is not overwritten.
 """
 
 import argparse
-import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from infoxlm_jax.errors import InputError, exit_code
+from infoxlm_jax.cli import command
+from infoxlm_jax.errors import InputError
+
+if TYPE_CHECKING:  # slow to import, and not needed for --help
+  import numpy as np
+
+  from infoxlm_jax.checkpoint.exporters.source import Source
+  from infoxlm_jax.model.pooling import Reading
 
 
-def run(args: argparse.Namespace) -> None:
-  """Exports what the arguments name."""
-  # Only now what is slow to import.
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return command.run(lambda: export_model(_parser().parse_args(argv)))
+
+
+def export_model(args: argparse.Namespace) -> None:
+  """Exports what the arguments name, and prints what was done.
+
+  Raises:
+    InputError: arguments that do not go together, or what the exporters raise.
+    StorageError: writing failed.
+  """
   from infoxlm_jax.checkpoint.exporters import export, source, trim_vocabulary
   from infoxlm_jax.checkpoint.exporters.model_card import About
 
-  export.check_new(args.output)
-  found = source.open_source(
+  if args.format == "hf":
+    _refuse_vectors(args)
+  command.check_new(args.output)
+  model = source.open_source(
     args.checkpoint,
     tokenizer=args.tokenizer,
     encoder=args.encoder,
     allow_pickle=args.allow_pickle,
   )
   if args.keep_pieces_from:
-    found, saved = trim_vocabulary.trim_vocabulary(
-      found, args.keep_pieces_from, args.prefix
+    model, saved = trim_vocabulary.trim_vocabulary(
+      model, args.keep_pieces_from, args.prefix
     )
     print(saved)
   about = About(
@@ -47,26 +65,25 @@ def run(args: argparse.Namespace) -> None:
     args.base_model,
   )
   if args.format == "hf":
-    _refuse(args, "pooling", "normalize", "prefix")
     if args.layer is not None:
-      found = source.first_layers(found, args.layer)
+      model = source.first_layers(model, args.layer)
     lines = export.export_transformers(
-      found,
+      model,
       args.output,
       about,
       dtype=args.dtype,
       check=not args.skip_comparison,
     )
   else:
-    layer, pooling = found.chosen
+    layer, pooling = model.chosen
     if args.layer is not None:
       layer = args.layer
     elif not layer:  # layer 0, of no transformer layer, is no model
-      layer = found.config.num_layers
+      layer = model.config.num_layers
     pooling = args.pooling or pooling or "mean"
     print(f"sentence vectors: layer {layer}, pooling {pooling}")
     lines = export.export_sentence_transformers(
-      found,
+      model,
       args.output,
       about,
       layer=layer,
@@ -74,67 +91,64 @@ def run(args: argparse.Namespace) -> None:
       normalize=args.normalize,
       prefix=args.prefix,
       dtype=args.dtype,
-      check=not args.skip_comparison,
+      encode=None if args.skip_comparison else encode,
     )
   for line in lines:
     print(line)
   print(f"written: {args.output}")
 
 
-def _refuse(args: argparse.Namespace, *names: str) -> None:
-  for name in names:
-    if getattr(args, name) and not (name == "prefix" and args.keep_pieces_from):
+def encode(
+  source: "Source", texts: Sequence[str], reading: "Reading"
+) -> "np.ndarray":
+  """Vectors that an exported model has to give: float32 [N, D].
+
+  Computed by `infoxlm_jax.load`'s encoder, on one device.
+  """
+  from infoxlm_jax.evaluation import inference
+  from infoxlm_jax.model import partitioning
+
+  assert source.tokenizer is not None
+  mesh = partitioning.make_mesh(devices=1)
+  encoder = inference.Encoder(
+    source.config, source.params, source.tokenizer, mesh
+  )
+  return encoder.encode(
+    texts,
+    layer=reading.layer,
+    pooling=reading.pooling,
+    prefix=reading.prefix,
+    normalize=reading.normalize,
+  )
+
+
+def _refuse_vectors(args: argparse.Namespace) -> None:
+  """A folder for transformers says nothing of how its vectors are pooled."""
+  given = {
+    "pooling": args.pooling,
+    "normalize": args.normalize,
+    # Trimming reads texts with it.
+    "prefix": args.prefix and not args.keep_pieces_from,
+  }
+  for name, value in given.items():
+    if value:
       raise InputError(
         f"--{name} belongs to --format sentence-transformers: a folder for"
         " transformers gives vectors of tokens"
       )
 
 
-def main(argv: list[str] | None = None) -> int:
-  """Runs the tool; returns its exit code."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument(
-    "--checkpoint",
-    required=True,
-    help="a run's folder, a checkpoint's, a Hugging Face folder, or a file of"
-    " weights",
-  )
-  parser.add_argument(
-    "--format", required=True, choices=["hf", "sentence-transformers"]
-  )
-  parser.add_argument("--output", required=True, help="a new folder")
-  parser.add_argument(
-    "--tokenizer", help="its file or folder, where the model has none"
-  )
-  parser.add_argument(
+def _parser() -> argparse.ArgumentParser:
+  parser = command.make_parser("infoxlm-export", __doc__)
+  model = command.add_model(parser, "--checkpoint")
+  model.add_argument(
     "--encoder",
     choices=["query", "key"],
     default="query",
     help="the trained encoder, or the key encoder: its moving average, of the"
-    " layers that the contrast reads",
+    " layers that the contrast reads (default: %(default)s)",
   )
-  parser.add_argument(
-    "--layer",
-    type=int,
-    help="leave out the layers above this one (and the heads). Default: for"
-    " sentence-transformers what the run's evaluation chose on dev, else all",
-  )
-  parser.add_argument(
-    "--pooling",
-    help="mean (without <s> and </s>), mean_all (with them), first (<s>);"
-    " default: what the run chose on dev, else mean",
-  )
-  parser.add_argument(
-    "--normalize", action="store_true", help="vectors of length 1"
-  )
-  parser.add_argument(
-    "--prefix",
-    default="",
-    help="put before every text, such as 'query: ' for e5",
-  )
-  parser.add_argument(
+  model.add_argument(
     "--keep_pieces_from",
     nargs="+",
     type=Path,
@@ -142,32 +156,50 @@ def main(argv: list[str] | None = None) -> int:
     help="keep only the vocabulary that these texts use (a text a line, or"
     " the cells of .tsv; also .gz, .xz)",
   )
-  parser.add_argument(
+  folder = parser.add_argument_group("the folder")
+  folder.add_argument(
+    "--format",
+    required=True,
+    choices=["hf", "sentence-transformers"],
+    help="the library that is to load it; hf: transformers",
+  )
+  folder.add_argument(
+    "--output", required=True, metavar="FOLDER", help="a new folder"
+  )
+  folder.add_argument(
     "--dtype",
     default="float32",
     choices=["float32", "bfloat16", "float16"],
-    help="of the stored weights",
+    help="of the stored weights (default: %(default)s)",
   )
-  parser.add_argument(
+  folder.add_argument(
     "--skip_comparison",
     action="store_true",
     help="do not load the result in torch to compare outputs",
   )
-  parser.add_argument("--name", help="title of the model card")
-  parser.add_argument(
-    "--languages", nargs="+", default=[], help="codes, for the model card"
+  command.add_vectors(
+    parser,
+    layer="leave out the layers above this one, and the heads; default: for"
+    " sentence-transformers what the run's evaluation chose on dev, else all",
+    pooling=None,
+    pooling_default="what the run's evaluation chose on dev, else mean",
   )
-  parser.add_argument("--license", help="for the model card, such as mit")
-  parser.add_argument("--base_model", help="for the model card")
-  parser.add_argument(
-    "--allow_pickle",
-    action="store_true",
-    help="read torch's pickled files too; only from people that you trust",
+  card = parser.add_argument_group("the model card")
+  card.add_argument(
+    "--name", metavar="TITLE", help="default: the name of the output"
   )
-  args = parser.parse_args(argv)
-  logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-  logging.getLogger("absl").setLevel(logging.ERROR)
-  return exit_code(lambda: run(args))
+  card.add_argument(
+    "--languages",
+    nargs="+",
+    default=[],
+    metavar="CODE",
+    help="default: those of the run's evaluation",
+  )
+  card.add_argument("--license", metavar="NAME", help="such as mit")
+  card.add_argument(
+    "--base_model", metavar="NAME", help="what the training began from"
+  )
+  return parser
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,12 @@ import oracle
 import pytest
 import small_corpus
 import small_model
-import small_run
 import yaml
 from safetensors.numpy import load_file
 
 import infoxlm_jax
 from infoxlm_jax.checkpoint.exporters import (
+  compare_torch,
   export,
   safetensors_writer,
   source,
@@ -25,12 +24,8 @@ from infoxlm_jax.checkpoint.exporters import (
 from infoxlm_jax.checkpoint.exporters.hf_tensors import Tensor, model_class
 from infoxlm_jax.checkpoint.exporters.model_card import About
 from infoxlm_jax.checkpoint.importers.load import load_weights
-from infoxlm_jax.checkpoint.manager import Checkpoints
-from infoxlm_jax.checkpoint.metadata import MODEL, describe_model
-from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.training import state as train_state
-from tools import export as tool
+from infoxlm_jax.model.pooling import Reading
 
 MODELS = (
   "xlmr_mlm",
@@ -270,7 +265,7 @@ def test_sentence_transformers_folder_is_the_cut_encoder(tmp_path):
     pooling="mean",
     normalize=True,
     prefix="query: ",
-    check=False,
+    encode=None,
   )
   folder = tmp_path / "out"
   config, params, _ = load_weights(folder)
@@ -299,117 +294,49 @@ def test_sentence_transformers_folder_is_the_cut_encoder(tmp_path):
   )
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """A run's folder with a full checkpoint; (folder, its state)."""
-  folder = tmp_path_factory.mktemp("run")
-  options = small_run.options(folder)
-  mesh = options["mesh"]()
-  model, objectives = options["model"], options["objectives"]
-  state = train_state.init_sharded(
-    0, model, objectives, options["optimizer"], 8, mesh
+def test_vectors_to_compare_are_of_the_stored_weights(tmp_path, monkeypatch):
+  """Rounded as they are stored, computed in float32 and at full precision."""
+  compared = []
+  monkeypatch.setattr(compare_torch, "available", lambda *packages: True)
+  monkeypatch.setattr(
+    compare_torch,
+    "compare_model",
+    lambda folder, source, name, dtype: compared.append((name, dtype)) or "A",
   )
-  # A key encoder that differs from the encoder.
-  state = state.replace(
-    key_params=jax.tree.map(lambda x: x + 1, state.key_params)
+  monkeypatch.setattr(
+    compare_torch,
+    "compare_vectors",
+    lambda folder, vectors: compared.append(vectors) or "B",
   )
-  tokenizer = load_tokenizer(small_corpus.TOKENIZER)
-  files = {
-    MODEL: describe_model(model, tokenizer, objectives["xlco"]),
-    **tokenizer.files,
-  }
-  identity = {"init_from": "/somewhere/xlm-roberta-base/"}
-  (folder / "identity.json").write_text(json.dumps(identity))
-  with Checkpoints(folder / "checkpoints") as checkpoints:
-    checkpoints.save(state, files, wait=True)
-  return folder, state
 
+  def encode(source, texts, reading):
+    assert jax.config.jax_default_matmul_precision == "highest"
+    assert reading == Reading(pooling="first", normalize=True, prefix="query: ")
+    assert source.config.dtype == "float32"
+    assert source.config.num_layers == 2
+    kernel = np.asarray(source.params["layers"]["ffn_in"]["kernel"])
+    assert kernel.dtype == np.float32
+    # bfloat16 is the upper half of a float32; rounding may change its end.
+    bits = kernel.view(np.uint32)
+    assert kernel.any() and not (bits & 0xFFFF).any()
+    np.testing.assert_allclose(
+      kernel, whole.params["layers"]["ffn_in"]["kernel"][:2], rtol=2**-8
+    )
+    return [len(text) for text in texts]
 
-def test_query_encoder_of_a_run(run, tmp_path, capsys):
-  folder, state = run
-  argv = ["--checkpoint", str(folder), "--format", "hf", "--skip_comparison"]
-  assert tool.main([*argv, "--output", str(tmp_path / "out")]) == 0
-  said = capsys.readouterr().out
-  assert "XLMRobertaForMaskedLM" in said
-  assert "left out: contrast" in said
-  card = (tmp_path / "out" / "README.md").read_text()
-  assert "| started from | xlm-roberta-base |" in card
-  assert "somewhere" not in card
-  _, params, _ = load_weights(tmp_path / "out")
-  for part in ("layers", "heads"):
-    ours = jax.device_get(state.params[part])
-    ours.pop("contrast", None)
-    jax.tree.map(np.testing.assert_array_equal, params[part], ours)
-
-
-def test_key_encoder_of_a_run(run, tmp_path):
-  folder, state = run
-  argv = ["--checkpoint", str(folder), "--format", "hf", "--skip_comparison"]
-  argv += ["--encoder", "key", "--output", str(tmp_path / "out")]
-  assert tool.main(argv) == 0
-  config, params, _ = load_weights(tmp_path / "out")
-  assert config.num_layers == 1
-  assert params["heads"] == {}
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    params["layers"],
-    jax.device_get(state.key_params["layers"]),
+  whole = small_model.source(dtype="bfloat16")
+  lines = export.export_sentence_transformers(
+    whole,
+    tmp_path / "out",
+    ABOUT,
+    layer=2,
+    pooling="first",
+    normalize=True,
+    prefix="query: ",
+    dtype="bfloat16",
+    encode=encode,
   )
-  described = json.loads((tmp_path / "out" / "config.json").read_text())
-  assert described["architectures"] == ["XLMRobertaModel"]
-
-
-def _argv(**options):
-  words = {
-    "checkpoint": str(small_model.folder()),
-    "format": "hf",
-    "output": "out",
-  } | options
-  argv = ["--skip_comparison"]
-  for name, value in words.items():
-    argv += [f"--{name}", *([value] if value else [])]
-  return argv
-
-
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    ({"checkpoint": "absent"}, "absent: no such file or folder"),
-    ({"output": "there"}, "there exists"),
-    ({"encoder": "key"}, "only those have a key encoder"),
-    ({"layer": "4"}, "layer 4: .* has 3 layers"),
-    ({"format": "sentence-transformers", "layer": "0"}, "layer 0"),
-    ({"format": "sentence-transformers", "pooling": "cls"}, "pooling 'cls'"),
-    ({"normalize": ""}, "--normalize belongs to"),
-    ({"keep_pieces_from": "absent.txt"}, "absent.txt"),
-    ({"output": "there/file/out"}, "cannot be written"),
-    ({"tokenizer": "there/file"}, "there/file"),
-    (
-      {
-        "checkpoint": str(oracle.ORACLES / "xlmr_mlm"),
-        "format": "sentence-transformers",
-      },
-      "holds no tokenizer",
-    ),
-    (
-      {
-        "checkpoint": str(oracle.ORACLES / "xlmr_mlm"),
-        "keep_pieces_from": "there/file",
-      },
-      "holds no tokenizer",
-    ),
-  ],
-)
-def test_tool_refuses_bad_input_and_leaves_nothing(
-  tmp_path, monkeypatch, capsys, options, message
-):
-  monkeypatch.chdir(tmp_path)
-  (tmp_path / "there").mkdir()
-  (tmp_path / "there" / "file").write_text("text\n")
-  assert tool.main(_argv(**options)) == 2
-  error = capsys.readouterr().err
-  assert error.startswith("error: ")
-  assert error.count("\n") == 1
-  assert re.search(message, error)
-  assert [p.name for p in tmp_path.iterdir()] == ["there"]
-  assert [p.name for p in (tmp_path / "there").iterdir()] == ["file"]
+  lengths = [len(text) for text in compare_torch.SENTENCES]
+  assert compared == [("XLMRobertaModel", "bfloat16"), lengths]
+  assert lines[-2:] == ["A", "B"]
+  assert jax.config.jax_default_matmul_precision is None
