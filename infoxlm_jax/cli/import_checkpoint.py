@@ -1,8 +1,8 @@
 r"""Converts weights from elsewhere into a checkpoint of this project.
 
-    python tools/import_checkpoint.py --input xlm-roberta-base --output base
-    python tools/import_checkpoint.py --input model.safetensors --output base \
-      --tokenizer sentencepiece.bpe.model
+  infoxlm-import-checkpoint --input xlm-roberta-base --output base
+  infoxlm-import-checkpoint --input model.safetensors --output base \
+    --tokenizer sentencepiece.bpe.model
 
 INPUT is a folder or a file that is here already (nothing is downloaded): a
 Hugging Face folder of XLM-R, RoBERTa, InfoXLM, XLM-Align, BERT (mBERT, e5) or
@@ -15,15 +15,24 @@ takes INPUT itself.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from infoxlm_jax.errors import InputError, exit_code
+from infoxlm_jax.cli import command
 
 
-def convert(
-  source: Path, output: Path, tokenizer: Path | None, allow_pickle: bool
-) -> None:
-  """Writes the checkpoint and prints the report."""
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return command.run(lambda: convert(_parser().parse_args(argv)))
+
+
+def convert(args: argparse.Namespace) -> None:
+  """Writes the checkpoint and prints the report.
+
+  Raises:
+    InputError: an output that exists, or weights that cannot be used.
+    StorageError: writing failed.
+  """
   # Slow to import, and not needed for --help.
   from infoxlm_jax.checkpoint import manager, metadata
   from infoxlm_jax.checkpoint.importers.find_tokenizer import (
@@ -34,16 +43,16 @@ def convert(
   from infoxlm_jax.checkpoint.metadata import describe_model
   from infoxlm_jax.runtime import run_layout
 
-  if output.exists():
-    raise InputError(f"{output} exists: move it away, or choose another name")
-  config, params, report = load_weights(source, allow_pickle=allow_pickle)
-  found = find_tokenizer(source, tokenizer)
+  source, output = Path(args.input), Path(args.output)
+  command.check_new(output)
+  config, params, report = load_weights(source, allow_pickle=args.allow_pickle)
+  tokenizer = find_tokenizer(source, args.tokenizer)
   files = {}
-  if found is not None:
-    config = with_ids_of(config, found, source)
-    files = dict(found.files)
-  files[metadata.MODEL] = describe_model(config, found)
-  if tokenizer is None and (step := run_layout.find_step(source)):
+  if tokenizer is not None:
+    config = with_ids_of(config, tokenizer, source)
+    files = dict(tokenizer.files)
+  files[metadata.MODEL] = describe_model(config, tokenizer)
+  if args.tokenizer is None and (step := run_layout.find_step(source)):
     # A run's checkpoint says more of itself: how it reads a sentence's vector.
     stored = metadata.read_step_files(step)
     files[metadata.MODEL] = stored[metadata.MODEL]
@@ -54,34 +63,26 @@ def convert(
       "no head for masked language modelling: a run that needs one initialises"
       " it, and says so"
     )
-  having = "without" if found is None else "with"
+  having = "without" if tokenizer is None else "with"
   print(f"{output}: {config.architecture}, {having} a tokenizer")
 
 
-def main(argv: list[str] | None = None) -> int:
-  """Runs the tool; returns its exit code."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("--input", type=Path, required=True, help="see above")
-  parser.add_argument(
-    "--output", type=Path, required=True, help="a new folder, the checkpoint"
-  )
-  parser.add_argument(
-    "--tokenizer",
-    type=Path,
-    help="the weights' tokenizer, stored with them; default: the one in INPUT",
+def _parser() -> argparse.ArgumentParser:
+  parser = command.make_parser("infoxlm-import-checkpoint", __doc__)
+  command.add_model(
+    parser,
+    "--input",
+    model="a Hugging Face folder, a file of weights, or a checkpoint",
+    tokenizer="the weights' tokenizer, stored with them (default: the one in"
+    " INPUT)",
   )
   parser.add_argument(
-    "--allow_pickle",
-    action="store_true",
-    help="read torch's .bin and .pt, which can be harmful; only for files"
-    " whose origin you know",
+    "--output",
+    required=True,
+    metavar="FOLDER",
+    help="a new folder, the checkpoint",
   )
-  args = parser.parse_args(argv)
-  return exit_code(
-    lambda: convert(args.input, args.output, args.tokenizer, args.allow_pickle)
-  )
+  return parser
 
 
 if __name__ == "__main__":
