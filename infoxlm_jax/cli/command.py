@@ -50,8 +50,8 @@ def run(
 ) -> int:
   """Parses and runs a command; see errors.exit_code.
 
-  Standard error shows logged warnings; of absl, which orbax logs by, only
-  errors.
+  Logged warnings go to standard error; of absl, through which orbax logs, only
+  errors do.
   """
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
   logging.getLogger("absl").setLevel(logging.ERROR)
