@@ -9,6 +9,14 @@ from setuptools.command.build_py import build_py
 
 _ROOT = Path(__file__).resolve().parent
 _SHARED = ("gin", "tasks")
+# Files of infoxlm_jax/cli that become console scripts: infoxlm-export, ...
+_COMMANDS = (
+  "encode",
+  "export",
+  "import_checkpoint",
+  "inspect_data",
+  "train_tokenizer",
+)
 
 
 class BuildWithShare(build_py):
@@ -84,6 +92,12 @@ setup(
   packages=find_packages(include=["infoxlm_jax", "infoxlm_jax.*"]),
   package_data={"infoxlm_jax": ["py.typed"]},
   cmdclass={"build_py": BuildWithShare},
+  entry_points={
+    "console_scripts": [
+      f"infoxlm-{name.replace('_', '-')} = infoxlm_jax.cli.{name}:main"
+      for name in _COMMANDS
+    ]
+  },
   zip_safe=False,
   # Lower bounds are what the code needs; tools/constraints-*.txt hold sets of
   # exact versions that the tests have passed with.

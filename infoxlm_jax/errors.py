@@ -21,7 +21,7 @@ def exit_code(
   command: Callable[[], object],
   in_words: Callable[[Exception], str] = str,
 ) -> int:
-  """Runs a command of tools/; its errors become a line and a number.
+  """Runs a command; its errors become a line and a number.
 
   Args:
     command: what to run.

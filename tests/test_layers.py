@@ -27,7 +27,9 @@ ONLY = {
   "orbax": {"checkpoint.manager"},
   "gin": {"gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
-  "argparse": {"main", "checkpoint.importers.torch_pickle"},
+  "argparse": {"main", "checkpoint.importers.torch_pickle"}
+  | {"cli.command", "cli.encode", "cli.export", "cli.import_checkpoint"}
+  | {"cli.inspect_data", "cli.train_tokenizer"},
   "grain": {"data.loader"},
   "defusedxml": {"data.corpora.tmx"},
   "zstandard": {"data.corpora.open_files"},

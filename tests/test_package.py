@@ -8,7 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import small_model
 import yaml
 
 import infoxlm_jax
@@ -133,10 +135,14 @@ def test_wheel_holds_gin_and_tasks(root, installed):
 
 def _python(site: Path, folder: Path, *args: str) -> str:
   """Runs Python with the wheel, in a folder of its own; its output."""
+  return _command(site, folder, sys.executable, *args)
+
+
+def _command(site: Path, folder: Path, *command: str | Path) -> str:
   # In front of everything, an editable install of the repository included.
   env = dict(os.environ, PYTHONPATH=str(site), PYTHONSAFEPATH="1")
   done = subprocess.run(
-    [sys.executable, *args],
+    command,
     cwd=folder,
     env=env,
     capture_output=True,
@@ -187,3 +193,45 @@ def test_wheel_runs_the_quickstart_dry(installed, tmp_path):
   out = _python(installed, tmp_path, *command, "--dry_run")
   assert "parameters" in out
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_wheel_installs_the_commands(root, installed, tmp_path):
+  """Their scripts start the wheel's code, for each file that is a command."""
+  files = {path.stem for path in (root / "infoxlm_jax" / "cli").glob("*.py")}
+  names = {name.replace("_", "-") for name in files - {"__init__", "command"}}
+  scripts = {path.name for path in (installed / "bin").iterdir()}
+  assert scripts == {f"infoxlm-{name}" for name in names}
+  assert len(scripts) == 5
+  for script in scripts:
+    shown = _command(installed, tmp_path, installed / "bin" / script, "--help")
+    assert shown.startswith(f"usage: {script} ")
+  where = "import infoxlm_jax.cli.export as x; print(x.__file__)"
+  file = Path(_python(installed, tmp_path, "-c", where).strip())
+  assert file == installed / "infoxlm_jax" / "cli" / "export.py"
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_wheel_exports_and_encodes(installed, tmp_path):
+  """A model becomes a folder for sentence-transformers, texts its vectors."""
+  texts = ["Im Anfang war das Wort.", "", "In the beginning"]
+  (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+  said = _command(
+    *(installed, tmp_path, installed / "bin" / "infoxlm-export"),
+    *("--checkpoint", small_model.folder(), "--output", "exported"),
+    *("--format", "sentence-transformers", "--layer", "2"),
+    *("--pooling", "mean_all", "--skip_comparison"),
+  )
+  assert "written: exported" in said
+  said = _command(
+    *(installed, tmp_path, installed / "bin" / "infoxlm-encode"),
+    *("--model", "exported", "--pooling", "mean_all", "--normalize"),
+    *("--input", "texts.txt", "--output", "vectors.npy"),
+  )
+  assert said == "written: vectors.npy (3 vectors of 32)\n"
+  states = infoxlm_jax.load(small_model.folder()).hidden_states(texts)
+  expected = np.stack([one[2].mean(0) for one in states])
+  expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+  vectors = np.load(tmp_path / "vectors.npy")
+  np.testing.assert_allclose(vectors, expected, atol=1e-6)

@@ -19,9 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tools.bench_step import PRESETS, ROWS, Batch, Preset, parts, synthetic
+from bench_common import PRESETS, ROWS, Batch, Preset, parts, synthetic
 
 COUNTS = (1, 2, 4, 8)
 QUEUES = (1024, 8192)

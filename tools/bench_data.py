@@ -28,8 +28,6 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoxlm_jax.data import loader, row_budget
 from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.corpora.file_names import pair_of, stem

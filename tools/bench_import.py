@@ -32,19 +32,16 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 DEVICES = 8
 _MEASURE = r"""
 import json, re, resource, sys, time
-root, folder, what, output, setting = sys.argv[1:]
-sys.path.insert(0, root)
+folder, what, output, setting = sys.argv[1:]
 import jax, orbax.checkpoint
 from infoxlm_jax.checkpoint import manager
 from infoxlm_jax.checkpoint.importers.load import load_weights
+from infoxlm_jax.cli import import_checkpoint
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.runtime import distributed
-from tools import import_checkpoint
 def peak():
   if sys.platform == "darwin":
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -119,10 +116,11 @@ def measure(
       free.bind(("127.0.0.1", 0))
       address = f"127.0.0.1:{free.getsockname()[1]}"
     settings = [f"{address},{processes},{i}" for i in range(processes)]
-  command = [sys.executable, "-c", _MEASURE, ROOT, folder, what, output]
+  command = [sys.executable, "-c", _MEASURE, folder, what, output]
   started = [
     subprocess.Popen(
       [*map(str, command), setting],
+      cwd=ROOT,
       env=env,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,

@@ -26,8 +26,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoxlm_jax.data.corpora.file_names import stem
 from infoxlm_jax.data.corpora.open_files import find_files, read_lines
 from infoxlm_jax.data.records import Store

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from bench_common import Batch, Bench, Preset
 from infoxlm_jax.data import loader, row_budget
 from infoxlm_jax.data.corpora.sources import Tsv
 from infoxlm_jax.data.prepare.pipeline import prepare
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream
 from infoxlm_jax.runtime import resources
-from tools.bench_step import Batch, Bench, Preset
 
 _SPECIAL = 4  # <s> <pad> </s> <unk>; <mask> is the last id
 

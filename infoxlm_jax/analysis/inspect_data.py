@@ -1,4 +1,4 @@
-"""The answers of tools/inspect_data.py, line by line."""
+"""The output of infoxlm-inspect-data, line by line."""
 
 import sys
 from collections.abc import Iterator, Mapping

@@ -5,6 +5,7 @@ from pathlib import Path
 from infoxlm_jax.errors import InputError
 
 CHECKPOINTS = "checkpoints"  # of a run: a folder for each step
+RESULTS = "results.json"  # of a run: what its evaluation measured
 STATE, FILES = "state", "files"  # the two parts of a checkpoint's folder
 
 

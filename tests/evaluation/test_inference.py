@@ -1,7 +1,6 @@
-"""Texts to vectors: against plain poolings of hidden states, and the tool."""
+"""Texts to vectors: against plain poolings of hidden states."""
 
 import dataclasses
-import json
 import logging
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.pooling import Reading
 from infoxlm_jax.special_ids import Ids
-from tools import encode as tool
 
 TEXTS = [
   "In the beginning God created the heavens and the earth.",
@@ -172,75 +170,3 @@ def test_importing_the_package_imports_nothing_else():
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
   assert ran.stdout.strip() == "False"
-
-
-@pytest.mark.parametrize("name", ["v.npy", "v.jsonl"])
-def test_tool_writes_a_vector_a_line(model, tmp_path, capsys, name):
-  source = tmp_path / "texts.txt"
-  texts = [*TEXTS, "U+2028\u2028stays in its line"]
-  source.write_text("\n".join(texts), encoding="utf-8")
-  output = tmp_path / name
-  argv = ["--model", str(small_model.folder()), "--input", str(source)]
-  argv += ["--layer", "2", "--pooling", "mean_all", "--output", str(output)]
-  assert tool.main(argv) == 0
-  assert capsys.readouterr().out == f"written: {output} (6 vectors of 32)\n"
-  if name.endswith("npy"):
-    found = np.load(output)
-  else:
-    lines = output.read_text().splitlines()
-    found = np.array([json.loads(line) for line in lines], np.float32)
-  expected = model.encode(texts, layer=2, pooling="mean_all")
-  np.testing.assert_allclose(found, expected, atol=2e-6)
-  assert found.dtype == np.float32
-  assert tool.main(argv) == 2  # an existing output
-  assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-    [name, "texts.txt"]
-  )
-
-
-def test_tool_reads_and_writes_standard_streams(
-  model, capsysbinary, monkeypatch
-):
-  class Stdin:
-    buffer = iter([b"zwei\n", b"drei"])
-
-  monkeypatch.setattr(sys, "stdin", Stdin)
-  argv = ["--model", str(small_model.folder()), "--input", "-", "--output", "-"]
-  assert tool.main(argv) == 0
-  lines = capsysbinary.readouterr().out.decode().splitlines()
-  found = np.array([json.loads(line) for line in lines])
-  expected = model.encode(["zwei", "drei"])
-  np.testing.assert_allclose(found, expected, atol=2e-6)
-
-
-@pytest.mark.parametrize(
-  ("changes", "message"),
-  [
-    ({"--output": "v.txt"}, "written as .npy or .jsonl"),
-    ({"--input": "absent.txt"}, "absent.txt"),
-    ({"--model": "absent"}, "absent"),
-    ({"--pooling": "max"}, "none of mean, mean_all, first"),
-    ({"--layer": "9"}, "layer 9"),
-    ({"--output": "no/such/v.npy"}, "cannot be written"),
-    ({"--input": "broken.txt"}, "line 2.*not UTF-8"),
-  ],
-)
-def test_tool_refuses_bad_input_and_writes_nothing(
-  tmp_path, monkeypatch, capsys, changes, message
-):
-  monkeypatch.chdir(tmp_path)
-  (tmp_path / "texts.txt").write_text("one\n")
-  (tmp_path / "broken.txt").write_bytes(b"one\n\xff\n")
-  options = {
-    "--model": str(small_model.folder()),
-    "--input": "texts.txt",
-    "--output": "v.npy",
-  } | changes
-  argv = [word for pair in options.items() for word in pair]
-  assert tool.main(argv) == 2
-  error = capsys.readouterr().err
-  assert error.startswith("error: ")
-  import re
-
-  assert re.search(message, error, re.DOTALL)
-  assert len(list(tmp_path.iterdir())) == 2

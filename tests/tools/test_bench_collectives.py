@@ -3,8 +3,8 @@
 import argparse
 import dataclasses
 
-from tools import bench_collectives
-from tools.bench_step import Preset
+import bench_collectives
+from bench_common import Preset
 
 SMALL = Preset(2, 64, 2, 128, 512, 256, 1)
 OPTIONS = argparse.Namespace(dtype="float32", remat="none", unroll=1)

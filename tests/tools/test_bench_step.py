@@ -4,7 +4,7 @@ import importlib.util
 
 import numpy as np
 
-from tools import bench_step
+import bench_common
 
 
 def test_token_ids_are_the_peers(shared):
@@ -13,7 +13,7 @@ def test_token_ids_are_the_peers(shared):
   peer = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(peer)
   args = peer.parse_args(["--preset", "tiny"])
-  preset = bench_step.PRESETS["tiny"]
+  preset = bench_common.PRESETS["tiny"]
   for name, ours in (
     ("layers", preset.layers),
     ("hidden", preset.hidden),
@@ -24,7 +24,7 @@ def test_token_ids_are_the_peers(shared):
     assert getattr(args, name) == ours
   for step in (0, 3):
     theirs = peer.make_batch(args, step)
-    mine = bench_step.synthetic(args.seed, step, preset.vocab)
+    mine = bench_common.synthetic(args.seed, step, preset.vocab)
     for stream in ("mlm", "tlm"):
       np.testing.assert_array_equal(
         mine[stream]["tokens"][0], theirs[f"{stream}_ids"]

@@ -53,6 +53,15 @@ def available(*packages: str) -> bool:
   return all(importlib.util.find_spec(name) for name in packages)
 
 
+def rounded(source: Source, dtype: str) -> Source:
+  """The model as `dtype` stores it, to be computed with in float32."""
+  params = jax.tree.map(
+    lambda x: jnp.asarray(x).astype(dtype).astype(jnp.float32), source.params
+  )
+  config = dataclasses.replace(source.config, dtype="float32")
+  return dataclasses.replace(source, config=config, params=params)
+
+
 def compare_model(
   folder: Path, source: Source, class_name: str, dtype: str
 ) -> Difference:
@@ -187,15 +196,13 @@ def _outputs(
   dtype: str,
 ) -> tuple[str, np.ndarray, np.ndarray]:
   """(what, ours, theirs) of a batch [B, T]."""
-  params = jax.tree.map(
-    lambda x: jnp.asarray(x).astype(dtype).astype(jnp.float32), source.params
-  )
+  source = rounded(source, dtype)
+  config, params = source.config, source.params
   rows = {
     "tokens": jnp.asarray(tokens, jnp.int32),
     "segments": jnp.asarray(real, jnp.int32),
     "positions": jnp.where(real, jnp.arange(tokens.shape[1]), 0),
   }
-  config = dataclasses.replace(source.config, dtype="float32")
 
   @jax.jit
   def run(params: Any) -> Any:

@@ -4,16 +4,14 @@ A folder appears under its name when it is whole and was compared.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from infoxlm_jax.checkpoint.exporters import compare_torch, safetensors_writer
@@ -30,9 +28,10 @@ from infoxlm_jax.checkpoint.exporters.source import Source, first_layers
 from infoxlm_jax.checkpoint.importers.hf_config import to_hugging_face
 from infoxlm_jax.data.tokenizers.export import hugging_face_files
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.evaluation.inference import Encoder
-from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.pooling import Reading
+
+# (model, texts, how to read a text's vector) -> vectors, float32 [N, D].
+Encode = Callable[[Source, Sequence[str], Reading], np.ndarray]
 
 
 def export_transformers(
@@ -93,7 +92,7 @@ def export_sentence_transformers(
   normalize: bool = False,
   prefix: str = "",
   dtype: str = "float32",
-  check: bool = True,
+  encode: Encode | None,
 ) -> list[str]:
   """A folder for sentence-transformers: the encoder up to a layer, pooled.
 
@@ -106,7 +105,8 @@ def export_sentence_transformers(
     normalize: whether vectors get length 1.
     prefix: stored as the default prompt, put before every text.
     dtype: of the stored weights.
-    check: compare the outputs in torch, where it is installed.
+    encode: computes our vectors, with which those of the folder are compared
+      where torch is installed; None: compare nothing.
 
   Returns:
     What to tell the person, a line each.
@@ -145,13 +145,19 @@ def export_sentence_transformers(
         ),
       ),
     )
-    if not check:
+    if encode is None:
       return said
     if not compare_torch.available(
       "torch", "transformers", "sentence_transformers"
     ):
       return [*said, _no_comparison("torch and sentence-transformers")]
-    vectors = _vectors(source, pooling, normalize, prefix, dtype)
+    # An accelerator's default would round the products to fewer bits.
+    with jax.default_matmul_precision("highest"):
+      vectors = encode(
+        compare_torch.rounded(source, dtype),
+        compare_torch.SENTENCES,
+        Reading(pooling=pooling, normalize=normalize, prefix=prefix),
+      )
     return [
       *said,
       str(compare_torch.compare_model(folder, source, class_name, dtype)),
@@ -231,25 +237,6 @@ def _labels(source: Source, class_name: str) -> dict[str, Any]:
     "id2label": names,
     "label2id": {name: int(i) for i, name in names.items()},
   }
-
-
-def _vectors(
-  source: Source, pooling: str, normalize: bool, prefix: str, dtype: str
-) -> np.ndarray:
-  """Ours, of the sentences that the export is compared on."""
-  mesh = partitioning.make_mesh(devices=1)
-  params = jax.tree.map(
-    lambda x: jnp.asarray(x).astype(dtype).astype(jnp.float32), source.params
-  )
-  config = dataclasses.replace(source.config, dtype="float32")
-  assert source.tokenizer is not None
-  with jax.default_matmul_precision("highest"):
-    return Encoder(config, params, source.tokenizer, mesh).encode(
-      compare_torch.SENTENCES,
-      pooling=pooling,
-      normalize=normalize,
-      prefix=prefix,
-    )
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

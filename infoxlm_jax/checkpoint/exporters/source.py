@@ -19,15 +19,15 @@ from infoxlm_jax.checkpoint.importers.load import load_weights
 from infoxlm_jax.checkpoint.importers.open_weights import read_json
 from infoxlm_jax.checkpoint.metadata import (
   MODEL,
+  key_encoder_part,
   read_model,
   read_step_files,
 )
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.evaluation.report.results_file import read_results
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime.run_dir import IDENTITY
-from infoxlm_jax.runtime.run_layout import find_step
+from infoxlm_jax.runtime.run_layout import RESULTS, find_step
 
 ENCODERS = ("query", "key")
 
@@ -161,7 +161,9 @@ def _results(path: Path) -> dict[str, Any]:
   if step is None:
     return {}
   run = step.parent.parent  # <run>/checkpoints/<step>
-  results = read_results(run) or {}
+  results = {}
+  if (run / RESULTS).is_file():
+    results = read_json(run / RESULTS)
   if (run / IDENTITY).is_file():
     init_from = read_json(run / IDENTITY).get("init_from")
     if init_from:  # its name only: where it lay is nobody's business

@@ -179,7 +179,7 @@ def _check_expressible(proto: Any, path: str) -> None:
   if problem:
     raise InputError(
       f"{path} cannot be written as a tokenizer.json that gives the same ids: "
-      f"{problem}. Train a unigram model with tools/train_tokenizer.py."
+      f"{problem}. Train a unigram model with infoxlm-train-tokenizer."
     )
 
 

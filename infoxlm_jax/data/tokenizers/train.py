@@ -17,7 +17,6 @@ from tokenizers import (
 
 from infoxlm_jax.errors import InputError
 
-MODEL_TYPES = ("unigram", "wordpiece", "bpe")
 _BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _XLMR = ["<s>", "<pad>", "</s>", "<unk>"]
 

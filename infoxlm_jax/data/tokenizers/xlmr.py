@@ -105,7 +105,7 @@ def _read(model: bytes, path: str) -> sentencepiece.SentencePieceProcessor:
     raise InputError(
       f"{path} is not a SentencePiece model ({len(model)} bytes read), or is "
       "damaged: give the .model file that spm_train or "
-      "tools/train_tokenizer.py wrote."
+      "infoxlm-train-tokenizer wrote."
     ) from error
   specials = (spm.unk_id(), spm.bos_id(), spm.eos_id())
   if specials != (0, 1, 2):

@@ -22,8 +22,8 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.report import tables
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.progress import duration
+from infoxlm_jax.runtime.run_layout import RESULTS
 
-RESULTS_FILE = "results.json"
 REPORT_FILE = "report.md"
 
 # What was run, in the order of the report: key of the results, its words.
@@ -88,7 +88,7 @@ def write_results(
   Raises:
     StorageError: it could not be written.
   """
-  path = Path(folder) / RESULTS_FILE
+  path = Path(folder) / RESULTS
   text = json.dumps(_finite(results), indent=2, allow_nan=False)
   write_atomically(path, text + "\n")
   return path
@@ -100,7 +100,7 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
   Raises:
     InputError: the file is broken.
   """
-  path = Path(folder) / RESULTS_FILE
+  path = Path(folder) / RESULTS
   try:
     results = json.loads(path.read_bytes())
     if not isinstance(results, dict):

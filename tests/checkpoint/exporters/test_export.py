@@ -1,37 +1,28 @@
-"""Folders for other libraries: their tensors, cards, trimming, refusals."""
+"""Folders for other libraries: their tensors, cards, refusals."""
 
 import dataclasses
 import json
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-import small_corpus
 import small_model
-import small_run
 import yaml
 from safetensors.numpy import load_file
 
-import infoxlm_jax
 from infoxlm_jax.checkpoint.exporters import (
+  compare_torch,
   export,
   safetensors_writer,
   source,
-  trim_vocabulary,
 )
 from infoxlm_jax.checkpoint.exporters.hf_tensors import Tensor, model_class
 from infoxlm_jax.checkpoint.exporters.model_card import About
 from infoxlm_jax.checkpoint.importers.load import load_weights
-from infoxlm_jax.checkpoint.manager import Checkpoints
-from infoxlm_jax.checkpoint.metadata import MODEL, describe_model
-from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.objectives import contrast
-from infoxlm_jax.training import state as train_state
-from tools import export as tool
+from infoxlm_jax.model.pooling import Reading
 
 MODELS = (
   "xlmr_mlm",
@@ -214,53 +205,6 @@ def test_card_of_a_model_of_which_nothing_is_known(tmp_path):
   assert set(head) == {"library_name", "pipeline_tag", "tags"}
 
 
-def _texts(language):
-  return [row[language] for row in small_corpus.table() if row[language]]
-
-
-def test_a_trimmed_model_gives_the_same_vectors_on_its_corpus(tmp_path):
-  corpus = tmp_path / "corpus.txt"
-  texts = [*_texts("en"), *_texts("ja"), "unknown: \u1401"]
-  corpus.write_text("\n".join(texts), encoding="utf-8")
-  whole = small_model.source()
-  trimmed, saved = trim_vocabulary.trim_vocabulary(whole, [corpus], "query: ")
-  assert saved.before == 8010
-  assert trimmed.config.vocab_size == saved.after < 3000
-  # A row of the table and of the output bias for every id.
-  assert saved.bytes == 4 * 33 * (saved.before - saved.after)
-  outputs = []
-  for name, one in (("whole", whole), ("trimmed", trimmed)):
-    export.export_transformers(one, tmp_path / name, ABOUT, check=False)
-    outputs.append(infoxlm_jax.load(tmp_path / name, devices=1))
-  before, after = outputs
-  for text in (*texts, "query: " + texts[0]):
-    assert after.pieces(text) == before.pieces(text)
-  for prefix in ("", "query: "):
-    np.testing.assert_allclose(
-      after.encode(texts, prefix=prefix),
-      before.encode(texts, prefix=prefix),
-      atol=1e-6,
-    )
-  assert "was cut to" in (tmp_path / "trimmed" / "README.md").read_text()
-  sizes = [
-    (tmp_path / name / "model.safetensors").stat().st_size
-    for name in ("whole", "trimmed")
-  ]
-  assert sizes[0] - sizes[1] == pytest.approx(saved.bytes, abs=1000)
-
-
-def test_cells_of_a_table_are_texts_of_their_own(tmp_path):
-  table = tmp_path / "corpus.tsv"
-  table.write_text("en\tde\nGod\tGott\n")
-  plain = tmp_path / "corpus.txt"
-  plain.write_text("a\tb\n")
-  assert list(trim_vocabulary.texts_of([table, plain], "q: ")) == [
-    text
-    for cell in ("en", "de", "God", "Gott", "a\tb")
-    for text in (cell, "q: " + cell)
-  ]
-
-
 def test_sentence_transformers_folder_is_the_cut_encoder(tmp_path):
   whole = small_model.source()
   export.export_sentence_transformers(
@@ -271,7 +215,7 @@ def test_sentence_transformers_folder_is_the_cut_encoder(tmp_path):
     pooling="mean",
     normalize=True,
     prefix="query: ",
-    check=False,
+    encode=None,
   )
   folder = tmp_path / "out"
   config, params, _ = load_weights(folder)
@@ -300,117 +244,49 @@ def test_sentence_transformers_folder_is_the_cut_encoder(tmp_path):
   )
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """A run's folder with a full checkpoint; (folder, its state)."""
-  folder = tmp_path_factory.mktemp("run")
-  options = small_run.options(folder)
-  mesh = options["mesh"]()
-  model, objectives = options["model"], options["objectives"]
-  batches = {"mlm": 4, "xlco": 8}
-  recipe = train_state.Recipe(model, objectives, options["optimizer"], batches)
-  state = train_state.init_sharded(recipe, 0, mesh)
-  # A key encoder that differs from the encoder.
-  own = state.objective_state["xlco"]
-  own = own.replace(key_params=jax.tree.map(lambda x: x + 1, own.key_params))
-  state = state.replace(objective_state={"xlco": own})
-  tokenizer = load_tokenizer(small_corpus.TOKENIZER)
-  files = {
-    MODEL: describe_model(model, tokenizer, contrast.describe(objectives)),
-    **tokenizer.files,
-  }
-  identity = {"init_from": "/somewhere/xlm-roberta-base/"}
-  (folder / "identity.json").write_text(json.dumps(identity))
-  with Checkpoints(folder / "checkpoints") as checkpoints:
-    checkpoints.save(state, files, wait=True)
-  return folder, state
-
-
-def test_query_encoder_of_a_run(run, tmp_path, capsys):
-  folder, state = run
-  argv = ["--checkpoint", str(folder), "--format", "hf", "--skip_comparison"]
-  assert tool.main([*argv, "--output", str(tmp_path / "out")]) == 0
-  said = capsys.readouterr().out
-  assert "XLMRobertaForMaskedLM" in said
-  assert "left out: contrast" in said
-  card = (tmp_path / "out" / "README.md").read_text()
-  assert "| started from | xlm-roberta-base |" in card
-  assert "somewhere" not in card
-  _, params, _ = load_weights(tmp_path / "out")
-  for part in ("layers", "heads"):
-    ours = jax.device_get(state.params[part])
-    ours.pop("contrast", None)
-    jax.tree.map(np.testing.assert_array_equal, params[part], ours)
-
-
-def test_key_encoder_of_a_run(run, tmp_path):
-  folder, state = run
-  argv = ["--checkpoint", str(folder), "--format", "hf", "--skip_comparison"]
-  argv += ["--encoder", "key", "--output", str(tmp_path / "out")]
-  assert tool.main(argv) == 0
-  config, params, _ = load_weights(tmp_path / "out")
-  assert config.num_layers == 1
-  assert params["heads"] == {}
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    params["layers"],
-    jax.device_get(state.objective_state["xlco"].key_params["layers"]),
+def test_vectors_to_compare_are_of_the_stored_weights(tmp_path, monkeypatch):
+  """Rounded as they are stored, computed in float32 and at full precision."""
+  compared = []
+  monkeypatch.setattr(compare_torch, "available", lambda *packages: True)
+  monkeypatch.setattr(
+    compare_torch,
+    "compare_model",
+    lambda folder, source, name, dtype: compared.append((name, dtype)) or "A",
   )
-  described = json.loads((tmp_path / "out" / "config.json").read_text())
-  assert described["architectures"] == ["XLMRobertaModel"]
+  monkeypatch.setattr(
+    compare_torch,
+    "compare_vectors",
+    lambda folder, vectors: compared.append(vectors) or "B",
+  )
 
+  def encode(source, texts, reading):
+    assert jax.config.jax_default_matmul_precision == "highest"
+    assert reading == Reading(pooling="first", normalize=True, prefix="query: ")
+    assert source.config.dtype == "float32"
+    assert source.config.num_layers == 2
+    kernel = np.asarray(source.params["layers"]["ffn_in"]["kernel"])
+    assert kernel.dtype == np.float32
+    # bfloat16 is the upper half of a float32; rounding may change its end.
+    bits = kernel.view(np.uint32)
+    assert kernel.any() and not (bits & 0xFFFF).any()
+    np.testing.assert_allclose(
+      kernel, whole.params["layers"]["ffn_in"]["kernel"][:2], rtol=2**-8
+    )
+    return [len(text) for text in texts]
 
-def _argv(**options):
-  words = {
-    "checkpoint": str(small_model.folder()),
-    "format": "hf",
-    "output": "out",
-  } | options
-  argv = ["--skip_comparison"]
-  for name, value in words.items():
-    argv += [f"--{name}", *([value] if value else [])]
-  return argv
-
-
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    ({"checkpoint": "absent"}, "absent: no such file or folder"),
-    ({"output": "there"}, "there exists"),
-    ({"encoder": "key"}, "only those have a key encoder"),
-    ({"layer": "4"}, "layer 4: .* has 3 layers"),
-    ({"format": "sentence-transformers", "layer": "0"}, "layer 0"),
-    ({"format": "sentence-transformers", "pooling": "cls"}, "pooling 'cls'"),
-    ({"normalize": ""}, "--normalize belongs to"),
-    ({"keep_pieces_from": "absent.txt"}, "absent.txt"),
-    ({"output": "there/file/out"}, "cannot be written"),
-    ({"tokenizer": "there/file"}, "there/file"),
-    (
-      {
-        "checkpoint": str(oracle.ORACLES / "xlmr_mlm"),
-        "format": "sentence-transformers",
-      },
-      "holds no tokenizer",
-    ),
-    (
-      {
-        "checkpoint": str(oracle.ORACLES / "xlmr_mlm"),
-        "keep_pieces_from": "there/file",
-      },
-      "holds no tokenizer",
-    ),
-  ],
-)
-def test_tool_refuses_bad_input_and_leaves_nothing(
-  tmp_path, monkeypatch, capsys, options, message
-):
-  monkeypatch.chdir(tmp_path)
-  (tmp_path / "there").mkdir()
-  (tmp_path / "there" / "file").write_text("text\n")
-  assert tool.main(_argv(**options)) == 2
-  error = capsys.readouterr().err
-  assert error.startswith("error: ")
-  assert error.count("\n") == 1
-  assert re.search(message, error)
-  assert [p.name for p in tmp_path.iterdir()] == ["there"]
-  assert [p.name for p in (tmp_path / "there").iterdir()] == ["file"]
+  whole = small_model.source(dtype="bfloat16")
+  lines = export.export_sentence_transformers(
+    whole,
+    tmp_path / "out",
+    ABOUT,
+    layer=2,
+    pooling="first",
+    normalize=True,
+    prefix="query: ",
+    dtype="bfloat16",
+    encode=encode,
+  )
+  lengths = [len(text) for text in compare_torch.SENTENCES]
+  assert compared == [("XLMRobertaModel", "bfloat16"), lengths]
+  assert lines[-2:] == ["A", "B"]
+  assert jax.config.jax_default_matmul_precision is None

@@ -19,6 +19,7 @@ from infoxlm_jax.checkpoint.exporters import (
 )
 from infoxlm_jax.checkpoint.exporters.model_card import About
 from infoxlm_jax.checkpoint.importers.find_tokenizer import with_ids_of
+from infoxlm_jax.cli.export import encode
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.evaluation import inference
 from infoxlm_jax.model import encoder, partitioning
@@ -230,6 +231,7 @@ def test_sentence_transformers_gives_our_vectors(
     pooling=pooling,
     normalize=normalize,
     prefix=prefix,
+    encode=encode,
   )
   assert "sentence vectors: largest difference" in lines[-1]
   theirs = SentenceTransformer(str(tmp_path / "out"), device="cpu")
@@ -257,7 +259,12 @@ def test_a_trimmed_model_in_sentence_transformers(tmp_path):
   )
   assert saved.after < 2000
   export.export_sentence_transformers(
-    trimmed, tmp_path / "out", ABOUT, layer=3, pooling="mean"
+    trimmed,
+    tmp_path / "out",
+    ABOUT,
+    layer=3,
+    pooling="mean",
+    encode=encode,
   )
   model = infoxlm_jax.load(small_model.folder(), devices=1)
   found = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(texts)
@@ -347,7 +354,7 @@ def test_tokenizers_of_all_architectures_travel(
   for name, one in (("whole", whole), ("trimmed", trimmed)):
     folder = tmp_path / name
     lines = export.export_sentence_transformers(
-      one, folder, ABOUT, layer=2, pooling=pooling
+      one, folder, ABOUT, layer=2, pooling=pooling, encode=encode
     )
     assert "sentence vectors" in lines[-1]
     model = SentenceTransformer(str(folder), device="cpu")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from weights_files import tensors_of
 
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
+from infoxlm_jax.cli import import_checkpoint
 from infoxlm_jax.errors import InputError
-from tools import import_checkpoint
 
 WORD = "roberta.embeddings.word_embeddings.weight"
 POSITION = "roberta.embeddings.position_embeddings.weight"

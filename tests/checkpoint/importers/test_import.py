@@ -1,26 +1,20 @@
-"""Our own checkpoints as a source, the command, and runs that start there."""
+"""Our own checkpoints as a source of weights."""
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import oracle
 import pytest
-import small_corpus
-import small_run
-from weights_files import assert_same
 
+import bench_import
 from infoxlm_jax.checkpoint import checksums
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
 from infoxlm_jax.checkpoint.manager import write_params
-from infoxlm_jax.data.tokenizers.base import load_tokenizer
+from infoxlm_jax.cli import import_checkpoint
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.model import partitioning
-from tools import bench_import, import_checkpoint
 
 
 def convert(source, output, *flags):
@@ -29,75 +23,6 @@ def convert(source, output, *flags):
   )
   assert code == 0
   return output
-
-
-@pytest.mark.parametrize("name", ["xlmr_mlm", "bert_pretraining", "xlm_lm"])
-def test_to_a_checkpoint_and_back(tmp_path, capsys, name):
-  source = oracle.ORACLES / name
-  config, params, report = load_weights(source)
-  own = convert(source, tmp_path / "own")
-  assert str(report) in capsys.readouterr().out
-  assert {p.name for p in own.iterdir()} == {"state", "files"}
-  assert [p.name for p in tmp_path.iterdir()] == ["own"]
-  found, again, _ = load_weights(own)
-  assert found == config == model_of(own)
-  assert_same(again, params)
-  mesh = partitioning.make_mesh(data=4, fsdp=2)
-  laid_out = load_weights(own, mesh=mesh)[1]
-  assert_same(laid_out, params)
-  assert "fsdp" in laid_out["layers"]["ffn_in"]["kernel"].sharding.spec
-  # Its own import is the same once more, and some heads may be left out.
-  twice = convert(own, tmp_path / "twice")
-  _, some, report = load_weights(twice, heads=[])
-  assert some["heads"] == {}
-  assert_same(some["layers"], params["layers"])
-  assert set(report.ignored.values()) == {"a head that is not asked for"}
-
-
-def test_with_a_tokenizer(tmp_path, capsys):
-  source = small_run.hugging_face(tmp_path / "model")
-  own = convert(source, tmp_path / "own")
-  stored = (own / "files" / "tokenizer.model").read_bytes()
-  assert stored == Path(small_corpus.TOKENIZER).read_bytes()
-  tokenizer = load_tokenizer(small_corpus.TOKENIZER)
-  described = json.loads((own / "files" / "model.json").read_text())
-  assert described["tokenizer_sha256"] == tokenizer.sha256
-  assert described["special_ids"]["mask"] == tokenizer.mask_id
-  assert model_of(own).ids.size == tokenizer.vocab_size
-  # So INIT_FROM alone says which tokenizer a run takes.
-  assert load_tokenizer(own).sha256 == tokenizer.sha256
-  assert "with a tokenizer" in capsys.readouterr().out
-  # A checkpoint keeps what it has.
-  again = convert(own, tmp_path / "again") / "files"
-  for name in ("tokenizer.model", "model.json"):
-    assert (again / name).read_bytes() == (own / "files" / name).read_bytes()
-
-
-def test_a_tokenizer_that_does_not_fit(tmp_path, capsys):
-  code = import_checkpoint.main(
-    [
-      f"--input={oracle.ORACLES / 'xlmr_mlm'}",
-      f"--output={tmp_path / 'own'}",
-      f"--tokenizer={small_corpus.TOKENIZER}",
-    ]
-  )
-  assert code == 2
-  assert "More rows than ids are normal" in capsys.readouterr().err
-  assert not list(tmp_path.iterdir())
-
-
-def test_the_command(tmp_path, root):
-  """As a person runs it, from another folder."""
-  command = [sys.executable, root / "tools" / "import_checkpoint.py"]
-  run = {"cwd": tmp_path, "capture_output": True, "text": True}
-  helped = subprocess.run([*command, "--help"], **run)
-  assert helped.returncode == 0 and "nothing is downloaded" in helped.stdout
-  done = subprocess.run(
-    [*command, "--input", oracle.ORACLES / "xlmr_mlm", "--output", "own"], **run
-  )
-  assert done.returncode == 0, done.stderr
-  assert "loaded       42 tensors into 22 arrays" in done.stdout
-  assert load_weights(tmp_path / "own")[0].vocab_size == 101
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import weights_files
 from weights_files import assert_same, tensors_of
 
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
+from infoxlm_jax.cli import import_checkpoint
 from infoxlm_jax.errors import InputError
-from tools import import_checkpoint
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity

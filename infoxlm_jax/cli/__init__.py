@@ -1,0 +1,1 @@
+"""Commands: export, encode, import, inspect data, train a tokenizer."""

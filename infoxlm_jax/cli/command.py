@@ -1,0 +1,136 @@
+"""What the commands share: parsing, errors, exit codes, common options."""
+
+import argparse
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from infoxlm_jax.errors import InputError, exit_code
+
+_EXIT_CODES = """
+exit codes:
+  0 done
+  2 bad input or arguments: nothing is written
+  3 storage failed
+  130 Ctrl-C
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+  """Raises an error where argparse prints the usage and exits."""
+
+  def error(self, message: str) -> NoReturn:
+    raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def make_parser(
+  name: str, description: str | None, allow_abbrev: bool = True
+) -> argparse.ArgumentParser:
+  """A parser that raises InputError for arguments that it cannot read.
+
+  Args:
+    name: of the console script; also in the errors.
+    description: --help shows it as it stands, before the options.
+    allow_abbrev: whether --out may stand for --output.
+  """
+  return _Parser(
+    prog=name,
+    description=description,
+    epilog=_EXIT_CODES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=allow_abbrev,
+  )
+
+
+def run(
+  command: Callable[[], object],
+  in_words: Callable[[Exception], str] = str,
+) -> int:
+  """Parses and runs a command; see errors.exit_code.
+
+  Logged warnings go to standard error; of absl, through which orbax logs, only
+  errors do.
+  """
+  logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  return exit_code(command, in_words)
+
+
+def check_new(output: str | Path) -> None:
+  """Checks an output before any work is done.
+
+  Raises:
+    InputError: it exists, or would lie in something that is no folder.
+  """
+  if os.path.lexists(output):
+    raise InputError(f"{output} exists: move it away, or choose another name")
+  place = next(p for p in Path(output).absolute().parents if p.exists())
+  if not place.is_dir():
+    raise InputError(f"{output}: cannot be written: {place} is no folder")
+
+
+def add_model(
+  parser: argparse.ArgumentParser,
+  flag: str,
+  *,
+  model: str = "a run's folder (its newest checkpoint), a checkpoint's, a"
+  " Hugging Face folder, or a file of weights",
+  tokenizer: str = "its file or folder, where the model has none",
+) -> argparse._ArgumentGroup:
+  """Which model: `flag`, --tokenizer and --allow_pickle.
+
+  Args:
+    parser: gets them.
+    flag: names the model.
+    model: help of that flag.
+    tokenizer: help of --tokenizer.
+
+  Returns:
+    The group of these options, for others that belong to it.
+  """
+  group = parser.add_argument_group("the model")
+  group.add_argument(flag, required=True, help=model)
+  group.add_argument("--tokenizer", metavar="PATH", help=tokenizer)
+  group.add_argument(
+    "--allow_pickle",
+    action="store_true",
+    help="read torch's .bin and .pt too, which can run programs: only files"
+    " from people that you trust",
+  )
+  return group
+
+
+def add_vectors(
+  parser: argparse.ArgumentParser,
+  *,
+  layer: str,
+  pooling: str | None,
+  pooling_default: str,
+) -> None:
+  """How a text becomes a vector: --layer, --pooling, --normalize, --prefix.
+
+  Args:
+    parser: gets them.
+    layer: help of --layer.
+    pooling: default of --pooling.
+    pooling_default: that default in words.
+  """
+  group = parser.add_argument_group("the vector of a text")
+  group.add_argument("--layer", type=int, metavar="N", help=layer)
+  group.add_argument(
+    "--pooling",
+    default=pooling,
+    help="mean (without <s> and </s>), mean_all (with them), first (<s>);"
+    f" default: {pooling_default}",
+  )
+  group.add_argument(
+    "--normalize", action="store_true", help="scale vectors to length 1"
+  )
+  group.add_argument(
+    "--prefix",
+    default="",
+    metavar="TEXT",
+    help="put before every text, such as 'query: ' for e5 (default: nothing)",
+  )

@@ -1,0 +1,89 @@
+r"""Converts weights from elsewhere into a checkpoint of this project.
+
+  infoxlm-import-checkpoint --input xlm-roberta-base --output base
+  infoxlm-import-checkpoint --input model.safetensors --output base \
+    --tokenizer sentencepiece.bpe.model
+
+INPUT is a folder or a file that is here already (nothing is downloaded): a
+Hugging Face folder of XLM-R, RoBERTa, InfoXLM, XLM-Align, BERT (mBERT, e5) or
+XLM with safetensors, one file or several, a .npz, or, with --allow_pickle,
+torch's .bin and fairseq's model.pt; config.json stands beside the weights.
+Prints what became of every tensor. OUTPUT is then a checkpoint of weights
+only, for training (--gin.INIT_FROM=OUTPUT), export and encoding; training also
+takes INPUT itself.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from infoxlm_jax.cli import command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return command.run(lambda: convert(_parser().parse_args(argv)))
+
+
+def convert(args: argparse.Namespace) -> None:
+  """Writes the checkpoint and prints the report.
+
+  Raises:
+    InputError: an output that exists, or weights that cannot be used.
+    StorageError: writing failed.
+  """
+  # Slow to import, and not needed for --help.
+  from infoxlm_jax.checkpoint import manager, metadata
+  from infoxlm_jax.checkpoint.importers.find_tokenizer import (
+    find_tokenizer,
+    with_ids_of,
+  )
+  from infoxlm_jax.checkpoint.importers.load import load_weights
+  from infoxlm_jax.checkpoint.metadata import describe_model
+  from infoxlm_jax.runtime import run_layout
+
+  source, output = Path(args.input), Path(args.output)
+  command.check_new(output)
+  config, params, report = load_weights(source, allow_pickle=args.allow_pickle)
+  tokenizer = find_tokenizer(source, args.tokenizer)
+  files = {}
+  if tokenizer is not None:
+    config = with_ids_of(config, tokenizer, source)
+    files = dict(tokenizer.files)
+  files[metadata.MODEL] = describe_model(config, tokenizer)
+  if args.tokenizer is None and (step := run_layout.find_step(source)):
+    # A run's checkpoint says more of itself: how it reads a sentence's vector.
+    stored = metadata.read_step_files(step)
+    files[metadata.MODEL] = stored[metadata.MODEL]
+  print(report)
+  manager.write_params(output, params, files)
+  if "masked_lm" not in params["heads"]:
+    print(
+      "no head for masked language modelling: a run that needs one initialises"
+      " it, and says so"
+    )
+  having = "without" if tokenizer is None else "with"
+  print(f"{output}: {config.architecture}, {having} a tokenizer")
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command.make_parser("infoxlm-import-checkpoint", __doc__)
+  command.add_model(
+    parser,
+    "--input",
+    model="a Hugging Face folder, a file of weights, or a checkpoint",
+    tokenizer="the weights' tokenizer, stored with them (default: the one in"
+    " INPUT)",
+  )
+  parser.add_argument(
+    "--output",
+    required=True,
+    metavar="FOLDER",
+    help="a new folder, the checkpoint",
+  )
+  return parser
+
+
+if __name__ == "__main__":
+  sys.exit(main())
