@@ -12,9 +12,10 @@ from typing import Any
 import grain
 import numpy as np
 
+from infoxlm_jax.data.groups import STATS, build_groups
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
-from infoxlm_jax.data.streams import STATS, Shapes, Stream, build_groups
+from infoxlm_jax.data.streams import Shapes, Stream
 from infoxlm_jax.errors import InputError
 
 Batch = dict[str, Any]

@@ -25,13 +25,10 @@ from infoxlm_jax.data.mixture import (
   pair_mixture,
   text_mixture,
 )
-from infoxlm_jax.data.packing import join, place
+from infoxlm_jax.data.packing import join
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.stream_options import check_options, rows_of
-from infoxlm_jax.special_ids import Ids
-
-STATS = ("items", "tokens", "slots", "truncated_items", "cut_tokens")
 
 # A guard, not a part of any recipe: a text seen four times is worth as much as
 # a new one, and beyond about sixteen times next to nothing (Muennighoff et al.
@@ -39,8 +36,6 @@ STATS = ("items", "tokens", "slots", "truncated_items", "cut_tokens")
 # corpora differ in size by a factor of thousands.
 MAX_REPEATS = 16.0
 
-Arrays = dict[str, Any]
-Stats = dict[str, int]
 Shapes = dict[str, Any]
 T = TypeVar("T")
 Both = tuple[T, T]
@@ -286,72 +281,6 @@ def _directed(mode: int, pair: Both[T]) -> Both[T]:
 def _bits(hashes: np.ndarray) -> np.ndarray:
   """The lowest bits, as many as anything here is decided by."""
   return (hashes & np.uint64(15)).astype(np.int64)
-
-
-def build_groups(
-  stream: Stream,
-  store: Store,
-  seed: int,
-  position: int,
-  chosen: Sequence[int],
-  groups: int,
-) -> list[tuple[Arrays, Stats]]:
-  """Arrays, without an axis of groups, and counts of each of these groups.
-
-  Args:
-    stream: with its rows.
-    store: prepared records.
-    seed: of the stream.
-    position: samples drawn before this batch.
-    chosen: numbers of the groups.
-    groups: of the whole batch.
-
-  Raises:
-    InputError: the options do not fit the groups or the records.
-  """
-  check_options(stream, groups)
-  each = stream.batch // groups
-  numbers = [item_numbers(stream, position, g, groups) for g in chosen]
-  drawn = stream.draw(store, seed, np.concatenate(numbers))
-  return [
-    _built(stream, drawn, slice(n * each, (n + 1) * each), groups, store.ids)
-    for n in range(len(chosen))
-  ]
-
-
-def _built(
-  stream: Any, drawn: Drawn, own: slice, groups: int, ids: Ids
-) -> tuple[Arrays, Stats]:
-  stats = dict.fromkeys(STATS, 0)
-  stats["items"] = own.stop - own.start
-  sides = {
-    name: _placed(
-      stream, Side(side.items[own], side.full[own]), groups, ids, stats
-    )
-    for name, side in drawn.sides.items()
-  }
-  if ONLY_SIDE in sides:
-    return sides[ONLY_SIDE], stats
-  return {"items": drawn.source[own].astype(np.int32)} | sides, stats
-
-
-def _placed(
-  stream: "TextStream | PairStream | ContrastStream",
-  side: Side,
-  groups: int,
-  ids: Ids,
-  stats: Stats,
-) -> Arrays:
-  rows = rows_of(stream) // groups
-  return place(*side, rows, stream.row_length, stream.padded, ids, stats)
-
-
-def item_numbers(
-  stream: Stream, position: int, group: int, groups: int
-) -> np.ndarray:
-  """Numbers of a group's items, int64 [batch / groups]."""
-  each = stream.batch // groups
-  return position + group * each + np.arange(each, dtype=np.int64)
 
 
 def _shapes(
