@@ -12,7 +12,9 @@ import numpy as np
 from infoxlm_jax.data.corpora import consumed
 from infoxlm_jax.data.manifest import Manifest
 from infoxlm_jax.data.prepare.array_files import read_arrays, write_json
+from infoxlm_jax.data.prepare.chunks import cut_chunks
 from infoxlm_jax.data.prepare.deduplicate import find_duplicates
+from infoxlm_jax.data.prepare.make_records import make_records
 from infoxlm_jax.data.prepare.plan import (
   File,
   Part,
@@ -22,8 +24,8 @@ from infoxlm_jax.data.prepare.plan import (
   records_path,
 )
 from infoxlm_jax.data.prepare.process_pool import Pool, Task
-from infoxlm_jax.data.prepare.shuffle import make_records, smallest_keys
-from infoxlm_jax.data.prepare.tokenize import cut_chunks, make_chunk
+from infoxlm_jax.data.prepare.shuffle import smallest_keys
+from infoxlm_jax.data.prepare.tokenize import make_chunk
 from infoxlm_jax.data.prepare.write_shards import write_store
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime.phase import Phase

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.prepare.filters import Cleaning
-from infoxlm_jax.data.prepare.shuffle import Layout
+from infoxlm_jax.data.prepare.make_records import Layout
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 
 

@@ -1,32 +1,32 @@
-"""From examples to chunks: numbered files of cleaned sentences as tokens.
+"""Cleans and tokenises a chunk of examples.
 
-Chunks are cut from the stream of examples by their number and size alone, so
-they are the same however many processes make them, and a chunk that is there
-need not be made again. The file of a chunk holds, for the n examples kept:
+A chunk whose file exists is not made again. For the n examples that are kept,
+the file holds
 
     tokens    int32, all sides of all examples, without special tokens
-    lengths   int32 [n, sides]: one side of a text, two of a pair
-    group     int32 [n]: number of the language(s) in meta["groups"]
-    hashes    uint64 [n], sorted: of language(s) and tokens
-    order     int64 [n]: the example that each of the hashes is of
+    lengths   int32 [n, sides], one side for a text, two for a pair
+    group     int32 [n], index of the example's language(s) in meta["groups"]
+    hashes    uint64 [n], sorted, each of an example's language(s) and tokens
+    order     int64 [n], the example that each hash belongs to
 
-meta["counts"] has, for each group, how many were read and dropped, by reason.
-Numbers of sentences: a pair has two.
+meta["counts"] has, for each group, how many sentences were read and how many
+were dropped, by reason. A pair has two sentences.
 """
 
 import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from infoxlm_jax.data.corpora.file_names import LANGUAGE
 from infoxlm_jax.data.prepare import unicode_scripts
 from infoxlm_jax.data.prepare.array_files import write_arrays
+from infoxlm_jax.data.prepare.chunks import Chunk
 from infoxlm_jax.data.prepare.filters import REASONS, Cleaning, judge
 from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
@@ -35,69 +35,6 @@ from infoxlm_jax.errors import InputError
 # Texts that go through the tokenizer in one call: its lists of Python numbers
 # take ten times the room of the arrays.
 _BATCH = 4096
-# What an example weighs besides its characters, so that many short ones do
-# not make a huge chunk.
-_EXAMPLE_SIZE = 16
-
-_TEXTS = {"text": ("text",), "pairs": ("text_a", "text_b")}
-_IDS = {"text": ("ids",), "pairs": ("ids_a", "ids_b")}
-_LANGUAGES = {"text": ("language",), "pairs": ("language_a", "language_b")}
-
-
-class Chunk(NamedTuple):
-  """Examples as a worker gets them.
-
-  Attributes:
-    number: of the chunk in its corpus and split.
-    first: number of its first example.
-    sides: texts (list of str) or ids (list of int32 arrays), one a side.
-    languages: of each side.
-  """
-
-  number: int
-  first: int
-  sides: tuple[list[Any], ...]
-  languages: tuple[list[str], ...]
-
-
-def cut_chunks(
-  examples: Iterable[Mapping[str, Any]], kind: str, name: str, size: int
-) -> Iterator[Chunk]:
-  """Cuts a stream of examples into chunks of about `size` characters.
-
-  Raises:
-    InputError: examples without what `kind` needs, or whatever the corpus
-      finds wrong.
-  """
-  stream = iter(examples)
-  start = next(stream, None)
-  if start is None:
-    return
-  values = _TEXTS[kind] if _TEXTS[kind][0] in start else _IDS[kind]
-  weight = 1 if values is _TEXTS[kind] else 4
-  features = (*values, *_LANGUAGES[kind])
-  count = len(values)
-  number = first = total = 0
-  columns: list[list[Any]] = [[] for _ in features]
-  for example in itertools.chain([start], stream):
-    try:
-      for column, feature in zip(columns, features, strict=True):
-        column.append(example[feature])
-    except KeyError as error:
-      raise InputError(
-        f"{name}: example {first + len(columns[-1]) + 1} has no {error}: "
-        f"corpora of kind {kind!r} give {', '.join(features)}; found "
-        f"{', '.join(example)}."
-      ) from error
-    for column in columns[:count]:
-      total += weight * len(column[-1])
-    total += _EXAMPLE_SIZE
-    if total >= size:
-      yield Chunk(number, first, tuple(columns[:count]), tuple(columns[count:]))
-      number, first, total = number + 1, first + len(columns[0]), 0
-      columns = [[] for _ in features]
-  if columns[0]:
-    yield Chunk(number, first, tuple(columns[:count]), tuple(columns[count:]))
 
 
 def make_chunk(
