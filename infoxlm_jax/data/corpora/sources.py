@@ -14,7 +14,7 @@ none but seqio's needs TensorFlow. docs/data.md shows each format.
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from infoxlm_jax.data.corpora import (
   fairseq,
@@ -22,7 +22,6 @@ from infoxlm_jax.data.corpora import (
   jsonl,
   moses,
   open_files,
-  seqio_tasks,
   tmx,
   tsv,
 )
@@ -35,10 +34,12 @@ from infoxlm_jax.data.corpora.base import (
   pair_example,
 )
 from infoxlm_jax.data.corpora.open_files import Patterns
+from infoxlm_jax.data.corpora.seqio_reader import SeqioTask
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 
-_KINDS = ("text", "pairs", "multiway")
+# The names that gin files use, as sources.Tsv.
+__all__ = ["FairseqBinary", "Moses", "SeqioTask", "TextFiles", "Tmx", "Tsv"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,47 +276,3 @@ class FairseqBinary(Files):
       f"{self.folder}: which languages? Set languages, for example to ('en',"
       " 'fr'), or to ('mul', 'mul') where the pairs are of many."
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class SeqioTask:
-  """A registered seqio Task, or all tasks of a Mixture one after the other.
-
-  Attributes:
-    name: of the Task or Mixture, or several between commas.
-    modules: to import first, which register it, such as ("tasks.verses",).
-    kind: "text", "pairs" or "multiway".
-  """
-
-  name: str
-  modules: Sequence[str]
-  kind: str
-
-  def __post_init__(self) -> None:
-    if self.kind not in _KINDS:
-      raise InputError(
-        f"task {self.name!r}: kind = {self.kind!r} is not one of"
-        f" {', '.join(_KINDS)}."
-      )
-
-  def splits(self) -> Sequence[str]:
-    seqio_tasks.import_tasks(self.modules)
-    return seqio_tasks.splits_of(self.name)
-
-  def examples(self, split: str) -> Iterator[Example]:
-    seqio_tasks.import_tasks(self.modules)
-    return seqio_tasks.read_task(self.name, split)
-
-  def fingerprint(self, split: str) -> dict[str, Any]:
-    seqio_tasks.import_tasks(self.modules)
-    sources = seqio_tasks.describe(self.name, split)
-    return {"corpus": "SeqioTask", "task": self.name, "sources": sources}
-
-  def size(self, split: str) -> int | None:
-    seqio_tasks.import_tasks(self.modules)
-    return seqio_tasks.size_of(self.name, split)
-
-  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-    seqio_tasks.import_tasks(self.modules)
-    for corpus in seqio_tasks.corpora_of(self.name):
-      corpus.check_tokenizer(tokenizer)

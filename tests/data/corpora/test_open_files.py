@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoxlm_jax.data.corpora import file_names, open_files, seqio_tasks, tsv
+from infoxlm_jax.data.corpora import file_names, open_files, seqio_reader, tsv
 from infoxlm_jax.errors import InputError
 
 PACK = {
@@ -219,11 +219,11 @@ def test_bad_tables(tmp_path, content, message):
 
 
 def test_unknown_module(tmp_path, monkeypatch):
-  monkeypatch.setattr(seqio_tasks, "_import_seqio", lambda: None)
+  monkeypatch.setattr(seqio_reader, "import_seqio", lambda: None)
   with pytest.raises(InputError, match="did you mean 'tasks.verses'"):
-    seqio_tasks.import_tasks(["tasks.verse"])
+    seqio_reader.import_tasks(["tasks.verse"])
   # A module that itself lacks something is not called missing.
   (tmp_path / "my_tasks.py").write_text("import no_such_package\n")
   monkeypatch.syspath_prepend(tmp_path)
   with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-    seqio_tasks.import_tasks(["my_tasks"])
+    seqio_reader.import_tasks(["my_tasks"])
