@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data.mixture import ONLY_SIDE, Drawn, Side
+from infoxlm_jax.data.mixture import ONLY_SIDE, Drawn
 from infoxlm_jax.data.packing import place
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.stream_options import check_options, rows_of
@@ -38,15 +38,18 @@ def build_groups(
   chosen: Sequence[int],
   groups: int,
 ) -> list[tuple[Arrays, Stats]]:
-  """Arrays, without an axis of groups, and counts of each of these groups.
+  """Builds groups of a batch.
 
   Args:
-    stream: with its rows.
+    stream: its rows must have been chosen.
     store: prepared records.
     seed: of the stream.
     position: samples drawn before this batch.
-    chosen: numbers of the groups.
-    groups: of the whole batch.
+    chosen: numbers of the groups to build.
+    groups: number of groups of the whole batch.
+
+  Returns:
+    The arrays (without an axis of groups) and the counts of each group.
 
   Raises:
     InputError: the options do not fit the groups or the records.
@@ -56,19 +59,28 @@ def build_groups(
   numbers = [item_numbers(stream, position, g, groups) for g in chosen]
   drawn = stream.draw(store, seed, np.concatenate(numbers))
   return [
-    _built(stream, drawn, slice(n * each, (n + 1) * each), groups, store.ids)
+    _build_group(
+      stream, drawn, slice(n * each, (n + 1) * each), groups, store.ids
+    )
     for n in range(len(chosen))
   ]
 
 
-def _built(
+def _build_group(
   stream: Any, drawn: Drawn, own: slice, groups: int, ids: Ids
 ) -> tuple[Arrays, Stats]:
   stats = dict.fromkeys(STATS, 0)
   stats["items"] = own.stop - own.start
+  rows = rows_of(stream) // groups
   sides = {
-    name: _placed(
-      stream, Side(side.items[own], side.full[own]), groups, ids, stats
+    name: place(
+      side.items[own],
+      side.full[own],
+      rows,
+      stream.row_length,
+      stream.padded,
+      ids,
+      stats,
     )
     for name, side in drawn.sides.items()
   }
@@ -77,20 +89,9 @@ def _built(
   return {"items": drawn.source[own].astype(np.int32)} | sides, stats
 
 
-def _placed(
-  stream: Any,
-  side: Side,
-  groups: int,
-  ids: Ids,
-  stats: Stats,
-) -> Arrays:
-  rows = rows_of(stream) // groups
-  return place(*side, rows, stream.row_length, stream.padded, ids, stats)
-
-
 def item_numbers(
   stream: Stream, position: int, group: int, groups: int
 ) -> np.ndarray:
-  """Numbers of a group's items, int64 [batch / groups]."""
+  """Numbers of the items of a group, int64 [batch / groups]."""
   each = stream.batch // groups
   return position + group * each + np.arange(each, dtype=np.int64)
