@@ -1,6 +1,6 @@
-"""Reads registered seqio Tasks, examples in the order of their source.
+"""Reads registered seqio Tasks, the examples in the order of their source.
 
-seqio and TensorFlow are imported inside functions only.
+seqio and TensorFlow are imported only inside functions.
 """
 
 import dataclasses
@@ -32,8 +32,9 @@ class SeqioTask:
   """A registered seqio Task, or all tasks of a Mixture one after the other.
 
   Attributes:
-    name: of the Task or Mixture, or several between commas.
-    modules: to import first, which register it, such as ("tasks.verses",).
+    name: of the Task or Mixture; or several, with commas between them.
+    modules: to import first because they register it, such as
+      ("tasks.verses",).
     kind: "text", "pairs" or "multiway".
   """
 
@@ -74,8 +75,8 @@ class SeqioTask:
 def import_tasks(modules: Sequence[str]) -> None:
   """Imports modules that register seqio Tasks, such as "tasks.verses".
 
-  A module is looked for where Python looks (the current folder included),
-  then among the project's own.
+  A module is looked for on Python's path and in the current folder, then among
+  the project's own.
 
   Raises:
     InputError: no such module.
@@ -88,7 +89,7 @@ def import_tasks(modules: Sequence[str]) -> None:
     try:
       importlib.import_module(module)
     except ModuleNotFoundError as error:
-      # A module that exists but lacks a package of its own: say it as it is.
+      # The module exists, but a package that it imports does not.
       if not error.name or not f"{module}.".startswith(f"{error.name}."):
         raise
       raise InputError(
@@ -98,14 +99,13 @@ def import_tasks(modules: Sequence[str]) -> None:
 
 
 def read_task(name: str, split: str) -> Iterator[dict[str, Any]]:
-  """The examples of a registered Task, in the order of its source.
+  """Yields the examples of a registered Task, in the order of its source.
 
-  Those of a Mixture are its tasks' that have the split, one task after the
-  other: how often each is drawn is decided when training reads records.
+  Of a Mixture, those of its tasks that have the split, one task after the
+  other: training decides how often it draws from each.
 
   Raises:
-    InputError: unknown task or split; whatever the task's source finds wrong
-      in its files.
+    InputError: an unknown task or split, or a bad file of the task's source.
   """
   for task in _tasks(name, split):
     yield from _read(task, split)
@@ -118,8 +118,8 @@ def splits_of(name: str) -> tuple[str, ...]:
 
 
 def describe(name: str, split: str) -> list[dict[str, Any]]:
-  """What a Task's examples come from: a TFDS version, or files."""
-  found = []
+  """Describes the source of a Task's examples: a TFDS version, or files."""
+  described = []
   for task in _tasks(name, split):
     about: dict[str, Any] = {"task": task.name}
     source = task.source
@@ -128,8 +128,8 @@ def describe(name: str, split: str) -> list[dict[str, Any]]:
     elif hasattr(source, "tfds_dataset"):
       info = source.tfds_dataset.info
       about |= {"tfds": info.full_name, "bytes": info.dataset_size}
-    found.append(about)
-  return found
+    described.append(about)
+  return described
 
 
 def size_of(name: str, split: str) -> int | None:
@@ -139,7 +139,7 @@ def size_of(name: str, split: str) -> int | None:
     if corpus := getattr(task.source, "corpus", None):
       size = corpus.size(split)
     else:
-      # Examples without end, or none, where TFDS does not know them.
+      # TFDS may not know the number: None, 0 or infinity.
       count = task.source.num_input_examples(split) or math.inf
       size = count * _example_size(task)
     if size is None or not 0 < size < math.inf:
@@ -149,15 +149,15 @@ def size_of(name: str, split: str) -> int | None:
 
 
 def corpora_of(name: str) -> list[Any]:
-  """The corpora that `add` registered behind a Task's or Mixture's name."""
+  """The corpora that `add` registered as the tasks of a name."""
   sources = [task.source for task in _tasks(name)]
   return [s.corpus for s in sources if hasattr(s, "corpus")]
 
 
 def _tasks(name: str, split: str | None = None) -> list[Any]:
-  """The Task of a name, or a Mixture's; those with `split`, where given.
+  """The tasks of a Task's or Mixture's name, or of several between commas.
 
-  Several names between commas are these tasks one after the other.
+  With `split`, only the tasks that have it.
   """
   names = [part.strip() for part in name.split(",")]
   tasks = [task for part in names for task in _registered(part)]
@@ -184,32 +184,32 @@ def _registered(name: str) -> list[Any]:
   near = difflib.get_close_matches(name, names, 1)
   hint = f" Did you mean {near[0]!r}?" if near else ""
   raise InputError(
-    f"no seqio task {name!r} is registered (there are: "
+    f"no seqio task {name!r} is registered (the registered ones: "
     f"{', '.join(sorted(names)) or 'none'}).{hint} Name the module that"
     " registers it among the task modules."
   )
 
 
 def _build(task: Any) -> None:
-  """Lets TFDS build a set that it has not yet, which may download it."""
+  """Lets TFDS build a missing data set, which may download it."""
   loader = getattr(task.source, "tfds_dataset", None)
   if loader is None:
     return
   try:
     if not loader.builder.info.splits:
       loader.builder.download_and_prepare()
-  except Exception as error:  # a set's own code may raise anything
+  except Exception as error:  # the data set's own code may raise anything
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     raise InputError(
-      f"task {task.name!r}: TensorFlow Datasets has no {loader.name} built"
+      f"task {task.name!r}: TensorFlow Datasets has not built {loader.name}"
       f" {f'in {loader.data_dir}' if loader.data_dir else 'in its folder'}, and"
       f" cannot build it now: {reason[:200]}. Build it where that is possible"
-      " (tfds build) and set TFDS_DATA_DIR to the folder that it lies in."
+      " (tfds build) and set TFDS_DATA_DIR to its folder."
     ) from error
 
 
 def _example_size(task: Any) -> float:
-  """Bytes of a mean example of TFDS; 0 of another source."""
+  """Mean bytes of an example of TFDS; 0 for other sources."""
   if not hasattr(task.source, "tfds_dataset"):
     return 0.0
   info = task.source.tfds_dataset.info
@@ -237,16 +237,16 @@ def _read(task: Any, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _column(values: Any, task: str) -> list[Any]:
-  """Strings as str, ids as arrays."""
-  found = list(values)
-  if not isinstance(found[0], bytes):
-    return found
+  """The values of a feature: strings as str, ids as arrays."""
+  column = list(values)
+  if not isinstance(column[0], bytes):
+    return column
   try:
-    return [value.decode() for value in found]
+    return [value.decode() for value in column]
   except UnicodeDecodeError as error:
     raise InputError(
       f"task {task!r}: an example with {error.object[:40]!r} is not UTF-8."
-      " Convert the set, or register it with a step that does."
+      " Convert the data set, or register it with a step that does."
     ) from None
 
 

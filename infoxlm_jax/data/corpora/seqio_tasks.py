@@ -1,7 +1,7 @@
 """Registers corpora as seqio Tasks; `add` is called by the files in tasks/.
 
-A Task gives plain strings, or ready-made ids: prepare makes the tokens, with
-the tokenizer of the run. Only this file and seqio_reader.py use seqio and
+A Task yields plain strings, or ready-made ids: prepare tokenises strings with
+the tokenizer of the run. Only this file and seqio_reader.py import seqio and
 TensorFlow, and only inside functions.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 
 from infoxlm_jax.errors import InputError
 
-# Examples that pass through TensorFlow at a time: one by one costs ten times
-# as much.
+# Examples that pass through TensorFlow at a time: one by one takes ten times as
+# long.
 BATCH = 1024
 
-# The features of a corpus of each kind; "ids" in place of "text" where it has
-# tokens already.
+# The features of a corpus of each kind; "ids" replaces "text" in a corpus of
+# ready-made ids.
 FEATURES = {
   "text": ("text", "language"),
   "pairs": ("text_a", "language_a", "text_b", "language_b"),
@@ -33,9 +33,10 @@ raised_errors: list[InputError] = []
 
 
 def add(name: str, corpus: Any) -> None:
-  """Registers a corpus (data/corpora.py) as the seqio Task `name`.
+  """Registers a corpus (see sources.py) as the seqio Task `name`.
 
-  The Task gives what the corpus gives, in its order. Nothing is read yet.
+  The Task yields the examples of the corpus in their order. Nothing is read
+  yet.
   """
   seqio = import_seqio()
   import tensorflow as tf
@@ -64,18 +65,18 @@ def add(name: str, corpus: Any) -> None:
   def dataset(
     split: str, shuffle_files: bool = False, seed: int | None = None
   ) -> Any:
-    del shuffle_files, seed  # the order is the files'
+    del shuffle_files, seed  # the files decide the order
     return tf.data.Dataset.from_generator(
       lambda: batches(split), output_signature=signature
     ).unbatch()
 
   source = seqio.FunctionDataSource(dataset, splits=tuple(corpus.splits()))
-  source.corpus = corpus  # for `describe`
+  source.corpus = corpus  # seqio_reader.py asks it about its files
   seqio.TaskRegistry.add(name, source=source, output_features=features)
 
 
 def string_features(names: Sequence[str]) -> dict[str, Any]:
-  """seqio features of plain strings: prepare makes the tokens."""
+  """seqio features of plain strings, which prepare tokenises."""
   seqio = import_seqio()
   import tensorflow as tf
 
@@ -89,7 +90,7 @@ def string_features(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _values(values: list[Any]) -> Any:
-  """Values of a feature of many examples, as TensorFlow takes them."""
+  """The values of a feature of many examples, in TensorFlow's form."""
   if isinstance(values[0], str):
     return values
   import tensorflow as tf
@@ -100,7 +101,7 @@ def _values(values: list[Any]) -> Any:
 
 
 def import_seqio() -> Any:
-  """seqio, with TensorFlow kept off the accelerators, which JAX needs."""
+  """Imports seqio; TensorFlow leaves the accelerators to JAX."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   with _no_native_stderr():
     import seqio
@@ -110,14 +111,14 @@ def import_seqio() -> Any:
     try:
       tf.config.set_visible_devices([], kind)
     except (RuntimeError, ValueError):
-      # Already initialised, by the caller's own use: nothing left to hide.
+      # The caller has used TensorFlow already: it is too late to hide devices.
       pass
   return seqio
 
 
 @contextlib.contextmanager
 def _no_native_stderr() -> Iterator[None]:
-  """Drops what TensorFlow's C++ says while it loads; no option does."""
+  """Drops the messages of TensorFlow's C++ while it loads; no option does."""
   sys.stderr.flush()
   kept = os.dup(2)
   null = os.open(os.devnull, os.O_WRONLY)

@@ -158,9 +158,9 @@ def test_languages_of_names(name, language):
 @pytest.mark.parametrize(
   ("name", "message"),
   [
-    ("train.txt", r"tells no language; rename it, .* train.de.txt"),
-    ("en-fr.txt", "tells no language"),
-    ("de_part_1.txt", "tells no language"),
+    ("train.txt", r"has no language; rename it, .* train.de.txt"),
+    ("en-fr.txt", "has no language"),
+    ("de_part_1.txt", "has no language"),
     ("de.en.txt", "has de and en; set language"),
   ],
 )
@@ -204,7 +204,7 @@ def test_a_changed_file_changes_its_description(tmp_path):
     (b"id\ten\tde\n", "no rows"),
     (b"Gal.1\tPaul\tPaulus\nGal.2\tand\tund\n", "line 1: not a header"),
     (b"id\n1\n", "line 1: not a header"),
-    (b"id\ten\ten\n1\ta\tb\n", "stands twice"),
+    (b"id\ten\ten\n1\ta\tb\n", "two columns have one name"),
     (b"id\ten\tde\n1\ta\tb\n2\ta\n", "line 3: 2 tab-separated cells"),
     (b"id\ten\tde\n1\ta\tb\tc\n", "line 2: 4 tab-separated cells"),
     (b"id\ten\tde\n1\ta\tb\n\n", "line 3: 1 tab-separated"),
