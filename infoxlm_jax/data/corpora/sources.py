@@ -226,7 +226,7 @@ class FairseqBinary(Files):
 
   @property
   def kind(self) -> str:
-    """ "text" for the layout "mlm", else "pairs"."""
+    """Text for the layout "mlm", else pairs."""
     return "text" if self.layout == "mlm" else "pairs"
 
   def examples(self, split: str) -> Iterator[Example]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from infoxlm_jax.errors import InputError
 
-# What an example weighs besides its characters, so that many short ones do
-# not make a huge chunk.
+# Size of an example besides its characters, so that many short ones do not make
+# a huge chunk.
 _EXAMPLE_SIZE = 16
 
 _TEXTS = {"text": ("text",), "pairs": ("text_a", "text_b")}
@@ -20,13 +20,13 @@ _LANGUAGES = {"text": ("language",), "pairs": ("language_a", "language_b")}
 
 
 class Chunk(NamedTuple):
-  """Examples as a worker gets them.
+  """Consecutive examples of a corpus, for a worker.
 
   Attributes:
     number: of the chunk in its corpus and split.
     first: number of its first example.
-    sides: texts (list of str) or ids (list of int32 arrays), one a side.
-    languages: of each side.
+    sides: a list of texts, or of ids (int32 arrays), for each side.
+    languages: a list of codes for each side.
   """
 
   number: int
@@ -40,9 +40,17 @@ def cut_chunks(
 ) -> Iterator[Chunk]:
   """Cuts a stream of examples into chunks of about `size` characters.
 
+  An id counts as four characters.
+
+  Args:
+    examples: of a corpus.
+    kind: "text" or "pairs".
+    name: of the corpus, for messages.
+    size: of a chunk.
+
   Raises:
-    InputError: examples without what `kind` needs, or whatever the corpus
-      finds wrong.
+    InputError: an example lacks a feature of its kind, or the corpus found a
+      bad one.
   """
   stream = iter(examples)
   start = next(stream, None)

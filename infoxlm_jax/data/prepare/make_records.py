@@ -25,7 +25,10 @@ from infoxlm_jax.data.sampler import mix
 
 
 class Layout(NamedTuple):
-  """What decides how sentences become records; see prepare."""
+  """The options that decide how sentences become records.
+
+  See pipeline.prepare; split: whether long texts are split or truncated.
+  """
 
   row_length: int
   max_side: int
@@ -40,9 +43,10 @@ class _Made(NamedTuple):
 
   Attributes:
     keys: uint64 [records].
-    lengths: int64 [records], numbers of each.
-    marks: (record, place in it, number) of what is no token of a sentence.
-    runs: (record, place in it, start among the tokens, length).
+    lengths: int64 [records], numbers in each record.
+    marks: (record, place in it, number) of each number that is not a token of
+      a sentence: special tokens, and the length of a pair's first side.
+    runs: (record, place in it, start among the chunk's tokens, length).
     counts: sentences, tokens, truncated and split.
   """
 
@@ -56,17 +60,17 @@ class _Made(NamedTuple):
 def make_records(
   chunk: Path, passes: Sequence[Path], place: int, layout: Layout, out: Path
 ) -> int:
-  """Writes a chunk's records without duplicates; runs in a worker.
+  """Writes a chunk's records, without duplicates, in a worker.
 
   Args:
-    chunk: its file, removed at the end.
-    passes: what find_duplicates wrote.
+    chunk: its file, which is removed at the end.
+    passes: files of find_duplicates.
     place: of the chunk in its store.
     layout: of the records.
     out: file to write.
 
   Returns:
-    How many numbers they hold.
+    The number of tokens and marks in the records.
   """
   meta, arrays = read_arrays(chunk)
   lengths = arrays["lengths"].astype(np.int64)
@@ -125,7 +129,7 @@ def _texts(
     a[by_block] for a in (block, sentence, offset, size)
   )
   totals = 1 + np.bincount(block, size + 1, count).astype(np.int64)
-  # Where each piece starts in its block: after <s> and those before it.
+  # The start of each piece in its block, after <s> and the pieces before it.
   before = np.cumsum(size + 1) - (size + 1)
   place = before - _of_first(before, block, count)[block] + 1
   keys: np.ndarray = np.zeros(count, np.uint64)
@@ -156,14 +160,14 @@ def _texts(
 
 
 def _of_first(values: np.ndarray, group: np.ndarray, count: int) -> np.ndarray:
-  """values at the first place of each group, which come in order."""
+  """The first value of each group; the groups are in order."""
   return values[np.searchsorted(group, np.arange(count))]
 
 
 def _pairs(
   lengths: np.ndarray, starts: np.ndarray, hashes: np.ndarray, layout: Layout
 ) -> _Made:
-  """Pairs of two languages: length of side a, side a, side b."""
+  """Pairs of two languages, each as length of side a, side a, side b."""
   kept = np.minimum(lengths, layout.max_side)
   number = np.arange(len(kept))
   zero = np.zeros(len(kept), np.int64)

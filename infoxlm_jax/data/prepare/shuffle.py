@@ -16,7 +16,7 @@ from infoxlm_jax.data.prepare.deduplicate import hash_range, within
 
 
 class Source(NamedTuple):
-  """Records of one file that take part: keys from first to last."""
+  """The records of a file with keys from first to last."""
 
   path: Path
   first: np.uint64
@@ -33,19 +33,19 @@ def make_shard(
   eos: int,
   out: Path,
 ) -> int:
-  """Writes range `number` of `count` of a group's keys; runs in a worker.
+  """Writes the records of range `number` of `count` of keys, in a worker.
 
   Args:
-    sources: files of records in their order.
+    sources: files of records, in order.
     languages: of the group.
     number, count: of the range.
     folder, name: of the shard.
-    eos: what ends a sentence.
-    out: file to write: {"shard": its entry of the manifest, None where no
-      record falls into the range, "sentences", "tokens"}.
+    eos: id that ends a sentence.
+    out: file to write: {"shard": the manifest's entry, None if the range has
+      no record, "sentences", "tokens"}.
 
   Returns:
-    Its tokens.
+    The number of tokens.
   """
   low, high = hash_range(number, count)
   keys, lengths, data = [], [], []
