@@ -1,4 +1,4 @@
-"""Gin, with errors that a person can act on (t5x's conventions).
+"""Reads gin files and overrides of the command line (t5x's conventions).
 
 Run files bind UPPER_CASE macros; `--gin.NAME=value` overrides them. A value
 that is no Python literal and does not start with @ or % is text, so paths need
@@ -6,28 +6,22 @@ no quotes.
 """
 
 import ast
-import contextlib
-import difflib
 import functools
 import inspect
-import logging
 import re
-import sys
-import tokenize
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gin.config as gin
 
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.gin_errors import missing_values, nearest, run_parser
 from infoxlm_jax.runtime import resources
 
 _MACRO = re.compile(r"^([A-Z][A-Z0-9_]*) = ", re.MULTILINE)
 _REQUIRED = re.compile(r"^([\w./]+) = %gin\.REQUIRED", re.MULTILINE)
-_PARAMETER = re.compile(r"^(\S+\.\w+) = ", re.MULTILINE)
 _OVERRIDE = re.compile(r"--gin\.([^=]+)=(.*)", re.DOTALL)
-_IMPORT = re.compile(r"^from ([\w.]+) import (\w+)", re.MULTILINE)
 _FLAGS = (
   "--gin_file",
   "--gin_search_paths",
@@ -54,7 +48,7 @@ class Configuration:
   def job(self, **arguments: Any) -> Any:
     """Runs JOB with these arguments besides the bound ones."""
     function = self._reference().configurable.wrapper
-    with _told():
+    with missing_values():
       return function(**arguments)
 
   def arguments(self) -> dict[str, Any]:
@@ -66,7 +60,7 @@ class Configuration:
       for name, parameter in inspect.signature(function).parameters.items()
       if parameter.default is not inspect.Parameter.empty
     }
-    with _told():
+    with missing_values():
       bound = gin.get_bindings(reference.configurable.wrapper)
     return defaults | bound
 
@@ -75,7 +69,7 @@ class Configuration:
     if not hasattr(getattr(reference, "configurable", None), "wrapper"):
       raise InputError(
         f"JOB = {reference!r} is not a reference to a function, such as"
-        " @train.pretrain"
+        " @pretrain.pretrain"
       )
     return reference
 
@@ -124,15 +118,17 @@ def load(
       _searched.add(folder)
   for name in files:
     path = str(_find(name, search))
-    _parse(functools.partial(gin.parse_config_file, path), path)
+    run_parser(functools.partial(gin.parse_config_file, path), path)
   known = gin.config_str()
   for argument in overrides:
     name, binding = _binding(argument, known)
-    _parse(functools.partial(gin.parse_config, binding), f"--gin.{name}", name)
+    run_parser(
+      functools.partial(gin.parse_config, binding), f"--gin.{name}", name
+    )
   for name in set(optional) & set(_REQUIRED.findall(gin.config_str())):
     gin.parse_config(f"{name} = None")
   _check_values(gin.config_str())
-  _parse(gin.finalize, "configuration")
+  run_parser(gin.finalize, "configuration")
   return Configuration()
 
 
@@ -148,10 +144,10 @@ def _find(name: str, search: Sequence[str]) -> Path:
   for folder in [".", *search]:
     if (Path(folder) / name).is_file():
       return Path(folder) / name
-  found = resources.find(name)
-  if not found.is_file():
-    raise InputError(f"--gin_file={name}: {found} is no file")
-  return found
+  path = resources.find(name)
+  if not path.is_file():
+    raise InputError(f"--gin_file={name}: {path} is no file")
+  return path
 
 
 def _check_argument(argument: str) -> None:
@@ -164,20 +160,8 @@ def _check_argument(argument: str) -> None:
   elif flag.startswith("--gin."):
     hint = f"; write {flag}=VALUE, without spaces around ="
   else:
-    hint = _near(flag, _FLAGS)
+    hint = nearest(flag, _FLAGS)
   raise InputError(f"unknown argument {argument!r}{hint} (see --help)")
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-  """What gin says of the configuration itself; bugs stay as they are."""
-  try:
-    yield
-  except (RuntimeError, TypeError, ValueError) as error:
-    text = str(error)
-    if "Required bindings" in text or "No values supplied by Gin" in text:
-      raise InputError(_one_line(text)) from None
-    raise
 
 
 def _binding(argument: str, known: str) -> tuple[str, str]:
@@ -186,7 +170,7 @@ def _binding(argument: str, known: str) -> tuple[str, str]:
   name, value = match.groups()
   macros = _MACRO.findall(known)
   if re.fullmatch(r"\w+", name) and name not in macros:
-    raise InputError(f"--gin.{name}: no such setting{_near(name, macros)}")
+    raise InputError(f"--gin.{name}: no such setting{nearest(name, macros)}")
   return name, f"{name} = {_literal(value)}"
 
 
@@ -200,88 +184,6 @@ def _literal(value: str) -> str:
   return value
 
 
-def _parse(parse: Callable[[], Any], where: str, name: str = "") -> None:
-  """Runs gin; what it raises becomes one line with place and suggestion."""
-  level = logging.root.manager.disable
-  try:
-    logging.disable(logging.ERROR)  # gin logs each place it looks in
-    parse()
-  except tokenize.TokenError as error:
-    raise InputError(
-      f"{where}: {error.args[0]}: a bracket or a quote is not closed"
-    ) from None
-  except SyntaxError as error:
-    place = where
-    if error.filename:
-      place = f"{error.filename}, line {error.lineno}"
-    line = (error.text or "").strip()
-    raise InputError(
-      f"{place}: {_one_line(error.msg)} {line}{_quotes(error.msg)}"
-    ) from None
-  except (
-    ValueError,
-    TypeError,
-    NameError,
-    ImportError,
-    AttributeError,
-    OSError,
-  ) as error:
-    text = _one_line(str(error))
-    raise InputError(
-      f"{where}: {text}{_quotes(text)}{_suggestion(text, name)}"
-    ) from None
-  finally:
-    logging.disable(level)
-
-
-def _quotes(text: str) -> str:
-  return "; text needs quotes" if "malformed node" in text else ""
-
-
-def _suggestion(text: str, name: str) -> str:
-  """The known name nearest to the one that gin's message calls unknown."""
-  if match := re.search(r"Unable to open file: (\S+)\. Searched", text):
-    try:
-      resources.find(match[1])
-    except InputError as error:
-      return f" {error}"
-  known = _callables(gin.config_str() + _file_in(text))
-  if match := re.search(
-    r"'(\S+)' doesn't have a parameter named '(\w+)'", text
-  ):
-    for full, function in known.items():
-      if full.rpartition(".")[2] == match[1].rpartition(".")[2]:
-        return _near(match[2], inspect.signature(function).parameters)
-  if match := re.search(r"No module named '(\S+)'", text):
-    stem = match[1].rpartition(".")[2]
-    return _near(
-      stem, sorted({p.stem for p in Path(__file__).parent.rglob("*.py")})
-    )
-  match = re.search(r"(?:matching (?:reference )?'@?|selector )([\w./]+)", text)
-  if match:
-    wanted = match[1].rpartition("/")[2]
-    return _near(wanted, known)
-  return _near(name, _PARAMETER.findall(gin.config_str())) if name else ""
-
-
-def _file_in(text: str) -> str:
-  """The text of the gin file that gin's message names."""
-  match = re.search(r'In file "([^"]+)"', text)
-  return Path(match[1]).read_text(errors="replace") if match else ""
-
-
-def _callables(text: str) -> dict[str, Any]:
-  """What gin files with these imports can name, such as train.pretrain."""
-  found = {}
-  for package, name in _IMPORT.findall(text):
-    module = sys.modules.get(f"{package}.{name}")
-    for attribute, value in vars(module).items() if module else ():
-      own = getattr(value, "__module__", "") == f"{package}.{name}"
-      if own and callable(value) and not attribute.startswith("_"):
-        found[f"{name}.{attribute}"] = value
-  return found
-
-
 def _check_values(text: str) -> None:
   """All that is missing, all macros that nobody set, and numbers as paths."""
   missing = _REQUIRED.findall(text)
@@ -292,7 +194,9 @@ def _check_values(text: str) -> None:
   code = re.sub(r"'[^'\n]*'|\"[^\"\n]*\"|#.*", "", text)
   used = set(re.findall(r"%([A-Z][A-Z0-9_]*)", code))
   if unset := sorted(used - macros):
-    flags = " ".join(f"--gin.{name}=...{_near(name, macros)}" for name in unset)
+    flags = " ".join(
+      f"--gin.{name}=...{nearest(name, macros)}" for name in unset
+    )
     raise InputError(
       f"{', '.join('%' + name for name in unset)} used but set nowhere: set"
       f" {flags}"
@@ -304,14 +208,3 @@ def _check_values(text: str) -> None:
         f"{name} = {value} is a number, not a path; a path that looks like a"
         f" number needs quotes: --gin.{name}='\"{value}\"'"
       )
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-  found = difflib.get_close_matches(name, list(known), 1, 0.6)
-  return f"; did you mean {found[0]}?" if found else ""
-
-
-def _one_line(text: str) -> str:
-  """gin puts the place on a line after the message: both, on one."""
-  lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-  return " ".join(lines)

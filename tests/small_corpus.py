@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.data.corpora.tsv import read_table
+from infoxlm_jax.data.groups import build_groups
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.pipeline import prepare
-from infoxlm_jax.data.streams import build_groups
 
 DATA = Path(__file__).resolve().parents[1] / "tasks" / "data"
 TOKENIZER = DATA / "verses.spm.model"

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data.corpora import consumed, seqio_tasks, sources
+from infoxlm_jax.data.corpora import (
+  consumed,
+  seqio_reader,
+  seqio_tasks,
+  sources,
+)
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
 
@@ -202,7 +207,7 @@ def mocked() -> None:
 
 
 if __name__ == "__main__":
-  seqio_tasks.import_tasks(MODULES)
+  seqio_reader.import_tasks(MODULES)
   files()
   bad_files()
   local_builder()

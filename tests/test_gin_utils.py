@@ -135,6 +135,7 @@ def test_path_that_looks_like_a_number():
       "--gin.config.EncoderConfig.num_layer=1",
       "did you mean num_layers?",
     ),
+    ("--gin.texts/sources.SeqioTask.modulez=[]", "did you mean modules?"),
     ("--gin.JOB=@pretrain.pretrian", "did you mean pretrain.pretrain?"),
     ("--dry_rum", "did you mean --dry_run?"),
     ("--gin_files=a.gin", "did you mean --gin_file?"),

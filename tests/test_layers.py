@@ -17,6 +17,7 @@ ROOMS = (
   {"evaluation"},
   {"training"},
   {"analysis"},
+  {"gin_errors"},
   {"gin_utils"},
   {"main", "cli", "__init__"},
 )
@@ -25,7 +26,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 ONLY = {
   "flax.linen": {"model.layers"},
   "orbax": {"checkpoint.manager"},
-  "gin": {"gin_utils"},
+  "gin": {"gin_errors", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}
   | {"cli.command", "cli.encode", "cli.export", "cli.import_checkpoint"}
@@ -33,8 +34,8 @@ ONLY = {
   "grain": {"data.loader"},
   "defusedxml": {"data.corpora.tmx"},
   "zstandard": {"data.corpora.open_files"},
-  "tensorflow": {"data.corpora.seqio_tasks"},
-  "tensorflow_datasets": {"data.corpora.seqio_tasks"},
+  "tensorflow": {"data.corpora.seqio_reader", "data.corpora.seqio_tasks"},
+  "tensorflow_datasets": {"data.corpora.seqio_reader"},
   "seqio": {"data.corpora.seqio_tasks"},
   "torch": {
     "checkpoint.exporters.compare_torch",

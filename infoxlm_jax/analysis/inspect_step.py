@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from infoxlm_jax.data import loader, row_budget
+from infoxlm_jax.data.groups import item_numbers
 from infoxlm_jax.data.mixture import ONLY_SIDE, Drawn
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.streams import item_numbers
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.training import device_step, validation

@@ -1,7 +1,7 @@
-"""Batches for the step: a function of (seed, positions), read ahead by Grain.
+"""Batches for the step: a function of (seed, positions), prefetched by Grain.
 
-Each host builds the groups it is told to and no others; the groups of all
-hosts together are the same batch whatever the number of hosts.
+Each host builds only its own groups; the groups of all hosts together are the
+same batch whatever the number of hosts.
 """
 
 import contextlib
@@ -12,20 +12,21 @@ from typing import Any
 import grain
 import numpy as np
 
+from infoxlm_jax.data.groups import STATS, build_groups
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
-from infoxlm_jax.data.streams import STATS, Shapes, Stream, build_groups
+from infoxlm_jax.data.streams import Shapes, Stream
 from infoxlm_jax.errors import InputError
 
 Batch = dict[str, Any]
 BatchStats = dict[str, dict[str, int]]
 
-# Grain wants a length; no run gets there.
+# Grain wants a length; no run takes so many steps.
 _ENDLESS = 1 << 40
 
 
 def stream_seed(seed: int, name: str) -> int:
-  """The seed of a stream: two streams of one run draw unlike each other."""
+  """The seed of a stream: streams of one run draw independently."""
   return int(mix(seed, zlib.crc32(name.encode())))
 
 
@@ -38,7 +39,7 @@ def build(
   groups: int,
   local_groups: Sequence[int] | None = None,
 ) -> tuple[Batch, BatchStats]:
-  """One batch: what `batches` gives first, without threads.
+  """Builds one batch, the first that `batches` would yield, without threads.
 
   Returns:
     {stream: nested arrays [local groups, rows / groups, row_length]} and
@@ -70,24 +71,25 @@ def batches(
   prefetch: int = 4,
   threads: int = 1,
 ) -> Iterator[tuple[Batch, BatchStats]]:
-  """Batches from these positions on, each position rising by its `batch`.
+  """Yields batches from these positions on, which grow by each stream's batch.
 
   Args:
     streams: {name: stream}; the name enters the stream's seed.
     store: prepared records.
-    seed: of the run; the queue's pre-fill takes another (seed + 1).
+    seed: of the run; the queue is filled at the start with seed + 1.
     positions: samples drawn so far, for each stream.
     groups: number of groups of the whole batch.
     local_groups: the groups of this host; None for all.
-    steps: how many batches; None for no end.
-    prefetch: batches made ahead; 0 makes each when asked, without threads.
-    threads: that build them.
+    steps: number of batches; None: without end.
+    prefetch: batches built ahead; 0 builds each when asked, without threads.
+    threads: number of threads that build batches.
 
   Returns:
-    A generator of what `build` returns; closing it stops the threads.
+    A generator of `build`'s results; closing it stops the threads.
 
   Raises:
-    InputError: at the call for the options, at the first batch for records.
+    InputError: options that do not fit, at the call; records that do not, at
+      the first batch.
   """
   missing = [name for name in streams if name not in positions]
   if missing:

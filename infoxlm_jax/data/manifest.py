@@ -1,4 +1,4 @@
-"""manifest.json of prepared records: what stands in them, and how it came."""
+"""manifest.json: what the prepared records hold, and how they were made."""
 
 import dataclasses
 import importlib.metadata
@@ -29,9 +29,14 @@ class Shard:
 class Corpus:
   """All records of one language or of one pair of languages.
 
-  sentences counts those in the records (a pair has two, pieces of a split text
-  count each), tokens what stands there (special ones included where they are
-  stored). dropped and truncated count sentences by reason.
+  Attributes:
+    languages: one or two codes.
+    records: number of records.
+    sentences: sentences in the records; a pair has two, and each piece of a
+      split text counts.
+    tokens: tokens in the records, with the special tokens that are stored.
+    dropped, truncated: sentences by reason.
+    shards: the files that hold the records.
   """
 
   languages: tuple[str, ...]
@@ -51,8 +56,9 @@ class Corpus:
 class Counts:
   """What became of the sentences of one input corpus in one language or pair.
 
-  read = sentences + dropped. Records held out from training are among them.
-  truncated and split are among `sentences`. A pair has two sentences.
+  read = sentences + all of dropped; records that are held out from training
+  count, too. truncated and split are parts of `sentences`. A pair has two
+  sentences.
   """
 
   corpus: str
@@ -68,16 +74,17 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-  """What `manifest.json` holds.
+  """The content of `manifest.json`.
 
   Attributes:
     tokenizer_sha256, vocab_size, special_ids: of the tokenizer; special_ids
       has bos, pad, eos, unk and mask.
-    row_length, max_side: tokens of a text record and of a pair's side.
-    corpora: what stands in the records.
-    counts: what was read, by input corpus.
+    row_length, max_side: the most tokens of a text record and of a pair's
+      side.
+    corpora: the records, by language and pair.
+    counts: the sentences read, by input corpus.
     request: the options that the data was prepared with.
-    versions: of the packages that decide what the records hold.
+    versions: of the packages that decide the content of records.
   """
 
   tokenizer_sha256: str
@@ -125,15 +132,15 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
       "the folder that prepare wrote."
     ) from error
   try:
-    found = json.loads(text)["format"]
+    version = json.loads(text)["format"]
   except (ValueError, KeyError, TypeError) as error:
     raise InputError(
       f"{path} is damaged: it is not the JSON that prepare wrote ({error!r}). "
       "Prepare the data again."
     ) from error
-  if found != FORMAT:
+  if version != FORMAT:
     raise InputError(
-      f"{path} has format {found}, this version reads format {FORMAT}: "
+      f"{path} has format {version}, this version reads format {FORMAT}: "
       "prepare the data again with it."
     )
   try:
@@ -145,7 +152,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
 
 
 def versions() -> dict[str, str]:
-  """Versions of the packages that decide what the records hold."""
+  """Versions of the packages that decide the content of records."""
   out = {}
   for package in _VERSIONED:
     try:

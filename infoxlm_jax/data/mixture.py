@@ -1,4 +1,4 @@
-"""The corpora that a stream draws from, and what it drew of them."""
+"""The corpora of a stream, and the items that it draws from them."""
 
 import dataclasses
 import functools
@@ -12,26 +12,28 @@ from infoxlm_jax.data.sampler import Sampler
 from infoxlm_jax.data.stream_options import pair_names, wanted_languages
 from infoxlm_jax.errors import InputError
 
-# What stands for the side of a stream whose items have one only.
+# The name of the side of a stream whose items have only one.
 ONLY_SIDE = ""
 
 
 class Side(NamedTuple):
-  """One sequence of each item, and its length before any cut."""
+  """One token sequence of each item, and its length before any cut."""
 
   items: Sequence[np.ndarray]
   full: Sequence[int]
 
 
 class Drawn(NamedTuple):
-  """Items by number: where they come from, and their tokens.
+  """Items that a stream drew: their records and their tokens.
 
   Attributes:
     corpora: languages of each corpus of the mixture.
-    source, record, epoch: of each item, int64 [items].
-    mode: what decides order, roles and crossing; see the stream's arrangement.
+    source, record, epoch: of each item, int64 [items]; source is an index into
+      corpora.
+    mode: int64 [items], the bits that decide the order, the roles and the
+      crossing of an item's sentences; see Stream.arrangement.
     partner: (source, record) of each item's partner; None without mixup.
-    sides: {"query", "key"}, or ONLY_SIDE alone.
+    sides: the item's token sequences by name: "query" and "key", or ONLY_SIDE.
   """
 
   corpora: Sequence[tuple[str, ...]]
@@ -51,7 +53,7 @@ class Mixture:
     corpora: languages of each, one or two.
     weights: the n of n^alpha of each.
     sampler: sample number -> corpus and record.
-    read_one: (languages, records) -> what stands in them.
+    read_one: (languages, record numbers) -> the content of each record.
   """
 
   corpora: list[tuple[str, ...]]
@@ -65,22 +67,31 @@ class Mixture:
     return ["-".join(languages) for languages in self.corpora]
 
   def read(self, source: np.ndarray, record: np.ndarray) -> list[Any]:
-    """What stands in these records of these corpora, in their order."""
+    """The content of records, in the order asked for.
+
+    Args:
+      source: index of each record's corpus, int64 [records].
+      record: number of each record in its corpus, int64 [records].
+    """
     out: list[Any] = [None] * len(source)
     for number in np.unique(source).tolist():
       places = np.flatnonzero(source == number)
-      found = self.read_one(self.corpora[number], record[places])
-      for at, one in zip(places.tolist(), found, strict=True):
-        out[at] = one
+      contents = self.read_one(self.corpora[number], record[places])
+      for place, content in zip(places.tolist(), contents, strict=True):
+        out[place] = content
     return out
 
   def epochs(self, position: int) -> dict[str, float]:
-    """How often each corpus was gone through before position."""
+    """Epochs of each corpus, whole and begun, before position."""
     return dict(zip(self.names, self.sampler.epochs(position), strict=True))
 
 
 def text_mixture(stream: Any, store: Store, seed: int) -> Mixture:
-  """The languages of a stream of texts; n is tokens."""
+  """A text stream's mixture: one corpus a language, n is its tokens.
+
+  Raises:
+    InputError: no texts are prepared, or not those of a named language.
+  """
   wanted = wanted_languages(stream, stream.languages, store.text_counts)
   names = [n for n in store.text_counts if n in wanted]
   return _mixture(
@@ -94,7 +105,13 @@ def text_mixture(stream: Any, store: Store, seed: int) -> Mixture:
 
 
 def pair_mixture(stream: Any, store: Store, seed: int) -> Mixture:
-  """The pair corpora both of whose languages take part; n is pairs."""
+  """A pair stream's mixture: one corpus a pair of languages, n is its pairs.
+
+  A pair takes part where the stream names both its languages.
+
+  Raises:
+    InputError: no pairs are prepared, or the named languages leave none.
+  """
   known = {name for pair in store.pair_counts for name in pair}
   wanted = wanted_languages(stream, stream.languages, known)
   pairs = [p for p in store.pair_counts if set(p) <= wanted]

@@ -1,4 +1,4 @@
-"""Items of a group: put together from sentences, placed into rows."""
+"""Joins sentences to items, and packs the items of a group into rows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,12 +8,12 @@ import numpy as np
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.special_ids import Ids
 
-# The shortest thing an item may become: its first and its last token.
+# The fewest tokens that an item is cut to: its first and its last.
 MIN_LENGTH = 2
 
 
 class Packed(NamedTuple):
-  """Place of each item: row, offset in the row, tokens kept; int64 [items]."""
+  """Row of each item, its offset in the row, tokens kept; int64 [items]."""
 
   row: np.ndarray
   offset: np.ndarray
@@ -23,7 +23,16 @@ class Packed(NamedTuple):
 def join(
   items: Sequence[tuple[np.ndarray, ...]], max_side: int, ids: Ids
 ) -> tuple[list[np.ndarray], list[int]]:
-  """`<s> s1 </s> s2 </s>` of each item, and its length before any cut."""
+  """Joins the sentences of each item to `<s> s1 </s> s2 </s>`.
+
+  Args:
+    items: token ids of the sentences of each item.
+    max_side: tokens that are kept of a sentence.
+    ids: of the tokenizer.
+
+  Returns:
+    Token ids of each item, and its length before any sentence was cut.
+  """
   bos, eos = np.array([ids.bos], np.int32), np.array([ids.eos], np.int32)
   parts: list[np.ndarray] = []
   ends, full, end = [], [], 0
@@ -53,16 +62,16 @@ def place(
   ids: Ids,
   stats: dict[str, int],
 ) -> dict[str, np.ndarray]:
-  """The arrays of a group, as data/streams.py describes them.
+  """The arrays of a group, as data/groups.py describes them.
 
   Args:
-    items: token ids of each item; a cut one keeps `</s>` as its last.
+    items: token ids of each item; an item that is cut ends with `</s>`.
     full: length of each item before any earlier cut.
     rows: rows of the group.
-    row_length: tokens a row holds.
-    padded: item n goes to row n, instead of packing.
+    row_length: tokens of a row.
+    padded: put item n into row n, instead of packing.
     ids: of the tokenizer; `</s>` and padding are used.
-    stats: what is added to: tokens, slots, truncated_items, cut_tokens.
+    stats: counts to add to: tokens, slots, truncated_items, cut_tokens.
 
   Raises:
     InputError: see `pack`.
@@ -74,7 +83,7 @@ def place(
   else:
     packed = pack(lengths, rows, row_length)
   kept, size = packed.kept, int(packed.kept.sum())
-  # Of each token kept: its place in its item, and in all rows end to end.
+  # Of each token kept: its position in its item, and in the flattened rows.
   count_up = np.arange(size) - np.repeat(np.cumsum(kept) - kept, kept)
   first = packed.row * row_length + packed.offset
   at = np.repeat(first, kept) + count_up
@@ -100,17 +109,17 @@ def place(
 def pack(lengths: np.ndarray, rows: int, row_length: int) -> Packed:
   """Packs items into rows, first-fit on lengths sorted decreasing.
 
-  Ties go by the items' order. Where they do not fit, all items longer than a
-  common cap are cut to it, the largest cap with which first-fit succeeds.
-  Nothing is dropped.
+  Items of equal length keep their order. Where the items do not fit, those
+  longer than a cap are cut to it; it is the largest cap with which first-fit
+  succeeds. No item is dropped.
 
   Args:
     lengths: tokens of each item, [items].
     rows: rows to fill.
-    row_length: tokens a row holds.
+    row_length: tokens of a row.
 
   Raises:
-    InputError: the items do not fit even with two tokens each.
+    InputError: the items do not fit even when each is cut to two tokens.
   """
   lengths = np.asarray(lengths, np.int64)
   cap = _capacity_cap(lengths, rows, row_length)
@@ -131,9 +140,9 @@ def pack(lengths: np.ndarray, rows: int, row_length: int) -> Packed:
 
 
 def _capacity_cap(lengths: np.ndarray, rows: int, row_length: int) -> int:
-  """The largest cap whose capped lengths sum to no more than there is room.
+  """The largest cap with which the items have no more tokens than the rows.
 
-  First-fit may need a smaller one, never a larger one.
+  First-fit may need a smaller cap, never a larger one.
   """
   room = rows * row_length
   low, high = 0, max(row_length, MIN_LENGTH) + 1
@@ -149,7 +158,7 @@ def _capacity_cap(lengths: np.ndarray, rows: int, row_length: int) -> int:
 def _first_fit(
   longest_first: list[int], rows: int, row_length: int
 ) -> tuple[list[int], list[int]] | None:
-  """Row and offset of each item, or None where one finds no room."""
+  """Row and offset of each item, or None where an item finds no room."""
   used = [0] * rows
   row_of, offset_of = [], []
   shortest = longest_first[-1] if longest_first else 0

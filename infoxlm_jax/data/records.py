@@ -1,10 +1,11 @@
-"""Prepared records: what is on disk, and random access to it.
+"""Prepared records: their bytes, the files that hold them, random access.
 
-A folder ("store") holds ArrayRecord files, one set a language and one a pair
-of languages, and `manifest.json`, which says what stands in them.
+A folder ("store") holds ArrayRecord files (shards), a set for each language
+and each pair of languages, and `manifest.json`, which lists them.
 
-    text record   one block, ready: <s> s1 </s> s2 </s> ..., int32 ids
-    pair record   length of side a, then both sides without special tokens
+    text record   the ids of one block: <s> s1 </s> s2 </s> ...
+    pair record   length of side a, then the ids of both sides, without special
+                  tokens
 
 All numbers are little-endian int32.
 """
@@ -24,9 +25,9 @@ from infoxlm_jax.data.manifest import MANIFEST, Shard, read_manifest
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.special_ids import Ids
 
-# One record a group: a read of one record unpacks nothing else. Pairs are too
-# short for zstd: it takes three times as long to write and twice as long to
-# read as snappy, for 13 % fewer bytes.
+# One record in an ArrayRecord group, so that reading a record unpacks no other.
+# Pairs are too short for zstd: it takes three times as long to write and twice
+# as long to read as snappy, for 13 % fewer bytes.
 _WRITER_OPTIONS = {
   "text": "group_size:1,zstd:3",
   "pairs": "group_size:1,snappy",
@@ -68,8 +69,11 @@ def write_shard(
 
   Args:
     folder, name: of the file.
-    records: what encode_text or encode_pair gave.
+    records: bytes of encode_text or encode_pair.
     kind: "text" or "pairs".
+
+  Raises:
+    StorageError: writing failed.
   """
   path = folder / name
   count = 0
@@ -91,8 +95,8 @@ class Store:
   """Random access to a prepared folder; thread safe and picklable.
 
   Attributes:
-    folder: where it is.
-    manifest: what `manifest.json` says.
+    folder: the folder.
+    manifest: the content of `manifest.json`.
     text_counts: {language: records}; text_tokens: {language: tokens}.
     pair_counts: {(a, b): pairs}.
   """
@@ -101,8 +105,8 @@ class Store:
     """Opens the folder; readers of its files open on first use.
 
     Raises:
-      InputError: no manifest, a damaged one, one of another format, or a
-        shard that is missing or has not the size that the manifest says.
+      InputError: the manifest is missing, damaged or of another format, or a
+        shard is missing or has another size than in the manifest.
     """
     self.folder = Path(folder)
     self.manifest = read_manifest(folder)
@@ -123,7 +127,7 @@ class Store:
 
   @property
   def manifest_sha256(self) -> str:
-    """Hash of manifest.json, which holds every shard's: names the data."""
+    """Hash of manifest.json, which has every shard's hash: names the data."""
     return _sha256(self.folder / MANIFEST)
 
   @property
@@ -157,15 +161,15 @@ class Store:
     """Compares the hash of every shard with the manifest's.
 
     Raises:
-      InputError: one differs.
+      InputError: a shard differs.
     """
     shards = [s for c in self.manifest.corpora for s in c.shards]
-    # Hashing lets other threads run.
+    # Hashing releases Python's lock, so threads run at the same time.
     with concurrent.futures.ThreadPoolExecutor(_HASHERS) as pool:
       hashes = pool.map(lambda s: _sha256(self.folder / s.name), shards)
-      for shard, found in zip(shards, hashes, strict=True):
+      for shard, sha256 in zip(shards, hashes, strict=True):
         self._check_size(shard)
-        if found != shard.sha256:
+        if sha256 != shard.sha256:
           raise InputError(
             f"{self.folder / shard.name} has changed since it was prepared: "
             "its hash is not the manifest's. Prepare the data again."
@@ -206,14 +210,15 @@ class Store:
       )
       if places.size:
         try:
-          found = self._reader(shard).read((wanted[places] - start).tolist())
-        except (RuntimeError, IndexError) as error:  # the format's own hashes
+          contents = self._reader(shard).read((wanted[places] - start).tolist())
+        # ArrayRecord checks hashes of its own.
+        except (RuntimeError, IndexError) as error:
           raise InputError(
             f"{self.folder / shard.name} is damaged or was changed after it"
             f" was prepared ({str(error)[:120]}). Prepare the data again, or"
-            " copy them again from where they are whole."
+            " copy the folder again from a place where it is whole."
           ) from error
-        for place, record in zip(places.tolist(), found, strict=True):
+        for place, record in zip(places.tolist(), contents, strict=True):
           out[place] = record
       start += shard.records
     return out
@@ -232,13 +237,13 @@ class Store:
       size = path.stat().st_size
     except OSError as error:
       raise InputError(
-        f"{path} is missing, the manifest lists it ({error.strerror}). Copy "
-        "the whole folder, or prepare the data again."
+        f"{path} is missing, but the manifest lists it ({error.strerror}). "
+        "Copy the whole folder, or prepare the data again."
       ) from error
     if size != shard.size:
       raise InputError(
-        f"{path} has {size} bytes, the manifest says {shard.size}: it was "
-        "changed or copied in part. Prepare the data again."
+        f"{path} has {size} bytes, but {shard.size} in the manifest: it was "
+        "changed, or copied only in part. Prepare the data again."
       )
 
 

@@ -1,9 +1,8 @@
-"""How many rows a batch needs: chosen from the prepared data.
+"""Chooses how many rows a batch has, from the prepared data.
 
-The lengths of the items that a stream really draws (its languages, alpha,
-mixup and cuts included) are taken from a few thousand of them, always the
-same ones whatever the run's seed. Batches put together from these lengths are
-packed on trial.
+A few thousand items are drawn as the stream draws them (its languages, alpha,
+mixup and cuts included), the same ones whatever the run's seed. Batches of
+items with these lengths are packed on trial.
 """
 
 import dataclasses
@@ -16,12 +15,12 @@ from infoxlm_jax.data.packing import pack
 from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.stream_options import check_options
 
-# Rows are to be filled to this. Above it first-fit begins to cut.
+# The share of a row to be filled. Above it first-fit begins to cut items.
 TARGET_FILL = 0.95
-# More rows are taken until no larger part of the tokens is cut away.
+# The largest share of the tokens that may be cut away.
 MAX_CUT = 2e-3
 
-_SAMPLE = 4096  # items whose lengths are looked at
+_SAMPLE = 4096  # items drawn for their lengths
 _TRIALS = 16384  # items packed on trial
 _SEED, _TRIAL = 0, 21
 
@@ -29,12 +28,12 @@ S = TypeVar("S")
 
 
 class Fit(NamedTuple):
-  """What packing gives.
+  """The result of packing on trial.
 
   Attributes:
     rows: of all groups together.
-    fill: tokens over places for tokens.
-    cut: tokens cut away so that items fit, over all their tokens.
+    fill: tokens in the rows / tokens that the rows could hold.
+    cut: tokens cut away so that items fit / all tokens of the items.
   """
 
   rows: int
@@ -43,7 +42,7 @@ class Fit(NamedTuple):
 
 
 def with_rows(stream: S, store: Any, groups: int) -> S:
-  """The stream with `rows` chosen, or as it is where it has them.
+  """The stream with `rows` chosen; a stream that has rows as it is.
 
   Raises:
     InputError: its options do not fit the groups or the records.
@@ -57,7 +56,11 @@ def with_rows(stream: S, store: Any, groups: int) -> S:
 def fit_all(
   streams: Mapping[str, Any], store: Any, groups: int
 ) -> tuple[dict[str, Any], dict[str, Fit]]:
-  """All streams with rows, and what was found for those that had none."""
+  """All streams with rows, and the fits of those that had none.
+
+  Raises:
+    InputError: options that do not fit the groups or the records.
+  """
   fits = {
     name: fit(stream, store, groups)
     for name, stream in streams.items()
@@ -74,51 +77,54 @@ def fit_all(
 
 def say(streams: Mapping[str, Any], fits: Mapping[str, Fit]) -> None:
   """Prints a line for every stream whose rows were chosen."""
-  for name, found in fits.items():
-    print(f"stream {name}: {in_words(streams[name], found)}")
+  for name, chosen in fits.items():
+    print(f"stream {name}: {in_words(streams[name], chosen)}")
 
 
-def in_words(stream: Any, found: Fit) -> str:
+def in_words(stream: Any, chosen: Fit) -> str:
   """Rows, fill and cut share of a stream."""
   return (
-    f"rows = {found.rows} of {stream.row_length} tokens for batch ="
-    f" {stream.batch}: filled to {100 * found.fill:.1f} %,"
-    f" {100 * found.cut:.2f} % of the tokens cut to fit"
+    f"rows = {chosen.rows} of {stream.row_length} tokens for batch ="
+    f" {stream.batch}: filled to {100 * chosen.fill:.1f} %,"
+    f" {100 * chosen.cut:.2f} % of the tokens cut to fit"
   )
 
 
 def fit(stream: Any, store: Any, groups: int) -> Fit:
-  """The fewest rows that hold the items with room to spare.
+  """Chooses the fewest rows that hold the items with room to spare.
 
-  A multiple of groups, filled to TARGET_FILL at most and with no more than
-  MAX_CUT of the tokens cut, unless one row an item is fewer. With few items in
-  a group the fill is lower: rows are whole.
+  The rows are a multiple of groups, filled to at most TARGET_FILL, with at
+  most MAX_CUT of the tokens cut, and no more than one row an item. With few
+  items in a group the fill is lower, since a group has whole rows.
+
+  Raises:
+    InputError: options that do not fit the groups or the records.
   """
   check_options(stream, groups)
   each = stream.batch // groups
   lengths = _lengths(stream, store)
   if stream.padded:
-    return _tried(lengths, each, each, groups, stream)
+    return _pack_on_trial(lengths, each, each, groups, stream)
   rows = int(np.ceil(each * lengths.mean() / (stream.row_length * TARGET_FILL)))
   rows = min(max(rows, 1), each)
   while True:
-    found = _tried(lengths, each, rows, groups, stream)
-    if found.cut <= MAX_CUT or rows == each:
-      return found
+    trial = _pack_on_trial(lengths, each, rows, groups, stream)
+    if trial.cut <= MAX_CUT or rows == each:
+      return trial
     rows += 1
 
 
 def _lengths(stream: Any, store: Any) -> np.ndarray:
-  """Tokens of sampled items, at most a row's; both sides' where there are."""
+  """Tokens of the items drawn, of every side, cut to a row; int64 [lengths]."""
   drawn = stream.draw(store, _SEED, np.arange(_SAMPLE))
-  found = [len(item) for side in drawn.sides.values() for item in side.items]
-  return np.minimum(found, stream.row_length)
+  lengths = [len(item) for side in drawn.sides.values() for item in side.items]
+  return np.minimum(lengths, stream.row_length)
 
 
-def _tried(
+def _pack_on_trial(
   lengths: np.ndarray, each: int, rows: int, groups: int, stream: Any
 ) -> Fit:
-  """Packs groups of `each` items into `rows`."""
+  """Packs trial groups of `each` items with these lengths into `rows` rows."""
   trials = max(8, min(64, _TRIALS // each))
   chosen = mix(_TRIAL, np.arange(trials * each)) % np.uint64(len(lengths))
   wanted = lengths[chosen.astype(np.int64)].reshape(trials, each)

@@ -1,8 +1,8 @@
-"""Which record comes when: a function of the seed and the sample's number.
+"""Chooses a sample's record from the seed and the number of the sample.
 
-Nothing here keeps state or depends on a library's random generator, so that a
-sample number means the same record in every version, on every platform and
-host, and resuming needs nothing but that number.
+Nothing here keeps state or depends on a library's random generator, so a
+number means the same record in every version, on every platform and host, and
+resuming needs only that number.
 """
 
 import functools
@@ -20,12 +20,14 @@ _MUL_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MUL_2 = np.uint64(0x94D049BB133111EB)
 _U64 = (1 << 64) - 1
 
-# Enough for shares exact to 1.5e-5, and small enough to build in milliseconds.
+# Samples of a cycle: shares are exact to 1.5e-5, and a cycle is built in
+# milliseconds.
 CYCLE = 1 << 16
 
-# Six rounds leave no structure that chi-square tests on whole permutations and
-# on pairs of places can see, from halves of 3 bits on. With 2 bits no number
-# of rounds is enough: permutations of 6 come unevenly (16 rounds still do).
+# With six rounds and halves of 3 bits or more, chi-square tests on whole
+# permutations and on pairs of places find no structure. With halves of 2 bits
+# no number of rounds is enough: permutations of 6 are not equally frequent,
+# not even after 16 rounds.
 _ROUNDS = 6
 _MIN_HALF_BITS = 3
 
@@ -51,10 +53,11 @@ def permute(
 ) -> np.ndarray:
   """Place of `index` in a pseudo-random permutation of range(size), int64.
 
-  A Feistel network on the smallest even number of bits that holds the size (6
-  at least), walked until it lands inside (Black and Rogaway 2002): a bijection
-  for every key, computed for any place alone. Arguments broadcast, so that one
-  call serves places of many permutations.
+  A Feistel network on the smallest even number of bits that holds the size (at
+  least 6), applied again until the value is below the size (cycle walking,
+  Black and Rogaway 2002): a bijection for every key, and each place is
+  computed without the others. Arguments broadcast, so one call computes places
+  of many permutations.
   """
   index, size, key = np.broadcast_arrays(
     _as_u64(index), _as_u64(size), _as_u64(key)
@@ -75,7 +78,7 @@ def permute(
 
 
 class Draws(NamedTuple):
-  """Arrays of one shape: source number, record of the source, its epoch."""
+  """Samples: source, record of the source, epoch; int64 arrays of one shape."""
 
   source: np.ndarray
   record: np.ndarray
@@ -83,12 +86,12 @@ class Draws(NamedTuple):
 
 
 class Sampler:
-  """Sample number -> record, over sources drawn in proportion to n^alpha.
+  """Maps sample numbers to records of sources drawn in proportion to n^alpha.
 
   Samples come in cycles of 65,536. Each source has the same whole number of
   places in every cycle (its share, rounded by largest remainder, at least
-  one); the seed and the cycle's number decide their order. A source's own
-  records come each once an epoch, in a new order each epoch.
+  one); the seed and the cycle's number decide their order. Every record of a
+  source is drawn once in an epoch of the source, in a new order each epoch.
   """
 
   def __init__(
@@ -99,16 +102,19 @@ class Sampler:
     seed: int,
     max_repeats: float | None = None,
   ):
-    """Takes the sources' sizes.
+    """Computes each source's number of places in a cycle.
 
     Args:
       counts: records of each source.
       weights: the n of n^alpha of each source, tokens or pairs.
-      alpha: 1 draws as the sources are, 0 draws all alike.
+      alpha: 1 draws in proportion to n, 0 draws all sources equally often.
       seed: of the order.
-      max_repeats: how often a source may be gone through while as many samples
-        are drawn as all sources have records; what a source may not have is
-        spread over the others as n^alpha has it. None for no limit.
+      max_repeats: the most epochs of a source while as many samples are drawn
+        as all sources have records. A share above it goes to the other
+        sources, in proportion to their n^alpha. None: no limit.
+
+    Raises:
+      InputError: no source, or one without records.
     """
     if not counts or min(counts) < 1 or min(weights) < 1:
       raise InputError(
@@ -148,11 +154,11 @@ class Sampler:
 
   @property
   def repeats(self) -> np.ndarray:
-    """Epochs of each source while the mixture's size is drawn once."""
+    """Epochs of each source in as many samples as all sources have records."""
     return self.shares * self.counts.sum() / self.counts
 
   def epochs(self, index: int) -> list[float]:
-    """How often each source was gone through in samples 0 .. index - 1."""
+    """Epochs of each source, whole and begun, in samples 0 .. index - 1."""
     cycle, place = divmod(index, CYCLE)
     sources, _ = self._cycle(cycle)
     seen = np.bincount(sources[:place], minlength=len(self.counts))
@@ -160,7 +166,10 @@ class Sampler:
     return [float(e) for e in drawn / self.counts]
 
   def _make_cycle(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Source at each place of a cycle, and its how-manieth place that is."""
+    """The source and its rank at each place of a cycle, int64 [CYCLE] each.
+
+    The rank numbers a source's own places of the cycle: 0, 1, ...
+    """
     slots = permute(np.arange(CYCLE), CYCLE, mix(self.seed, 1, number))
     ends = np.cumsum(self.quotas)
     sources = np.searchsorted(ends, slots, side="right").astype(np.int64)
@@ -178,16 +187,18 @@ def _quotas(weights: Sequence[int], alpha: float) -> np.ndarray:
 
 
 def _powers(weights: Sequence[int], alpha: float) -> list[int]:
-  """n^alpha in whole numbers.
+  """n^alpha as integers.
 
-  Integers from here on: the last bit of a power may differ between platforms,
-  the quotas may not.
+  The last bit of a power may differ between platforms; the quotas must not.
   """
   return [max(1, round(float(n) ** alpha * 2**20)) for n in weights]
 
 
 def _divided(parts: Sequence[int], places: int) -> list[int]:
-  """Places in proportion to the parts, by largest remainder, at least one."""
+  """Divides places in proportion to the parts, by largest remainder.
+
+  Each part has at least one place.
+  """
   total = sum(parts)
   quotas = [max(1, p * places // total) for p in parts]
   rests = [p * places % total for p in parts]
@@ -206,10 +217,10 @@ def _limited(
   counts: Sequence[int],
   max_repeats: float,
 ) -> np.ndarray:
-  """Quotas of which none goes through its source more than max_repeats times.
+  """Quotas that repeat no source more than max_repeats times.
 
-  Rounded up to a whole place of the cycle. Where none is over, they are left
-  as they are.
+  Each limit is rounded up to a whole place of the cycle. Quotas of which none
+  is above its limit stay as they are.
   """
   total = sum(counts)
   limits = [-int(-max_repeats * n * CYCLE // total) for n in counts]

@@ -1,4 +1,4 @@
-"""Options of streams that cannot work, told by the parameter's name."""
+"""Checks the options of streams; errors name the parameter."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,8 @@ def check_options(stream: Any, groups: int) -> None:
 
   Args:
     stream: a TextStream, PairStream or ContrastStream.
-    groups: of the batch. What depends on rows waits until they are chosen.
+    groups: of the batch. Options that depend on rows are checked when the
+      rows are chosen.
   """
   name = type(stream).__name__
   for field in ("batch", "rows"):
@@ -28,18 +29,20 @@ def check_options(stream: Any, groups: int) -> None:
         f"{groups} groups: each group has its own share of items and rows."
       )
   if stream.row_length < MIN_LENGTH:
-    raise InputError(f"{name}.row_length = {stream.row_length}: 2 at least.")
+    raise InputError(
+      f"{name}.row_length = {stream.row_length} must be at least {MIN_LENGTH}."
+    )
   if stream.rows is not None:
     _check_rows(stream)
   if not 0 <= stream.alpha <= 1:
     raise InputError(f"{name}.alpha = {stream.alpha} is not between 0 and 1.")
   if stream.max_repeats is not None and not stream.max_repeats >= 1:
     raise InputError(
-      f"{name}.max_repeats = {stream.max_repeats}: 1 at least, where each "
-      "corpus is drawn as it is large; None for no limit."
+      f"{name}.max_repeats = {stream.max_repeats} must be at least 1, which "
+      "draws each corpus in proportion to its size, or None for no limit."
     )
   if getattr(stream, "max_side", 1) < 1:
-    raise InputError(f"{name}.max_side = {stream.max_side}: 1 at least.")
+    raise InputError(f"{name}.max_side = {stream.max_side} must be at least 1.")
   if getattr(stream, "mixup", MIXUPS[0]) not in MIXUPS:
     raise InputError(
       f"{name}.mixup = {stream.mixup!r} is none of "
@@ -48,7 +51,7 @@ def check_options(stream: Any, groups: int) -> None:
 
 
 def rows_of(stream: Any) -> int:
-  """The rows of a stream that has them.
+  """The stream's rows, which must have been chosen.
 
   Raises:
     InputError: they are still to be chosen from the prepared data.
@@ -70,7 +73,7 @@ def _check_rows(stream: Any) -> None:
     )
   if stream.batch * MIN_LENGTH > stream.rows * stream.row_length:
     raise InputError(
-      f"{name}: batch = {stream.batch} items can never fit into rows = "
+      f"{name}: batch = {stream.batch} items cannot fit into rows = "
       f"{stream.rows} of row_length = {stream.row_length}."
     )
 
@@ -78,7 +81,16 @@ def _check_rows(stream: Any) -> None:
 def wanted_languages(
   stream: Any, languages: Sequence[str] | None, known: Iterable[str]
 ) -> set[str]:
-  """The languages that take part; InputError where one is not prepared."""
+  """The languages that take part.
+
+  Args:
+    stream: for its class's name in messages.
+    languages: those named; None is all.
+    known: the prepared ones.
+
+  Raises:
+    InputError: no language is prepared, or a named one is not.
+  """
   names = sorted(known)
   if not names:
     raise InputError(

@@ -1,14 +1,7 @@
-"""What a step reads: items drawn by number, packed into the rows of a group.
+"""Streams: the options by which items are drawn, and the items of a number.
 
-A stream is a few options; what stands in a group (`build_groups`) is a function
-of them, the prepared records, the seed, the position and the group. Sample j of
-group g of G is number position + g * batch / G + j, whichever host asks and
-whatever came before.
-The arrays of a group, all int32 and [rows / G, row_length]:
-
-    tokens     ids; <pad> where nothing stands
-    segments   n + 1 for the n-th item of the group; 0 where nothing stands
-    positions  0, 1, ... within each item; 0 where nothing stands
+An item is a function of its number, the stream's options, the prepared records
+and the seed. groups.py packs the items of a batch into rows.
 """
 
 import dataclasses
@@ -25,45 +18,41 @@ from infoxlm_jax.data.mixture import (
   pair_mixture,
   text_mixture,
 )
-from infoxlm_jax.data.packing import join, place
+from infoxlm_jax.data.packing import join
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.stream_options import check_options, rows_of
-from infoxlm_jax.special_ids import Ids
 
-STATS = ("items", "tokens", "slots", "truncated_items", "cut_tokens")
-
-# A guard, not a part of any recipe: a text seen four times is worth as much as
-# a new one, and beyond about sixteen times next to nothing (Muennighoff et al.
-# 2023, for language models in English). With alpha = 0.7 it binds only where
+# A guard that belongs to no recipe: for language models in English a text seen
+# four times is worth as much as a new one, and after about sixteen times next
+# to nothing (Muennighoff et al. 2023). With alpha = 0.7 it matters only where
 # corpora differ in size by a factor of thousands.
 MAX_REPEATS = 16.0
 
-Arrays = dict[str, Any]
-Stats = dict[str, int]
 Shapes = dict[str, Any]
 T = TypeVar("T")
-Both = tuple[T, T]
-Line = tuple[T, ...]
+Pair = tuple[T, T]
+Sentences = tuple[T, ...]
 
-# What a hash of (seed, tag, number) decides; order.Sampler has 1 and 2.
+# Tags of the hashes of (seed, tag, number) that decide an item; sampler.py uses
+# 1 and 2.
 _DIRECTION, _MODE, _PARTNER = 11, 12, 13
 
 
 class Stream(Protocol):
-  """What the loader and who looks at batches ask of a stream."""
+  """A stream, as the loader and the inspection of batches use it."""
 
   @property
   def batch(self) -> int:
-    """Items per update, of all groups together."""
+    """Items of an update, of all groups together."""
 
   @property
   def rows(self) -> int | None:
-    """Rows per update, of all groups together; None until fitting has them."""
+    """Rows of an update, of all groups together; None: to be chosen."""
 
   @property
   def row_length(self) -> int:
-    """Tokens a row."""
+    """Tokens of a row."""
 
   def shapes(self, groups: int) -> Shapes:
     """Shapes of the whole batch: nested dicts of (groups, rows, length)."""
@@ -72,10 +61,18 @@ class Stream(Protocol):
     """The items of these numbers, before they are packed."""
 
   def mixture(self, store: Store, seed: int) -> Mixture:
-    """The corpora it draws from, and how."""
+    """The corpora that the stream draws from, and their sampler."""
 
   def arrangement(self, mode: int) -> dict[str, tuple[str, ...]]:
-    """Which sentence stands where: a, b of the pair; c, d of its partner."""
+    """The order of an item's sentences, for each of its sides.
+
+    Args:
+      mode: of an item, see Drawn.
+
+    Returns:
+      {side: names of sentences}: "c1" and "c2" of an item's own pair, "d1" and
+      "d2" of its partner; "a1" of a block.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,15 +80,15 @@ class TextStream:
   """Blocks of one language each: the rows of masked language modelling.
 
   Attributes:
-    batch: blocks per update.
-    rows: rows of the encoder per update, all groups together. None: as many
-      as the prepared blocks fill to about 95 %, see fitting.
-    row_length: tokens a row.
-    languages: which of the prepared ones; None takes all.
+    batch: blocks of an update.
+    rows: rows of an update, of all groups together. None: as many as the
+      prepared blocks fill to about 95 %, see row_budget.py.
+    row_length: tokens of a row.
+    languages: codes of prepared languages; None: all.
     alpha: a language with n tokens is drawn in proportion to n^alpha.
-    max_repeats: a small language is drawn less than that, where it would be
-      gone through more often while the mixture is once. None: no limit.
-    padded: one item a row (rows = batch) instead of packing.
+    max_repeats: the most epochs of a language in as many items as all
+      languages have; see Sampler. None: no limit.
+    padded: one item in a row (rows = batch), instead of packing.
   """
 
   batch: int
@@ -120,19 +117,20 @@ class TextStream:
     return text_mixture(self, store, seed)
 
   def arrangement(self, mode: int) -> dict[str, tuple[str, ...]]:
-    """See Stream: a block is one piece."""
+    """See Stream; a block is one sequence."""
     del mode
     return {ONLY_SIDE: ("a1",)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairStream:
-  """Translation pairs in one row, `<s> a </s> b </s>`: the rows of TLM.
+  """Translation pairs as one sequence, `<s> a </s> b </s>`: the rows of TLM.
 
-  Which side comes first is drawn from the seed. Attributes as TextStream's,
-  but n is pairs, a pair takes part where both its languages do, and
+  The seed and the item's number decide which sentence comes first. The n of
+  n^alpha is pairs, and a pair of languages takes part where `languages` has
+  both. Attributes as TextStream's, and
 
-    max_side: tokens of a sentence beyond which it is cut (the
+    max_side: the most tokens of a sentence, which is cut beyond them (the
       released code: 254).
   """
 
@@ -172,27 +170,27 @@ class PairStream:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContrastStream:
-  """Queries and keys that mean the same: XlCo.
+  """Queries and keys of the same meaning: the items of XlCo.
 
-  Mixup as in the released code, and with cross_sides as in the paper's text.
+  An item is a translation pair (c1, c2); with mixup it has a partner (d1, d2):
 
-  An item is a pair `<c1, c2>`, with mixup together with a partner `<d1, d2>`:
+    without     query `<s> c1 </s>`, key `<s> c2 </s>`
+    with mixup  query `<s> c1 </s> d1 </s>`, key `<s> c2 </s> d2 </s>`
 
-    "none"      query `<s> c1 </s>`, key `<s> c2 </s>`
-    otherwise   query `<s> c1 </s> d1 </s>`, key `<s> c2 </s> d2 </s>`
+  The partner is the next record of the same corpus (after the last the first)
+  with "adjacent", as in the released code, and any pair of the mixture with
+  "random". The seed and the item's number decide which side is the query and,
+  with mixup, whether the sentences of each side change places: eight modes,
+  equally often. With cross_sides, as in the paper's text, half of the items
+  have query `c1 d2` and key `c2 d1`.
 
-  Which side is the query is drawn from the seed, and with mixup, apart from
-  that and from each other, the order of both sides: eight modes, equally
-  often. The second sentence's `<s>` is left out. The partner is the next
-  record of the prepared order in the same corpus (the first after the last)
-  with "adjacent", any pair of the whole mixture with "random". With
-  cross_sides half the items have their sides crossed: query `c1 d2`, key
-  `c2 d1`.
+  The arrays of a group are {"query": {...}, "key": {...}, "items": [n]}; each
+  side is packed by itself. Item n is segment n + 1 of both sides, and items[n]
+  is the index of its corpus. `truncated_items` counts queries and keys.
+  Attributes as PairStream's, and
 
-  The arrays are {"query": {...}, "key": {...}, "items": [n]}, the sides packed
-  each by itself; item n is segment n + 1 on both, and items[n] the number of
-  its pair corpus. `truncated_items` counts queries and keys.
-  Other attributes as PairStream's.
+    mixup: "none", "adjacent" or "random".
+    cross_sides: whether half of the items have their sides crossed.
   """
 
   batch: int
@@ -226,13 +224,14 @@ class ContrastStream:
     if partner is None:
       pairs = [(pair, None) for pair in mixture.read(source, record)]
     else:
-      # One read a corpus for both: a read's cost is mostly the call.
-      found = mixture.read(
+      # One read of each corpus for pairs and partners: the call costs more
+      # than its records.
+      both = mixture.read(
         np.concatenate([source, partner[0]]),
         np.concatenate([record, partner[1]]),
       )
-      middle = len(numbers)
-      pairs = list(zip(found[:middle], found[middle:], strict=True))
+      count = len(numbers)
+      pairs = list(zip(both[:count], both[count:], strict=True))
     arranged = [
       self._arranged(m, c, d)
       for m, (c, d) in zip(mode.tolist(), pairs, strict=True)
@@ -256,102 +255,37 @@ class ContrastStream:
     return {"query": query, "key": key}
 
   def _arranged(
-    self, mode: int, c: Both[T], d: Both[T] | None
-  ) -> Both[Line[T]]:
-    """What the query and the key consist of, in order.
+    self, mode: int, c: Pair[T], d: Pair[T] | None
+  ) -> Pair[Sentences[T]]:
+    """The sentences of the query and of the key, in order.
 
-    Of mode, bit 0 turns the first side's order, 1 the second's, 2 lets the
-    second side be the query, 3 crosses the partner's sides, where asked for.
+    Bit 0 of mode reverses the sentences of the first side, bit 1 those of the
+    second, bit 2 makes the second side the query, and bit 3 crosses the
+    partner's sides, with cross_sides.
     """
-    one: Line[T]
-    two: Line[T]
+    first: Sentences[T]
+    second: Sentences[T]
     if d is None:
-      one, two = c[:1], c[1:]
+      first, second = c[:1], c[1:]
     else:
       if self.cross_sides and mode & 8:
         d = (d[1], d[0])
-      one, two = (c[0], d[0]), (c[1], d[1])
+      first, second = (c[0], d[0]), (c[1], d[1])
       if mode & 1:
-        one = one[::-1]
+        first = first[::-1]
       if mode & 2:
-        two = two[::-1]
-    return (two, one) if mode & 4 else (one, two)
+        second = second[::-1]
+    return (second, first) if mode & 4 else (first, second)
 
 
-def _directed(mode: int, pair: Both[T]) -> Both[T]:
-  """A pair in the order that its row has it in."""
+def _directed(mode: int, pair: Pair[T]) -> Pair[T]:
+  """The pair, turned where bit 0 of mode is set."""
   return (pair[1], pair[0]) if mode & 1 else pair
 
 
 def _bits(hashes: np.ndarray) -> np.ndarray:
-  """The lowest bits, as many as anything here is decided by."""
+  """The lowest four bits of each hash: an item's mode."""
   return (hashes & np.uint64(15)).astype(np.int64)
-
-
-def build_groups(
-  stream: Stream,
-  store: Store,
-  seed: int,
-  position: int,
-  chosen: Sequence[int],
-  groups: int,
-) -> list[tuple[Arrays, Stats]]:
-  """Arrays, without an axis of groups, and counts of each of these groups.
-
-  Args:
-    stream: with its rows.
-    store: prepared records.
-    seed: of the stream.
-    position: samples drawn before this batch.
-    chosen: numbers of the groups.
-    groups: of the whole batch.
-
-  Raises:
-    InputError: the options do not fit the groups or the records.
-  """
-  check_options(stream, groups)
-  each = stream.batch // groups
-  numbers = [item_numbers(stream, position, g, groups) for g in chosen]
-  drawn = stream.draw(store, seed, np.concatenate(numbers))
-  return [
-    _built(stream, drawn, slice(n * each, (n + 1) * each), groups, store.ids)
-    for n in range(len(chosen))
-  ]
-
-
-def _built(
-  stream: Any, drawn: Drawn, own: slice, groups: int, ids: Ids
-) -> tuple[Arrays, Stats]:
-  stats = dict.fromkeys(STATS, 0)
-  stats["items"] = own.stop - own.start
-  sides = {
-    name: _placed(
-      stream, Side(side.items[own], side.full[own]), groups, ids, stats
-    )
-    for name, side in drawn.sides.items()
-  }
-  if ONLY_SIDE in sides:
-    return sides[ONLY_SIDE], stats
-  return {"items": drawn.source[own].astype(np.int32)} | sides, stats
-
-
-def _placed(
-  stream: "TextStream | PairStream | ContrastStream",
-  side: Side,
-  groups: int,
-  ids: Ids,
-  stats: Stats,
-) -> Arrays:
-  rows = rows_of(stream) // groups
-  return place(*side, rows, stream.row_length, stream.padded, ids, stats)
-
-
-def item_numbers(
-  stream: Stream, position: int, group: int, groups: int
-) -> np.ndarray:
-  """Numbers of a group's items, int64 [batch / groups]."""
-  each = stream.batch // groups
-  return position + group * each + np.arange(each, dtype=np.int64)
 
 
 def _shapes(

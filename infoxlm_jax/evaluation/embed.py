@@ -4,7 +4,7 @@ Evaluation reads all layers while a run goes; inference.py reads one.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,8 @@ from infoxlm_jax.model.pooling import framing, members, pool
 
 Embed = Callable[..., np.ndarray]
 Group = list[tuple[int, np.ndarray, int, int]]  # number, ids, row, offset
+
+_SHORTEST_ROW = 128
 
 
 def _ignore(count: int) -> None:
@@ -154,3 +156,42 @@ def rows_of(
       segments[where] = n + 1
       positions[where] = np.arange(len(ids))
   return {"tokens": tokens, "segments": segments, "positions": positions}
+
+
+def by_row_length(
+  lengths: np.ndarray, max_positions: int
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Sorts items by the length of the rows that they go into.
+
+  Rows are 128, 256, 512, ... tokens long, up to max_positions, so that few
+  shapes are compiled. An item goes into the shortest rows that hold it.
+
+  Args:
+    lengths: tokens of each item, int [items], at most max_positions.
+    max_positions: tokens of the longest rows.
+
+  Yields:
+    (row length, indices of its items), the shortest first; only row lengths
+    that have items.
+  """
+  shorter, row_length = 0, min(_SHORTEST_ROW, max_positions)
+  while shorter < max_positions:
+    fits = (lengths > shorter) & (lengths <= row_length)
+    if fits.any():
+      yield row_length, np.flatnonzero(fits)
+    shorter = row_length
+    row_length = min(2 * row_length, max_positions)
+
+
+def batch_rows(
+  needed: float, row_length: int, batch_tokens: int, devices: int
+) -> int:
+  """Rows of a batch on each device: few sizes, none far too large.
+
+  The smallest power of 4 with which one batch on all devices has `needed`
+  rows; fewer where those would be more than batch_tokens tokens on a device.
+  """
+  most, rows = max(1, batch_tokens // row_length), 1
+  while rows < most and rows * devices < needed:
+    rows *= 4
+  return min(rows, most)

@@ -26,12 +26,17 @@ from infoxlm_jax.checkpoint.importers.find_tokenizer import (
 from infoxlm_jax.checkpoint.importers.load import load_weights
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.evaluation.embed import Embed, make_embed, rows_of
+from infoxlm_jax.evaluation.embed import (
+  Embed,
+  batch_rows,
+  by_row_length,
+  make_embed,
+  rows_of,
+)
 from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.pooling import Reading
 
-_SHORTEST_ROW = 128
 _TEXTS = 16384  # sorted by length, and held, at a time
 
 
@@ -58,15 +63,15 @@ def load(
       missing or of another model.
   """
   mesh = partitioning.make_mesh(devices=devices)
-  found = find_tokenizer(path, tokenizer)
-  if found is None:
+  model = find_tokenizer(path, tokenizer)
+  if model is None:
     raise InputError(
       f"{path}: holds no tokenizer; give its file or folder as `tokenizer`"
     )
   config, params, _ = load_weights(
     path, allow_pickle=allow_pickle, mesh=mesh, dtype=dtype
   )
-  return Encoder(with_ids_of(config, found, path), params, found, mesh)
+  return Encoder(with_ids_of(config, model, path), params, model, mesh)
 
 
 class Encoder:
@@ -165,17 +170,21 @@ class Encoder:
   ) -> Iterator[np.ndarray]:
     count = cut = 0
     while some := list(itertools.islice(texts, _TEXTS)):
-      ids, found = self._ids(some, reading.prefix, limit)
-      count, cut = count + len(some), cut + found
+      ids, too_long = self._ids(some, reading.prefix, limit)
+      count, cut = count + len(some), cut + too_long
       lengths = np.array([len(one) for one in ids])
       vectors = np.zeros((len(ids), self.config.hidden_size), np.float32)
-      for row_length, numbers in self._by_row_length(lengths):
+      for row_length, numbers in by_row_length(
+        lengths, self.config.max_positions
+      ):
         # Packed rows hold some padding at their ends.
         needed = 1.05 * lengths[numbers].sum() / row_length
-        rows = self._rows(needed, row_length, reading.batch_tokens)
+        rows = batch_rows(
+          needed, row_length, reading.batch_tokens, self.mesh.size
+        )
         embed = self._embed(row_length, rows, layer, reading.pooling)
-        found_vectors = embed(self.params, [ids[i] for i in numbers], done)
-        vectors[numbers] = found_vectors[0, 0]
+        embedded = embed(self.params, [ids[i] for i in numbers], done)
+        vectors[numbers] = embedded[0, 0]  # the one layer and pooling
       yield _unit(vectors) if reading.normalize else vectors
     _warn_of_cuts(cut, count, limit)
 
@@ -193,10 +202,14 @@ class Encoder:
     """
     ids = self.tokenize(texts, prefix=prefix, max_length=max_length)
     lengths = np.array([len(one) for one in ids], np.int64)
-    found: dict[int, np.ndarray] = {}
+    states: dict[int, np.ndarray] = {}  # by the text's number
     params = {name: self.params[name] for name in ("embed", "layers")}
-    for row_length, numbers in self._by_row_length(lengths):
-      rows = self._rows(len(numbers), row_length, Reading.batch_tokens)
+    for row_length, numbers in by_row_length(
+      lengths, self.config.max_positions
+    ):
+      rows = batch_rows(
+        len(numbers), row_length, Reading.batch_tokens, self.mesh.size
+      )
       for start in range(0, len(numbers), rows * self.mesh.size):
         # One item a row.
         groups = [
@@ -211,8 +224,8 @@ class Encoder:
         )
         for g, group in enumerate(groups):
           for n, one, row, _ in group:
-            found[n] = np.array(hidden[:, g, row, : len(one)])
-    return [found[n] for n in range(len(ids))]
+            states[n] = np.array(hidden[:, g, row, : len(one)])
+    return [states[n] for n in range(len(ids))]
 
   def tokenize(
     self,
@@ -246,25 +259,6 @@ class Encoder:
   def pieces(self, text: str, *, prefix: str = "") -> list[str]:
     """The tokens of a text as people read them."""
     return self.tokenizer.pieces(self.tokenize([text], prefix=prefix)[0])
-
-  def _by_row_length(
-    self, lengths: np.ndarray
-  ) -> Iterator[tuple[int, np.ndarray]]:
-    """(length of rows, numbers of the items for them), the shortest first."""
-    shortest, row_length = 0, min(_SHORTEST_ROW, self.config.max_positions)
-    while shortest < self.config.max_positions:
-      fits = (lengths > shortest) & (lengths <= row_length)
-      if fits.any():
-        yield row_length, np.flatnonzero(fits)
-      shortest = row_length
-      row_length = min(2 * row_length, self.config.max_positions)
-
-  def _rows(self, needed: float, row_length: int, batch_tokens: int) -> int:
-    """Rows of a batch on each device: all of few sizes, not far too many."""
-    most, rows = max(1, batch_tokens // row_length), 1
-    while rows < most and rows * self.mesh.size < needed:
-      rows *= 4
-    return min(rows, most)
 
   def _make_embed(
     self, row_length: int, rows: int, layer: int, pooling: str

@@ -321,7 +321,7 @@ def test_padded_holds_the_same_items(store):
     (PairStream(batch=8, rows=9, row_length=8), "PairStream.rows = 9"),
     (PairStream(batch=0, rows=8, row_length=8), "PairStream.batch = 0"),
     (TextStream(batch=8, rows=8, row_length=1), "TextStream.row_length = 1"),
-    (TextStream(batch=64, rows=8, row_length=8), "never fit"),
+    (TextStream(batch=64, rows=8, row_length=8), "cannot fit"),
     (TextStream(batch=8, rows=8, row_length=8, alpha=7), "alpha = 7"),
     (TextStream(batch=8, row_length=8, max_repeats=0.5), "max_repeats = 0.5"),
     (

@@ -6,7 +6,12 @@ import numpy as np
 import oracle
 import pytest
 
-from infoxlm_jax.evaluation.embed import embed_languages, make_embed
+from infoxlm_jax.evaluation.embed import (
+  batch_rows,
+  by_row_length,
+  embed_languages,
+  make_embed,
+)
 from infoxlm_jax.model import partitioning
 
 
@@ -52,3 +57,27 @@ def test_languages_get_their_own(made):
   found = embed_languages(embed, params, split)
   np.testing.assert_allclose(found["en"], expected[:, :, :1], atol=2e-5)
   np.testing.assert_allclose(found["xx"], expected[:, :, 1:], atol=2e-5)
+
+
+def test_items_go_into_the_shortest_rows_that_hold_them():
+  lengths = np.array([128, 5, 514, 129, 512, 300])
+  rows = [(n, items.tolist()) for n, items in by_row_length(lengths, 514)]
+  assert rows == [(128, [0, 1]), (256, [3]), (512, [4, 5]), (514, [2])]
+  # A model with few positions has rows of that length only.
+  rows = [(n, items.tolist()) for n, items in by_row_length(lengths[:2], 130)]
+  assert rows == [(128, [0, 1])]
+
+
+@pytest.mark.parametrize(
+  ("needed", "row_length", "devices", "rows"),
+  [
+    (1, 128, 1, 1),
+    (5, 128, 1, 16),
+    (5, 128, 8, 1),
+    (9, 128, 8, 4),
+    (5, 512, 1, 8),  # 4096 tokens are 8 rows of 512
+    (5, 8192, 1, 1),
+  ],
+)
+def test_rows_of_a_batch(needed, row_length, devices, rows):
+  assert batch_rows(needed, row_length, 4096, devices) == rows

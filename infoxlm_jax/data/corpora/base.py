@@ -1,4 +1,7 @@
-"""What all corpora have in common; corpora.py has the corpora."""
+"""The protocol of a corpus, and the code that corpora share.
+
+The corpora themselves are in sources.py and seqio_reader.py.
+"""
 
 import dataclasses
 import os
@@ -14,12 +17,12 @@ from infoxlm_jax.errors import InputError
 
 Example = Mapping[str, Any]
 
-# The one split of what is plain files.
+# The splits of a corpus of plain files.
 FILE_SPLITS = ("train",)
 
 
 class Corpus(Protocol):
-  """What `prepare` needs of a corpus.
+  """A corpus, as `prepare` uses it.
 
   Attributes:
     name: stable; names the corpus in manifests, work folders and errors.
@@ -33,25 +36,25 @@ class Corpus(Protocol):
   def kind(self) -> str: ...
 
   def splits(self) -> Sequence[str]:
-    """Names of its splits; `("train",)` of files."""
+    """Names of its splits; `("train",)` for files."""
 
   def examples(self, split: str) -> Iterator[Example]:
-    """The examples in order; InputError at the first bad one."""
+    """Yields the examples in order; InputError at the first bad one."""
 
   def fingerprint(self, split: str) -> dict[str, Any]:
-    """JSON that changes when the examples do: options, files or version."""
+    """JSON that changes when the examples may: options, files or version."""
 
   def size(self, split: str) -> int | None:
-    """Bytes that reading it consumes (consumed.py); None if not known."""
+    """Bytes of input that reading it consumes; None if not known."""
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     """Raises InputError where ready-made ids cannot be this tokenizer's."""
 
 
 class Files:
-  """What all corpora of plain files share."""
+  """The base of corpora of plain files."""
 
-  # Whether examples hold ids in the place of texts.
+  # Whether examples hold ids instead of texts.
   ready_made: ClassVar[bool] = False
 
   def _paths(self) -> list[Path]:
@@ -74,11 +77,11 @@ class Files:
     return open_files.total_size(self._paths())
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-    del tokenizer  # texts are for any
+    del tokenizer  # any tokenizer reads texts
 
 
 def give_name(corpus: Any) -> None:
-  """Gives a corpus without a name one that a folder can have."""
+  """Gives a corpus without a name one that is also a folder's name."""
   if corpus.name:
     return
   kind = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(corpus).__name__).lower()
@@ -96,7 +99,7 @@ def give_name(corpus: Any) -> None:
     text = ",".join(map(str, corpus.input))
   slug = re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_.")
   if slug != text:
-    # What was left out may be all that two inputs differ in.
+    # Two inputs may differ only in the characters that were left out.
     slug = f"{slug[-60:]}-{zlib.crc32(text.encode()):08x}"
   object.__setattr__(corpus, "name", f"{kind}-{slug}")
 
@@ -114,22 +117,26 @@ def pair_example(
 
 
 def check_split(corpus: Any, split: str) -> None:
-  """Raises InputError where files are asked for another split than "train"."""
+  """Raises InputError unless the split is "train", the only one of files."""
   if split not in FILE_SPLITS:
     raise InputError(
-      f"{corpus.name} has no split {split!r}: files are all 'train'."
+      f"{corpus.name} has no split {split!r}: files have only 'train'."
     )
 
 
 def check_pair(
   languages: Sequence[str] | None, name: str, more: bool = False
 ) -> None:
-  """Raises InputError where languages are not two codes, or with `more` two up.
+  """Checks the languages of a corpus of pairs.
 
   Args:
-    languages: codes; None is any.
-    name: of the corpus, for the message.
-    more: whether there may be more than two.
+    languages: codes, or None.
+    name: of the corpus, for messages.
+    more: whether more than two are allowed.
+
+  Raises:
+    InputError: fewer than two codes, more than allowed, or one that is no
+      code.
   """
   if languages is None:
     return
@@ -144,7 +151,7 @@ def check_pair(
 
 
 def _plain(value: Any) -> Any:
-  """A value as JSON gives it back."""
+  """A value as it is after writing it as JSON and reading it again."""
   if value is None or isinstance(value, str | int | bool):
     return value
   return (

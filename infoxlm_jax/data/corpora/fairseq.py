@@ -1,18 +1,18 @@
-r"""The binary data of the released code: token ids in fairseq's mmap format.
+r"""The released code's binary data: token ids in fairseq's mmap format.
 
     train.0.bin   ids of all rows, one after the other
     train.0.idx   b"MMIDIDX\0\0", version u64 = 1, type of the ids u8,
                   rows u64, sizes int32[rows], byte offsets int64[rows]
     dict.txt      "piece count" a line: the tokenizer's pieces
 
-All little-endian. What a row is depends on the tool that wrote it:
+All little-endian. A row depends on the tool that wrote it:
 
     mlm   txt2bin.py         <s> a </s> b </s> ...
     tlm   para2bin.py        <s> a </s> b </s>, all pairs, then all swapped
     xlco  para2bin4xlco.py   <s> a </s> and <s> b </s>, in turn
 
-The released tools write a second <s> in front of each sentence; here special
-tokens (0, 1, 2) are removed wherever they stand, so both forms are read.
+The released tools write a second <s> in front of each sentence. The readers
+remove special tokens (0, 1, 2) everywhere, so they read both forms.
 """
 
 import re
@@ -35,7 +35,7 @@ _TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 _EOS = 2
 # <s>, <pad>, </s>; <unk> (3) stays.
 _SPECIAL = 3
-# Rows, or ids, that are looked at in one go.
+# Rows, or ids, that are checked at a time.
 _MANY = 1 << 20
 # Pairs that are compared to learn whether a file's second half is swapped.
 _PROBES = 64
@@ -46,14 +46,14 @@ _COMPARED = 1000
 class Rows:
   """The rows of a .idx and its .bin, int32 [length] each.
 
-  The files are mapped, not read: only rows that are asked for use memory.
+  Both files are mapped to memory, so only the rows asked for are read.
   """
 
   def __init__(self, index: Path):
     """Opens and checks both files.
 
     Raises:
-      InputError: either is missing, truncated, or does not fit the other.
+      InputError: a file is missing or truncated, or they do not fit.
     """
     self.path = index
     data = index.with_suffix(".bin")
@@ -85,7 +85,7 @@ class Rows:
     return np.array(self.ids[start : start + int(self._sizes[row])], np.int32)
 
   def row_of(self, place: int) -> int:
-    """Which row the id number `place` of the .bin belongs to."""
+    """The row that holds id number `place` of the .bin."""
     ends = np.asarray(self._offsets)
     return int(np.searchsorted(ends, place * self._itemsize, "right")) - 1
 
@@ -108,8 +108,8 @@ class Rows:
       )
     if code not in _TYPES:
       raise InputError(
-        f"{path}: type {code} of its ids is none of the whole numbers"
-        f" {', '.join(map(str, _TYPES))}: this is no text data."
+        f"{path}: its ids have type {code}, which is none of the integer types"
+        f" {', '.join(map(str, _TYPES))}: the file holds no token ids."
       )
     if size != _HEADER + 12 * rows:
       raise InputError(
@@ -121,7 +121,7 @@ class Rows:
     return np.dtype(_TYPES[code]), rows
 
   def _check(self, itemsize: int, data: Path) -> None:
-    """Rows must follow each other and fill the .bin."""
+    """Raises InputError unless the rows follow each other and fill the .bin."""
     end = 0
     for start in range(0, len(self), _MANY):
       sizes = self._sizes[start : start + _MANY].astype(np.int64) * itemsize
@@ -136,7 +136,7 @@ class Rows:
       end = int(expected[-1] + sizes[-1])
     if end != self._bytes:
       raise InputError(
-        f"{data} has {self._bytes} bytes, its index tells of {end}: it is"
+        f"{data} has {self._bytes} bytes, but {end} by its index: it is"
         " truncated, or of another index. Copy both again."
       )
 
@@ -149,17 +149,17 @@ def find_indexes(folder: str, prefix: str) -> list[Path]:
   """
   place = Path(folder).expanduser()
   pattern = re.compile(rf"{re.escape(prefix)}\.?(\d*)\.idx")
-  found = []
+  numbered = []
   with reading(place):
     for path in place.iterdir():
       if match := pattern.fullmatch(path.name):
-        found.append((int(match[1] or -1), path.name, path))
-  if not found:
+        numbered.append((int(match[1] or -1), path.name, path))
+  if not numbered:
     raise InputError(
       f"{folder} holds no {prefix}.0.idx: give the folder that the released"
       " txt2bin.py, para2bin.py or para2bin4xlco.py wrote (its --output)."
     )
-  return [path for _, _, path in sorted(found)]
+  return [path for _, _, path in sorted(numbered)]
 
 
 def read_sentences(rows: Rows) -> Iterator[np.ndarray]:
@@ -177,9 +177,9 @@ def read_pairs(
 
   Args:
     rows: of the layout "tlm" or "xlco".
-    layout: which.
-    swapped: the second half of TLM rows repeats the first with sides swapped,
-      and is left out. None looks whether it does.
+    layout: "tlm" or "xlco".
+    swapped: whether the second half of TLM rows repeats the first with its
+      sides swapped; it is left out then. None: decided by comparing rows.
 
   Raises:
     InputError: a row that this layout cannot have.
@@ -190,21 +190,24 @@ def read_pairs(
         f"{rows.path} has {len(rows)} rows: XlCo data are pairs of rows."
       )
     for row in range(0, len(rows), 2):
-      yield _only(rows, row), _only(rows, row + 1)
+      yield _one_side(rows, row), _one_side(rows, row + 1)
     return
   if swapped is None:
     swapped = _is_swapped(rows)
   for row in range(len(rows) // 2 if swapped else len(rows)):
-    yield _two(rows, row)
+    yield _both_sides(rows, row)
 
 
 def check_tokenizer(
   indexes: list[Path], tokenizer: Tokenizer, dictionary: Path
 ) -> None:
-  """Raises InputError where ids cannot be this tokenizer's.
+  """Checks that the ids can be those of a tokenizer.
 
-  Every id must be below its size; dict.txt, where there is one, must have its
-  pieces (their number, and the first thousand of them).
+  Every id must be in its vocabulary. dict.txt, if it exists, must have as many
+  pieces, and the same first thousand.
+
+  Raises:
+    InputError: the ids, or dict.txt, are of another tokenizer.
   """
   size = tokenizer.vocab_size
   if dictionary.exists():
@@ -246,35 +249,35 @@ def _check_dictionary(path: Path, tokenizer: Tokenizer) -> None:
 
 
 def _segments(row: np.ndarray) -> list[np.ndarray]:
-  """What stands between a row's </s>, without special tokens."""
+  """The ids between the </s> of a row, without special tokens."""
   ends = np.flatnonzero(row == _EOS) + 1
-  if not ends.size or ends[-1] < len(row):  # cut, with no </s>
+  if not ends.size or ends[-1] < len(row):  # a cut row ends without </s>
     ends = np.append(ends, len(row))
   parts = np.split(row, ends)[:-1]
   return [part[(part < 0) | (part >= _SPECIAL)] for part in parts]
 
 
-def _two(rows: Rows, row: int) -> tuple[np.ndarray, np.ndarray]:
-  found = rows[row]
-  ends = np.count_nonzero(found == _EOS)
-  if ends != 2 or found[-1] != _EOS:
+def _both_sides(rows: Rows, row: int) -> tuple[np.ndarray, np.ndarray]:
+  ids = rows[row]
+  ends = np.count_nonzero(ids == _EOS)
+  if ends != 2 or ids[-1] != _EOS:
     raise InputError(
       f"{rows.path}, row {row + 1}: {ends} sentences where a TLM row has two."
       " Rows of txt2bin.py are layout = 'mlm', of para2bin4xlco.py 'xlco'."
     )
-  a, b = _segments(found)
+  a, b = _segments(ids)
   return a, b
 
 
-def _only(rows: Rows, row: int) -> np.ndarray:
-  found = rows[row]
-  ends = np.count_nonzero(found == _EOS)
-  if ends != 1 or found[-1] != _EOS:
+def _one_side(rows: Rows, row: int) -> np.ndarray:
+  ids = rows[row]
+  ends = np.count_nonzero(ids == _EOS)
+  if ends != 1 or ids[-1] != _EOS:
     raise InputError(
       f"{rows.path}, row {row + 1}: {ends} sentences where an XlCo row has one."
       " Rows of txt2bin.py are layout = 'mlm', of para2bin.py 'tlm'."
     )
-  return _segments(found)[0]
+  return _segments(ids)[0]
 
 
 def _is_swapped(rows: Rows) -> bool:
@@ -282,8 +285,8 @@ def _is_swapped(rows: Rows) -> bool:
   if odd:
     return False
   for row in np.unique(np.linspace(0, half - 1, _PROBES).astype(int)).tolist():
-    a, b = _two(rows, row)
-    c, d = _two(rows, half + row)
+    a, b = _both_sides(rows, row)
+    c, d = _both_sides(rows, half + row)
     if not (np.array_equal(a, d) and np.array_equal(b, c)):
       return False
   return True

@@ -1,22 +1,22 @@
-"""What the names of files tell: their form and their languages."""
+"""Reads the format and the languages of a file from its name."""
 
 import re
 from pathlib import Path, PurePath
 
 from infoxlm_jax.errors import InputError
 
-# What a manifest or a table's header may name as a language.
+# A language code in a manifest or in a table's header.
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
-# What counts as a language in a file's name, where other words stand too: de,
-# pt-BR, zh_Hans, ceb, and CC-100's bn_rom. "-" before a small letter divides
-# the two languages of a pair.
+# A language code in a file's name, among other words: de, pt-BR, zh_Hans, ceb,
+# and CC-100's bn_rom. A "-" before a small letter separates the two languages
+# of a pair.
 _CODE = (
   r"[a-z]{2,3}(?:-(?:[A-Z][a-z]{3}|[A-Z]{2})"
   r"|_(?:[A-Z]?[a-z]{3}|[A-Z]{2}|[a-z]{2}))*"
 )
 _NAMED = re.compile(_CODE)
 _PAIR = re.compile(f"({_CODE})-({_CODE})")
-# Three letters, but no language, in the names of files.
+# Words of three letters in the names of files that are no language.
 _WORDS = frozenset(
   "all bpe dev doc eng new out raw set spm src tgt tok".split()
 )
@@ -31,7 +31,7 @@ def is_packed(path: PurePath) -> bool:
 
 
 def plain_name(path: PurePath) -> str:
-  """A file's name as it is unpacked: without .gz, .xz or .zst."""
+  """A file's name without .gz, .xz or .zst."""
   packed = is_packed(path)
   return path.name.removesuffix(path.suffix) if packed else path.name
 
@@ -47,20 +47,20 @@ def stem(path: PurePath) -> str:
 
 
 def language_of(path: Path) -> str:
-  """The language that a file's name tells, or else its folder's name.
+  """The language in a file's name, or else in its folder's name.
 
-  Of the parts between dots, without endings such as .txt.gz, one must be a
-  language code: `de.txt.gz`, `wiki.de.txt`, `de.train.jsonl`, `pt-BR.txt`. A
-  three-letter part counts where no other does.
+  Exactly one of the parts between dots, without endings such as .txt.gz, must
+  be a language code: `de.txt.gz`, `wiki.de.txt`, `de.train.jsonl`,
+  `pt-BR.txt`. Parts of three letters count only where no other part is a code.
 
   Raises:
-    InputError: no language there, or several.
+    InputError: there is no language, or there are several.
   """
   parts = stem(path).split(".")
   for candidates in (parts, [path.absolute().parent.name]):
-    found = [p for p in candidates if _NAMED.fullmatch(p) and p not in _WORDS]
-    short = [p for p in found if not re.match(r"[a-z]{3}", p)]
-    chosen = sorted(set(short or found))
+    codes = [p for p in candidates if _NAMED.fullmatch(p) and p not in _WORDS]
+    short = [p for p in codes if not re.match(r"[a-z]{3}", p)]
+    chosen = sorted(set(short or codes))
     if len(chosen) == 1:
       return chosen[0]
     if chosen:
@@ -69,15 +69,15 @@ def language_of(path: Path) -> str:
         " language to the right one."
       )
   raise InputError(
-    f"{path}: the name tells no language; rename it, for example to"
+    f"{path}: the name has no language; rename it, for example to"
     f" {stem(path)}.de.txt, or set language."
   )
 
 
 def pair_of(name: str) -> tuple[str, str] | None:
-  """The two languages of a name such as `WikiMatrix.en-fr`, if it has them.
+  """The two languages of a name such as `WikiMatrix.en-fr`, or None.
 
-  The last of the parts between dots that is a pair.
+  The last pair among the parts between dots.
   """
   for part in reversed(name.split(".")):
     if match := _PAIR.fullmatch(part):
@@ -86,10 +86,10 @@ def pair_of(name: str) -> tuple[str, str] | None:
 
 
 def check_language(language: str, where: str) -> str:
-  """`language`, if it is a code that prepared data may have.
+  """Returns `language` if it is a code that prepared data may have.
 
   Raises:
-    InputError: naming `where`.
+    InputError: it is not; the message begins with `where`.
   """
   if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
     raise InputError(

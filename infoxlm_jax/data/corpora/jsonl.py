@@ -1,4 +1,4 @@
-"""JSON lines: an object a line, with a field that holds a text."""
+"""JSON lines: an object on each line, with a field that holds a text."""
 
 import difflib
 import json
@@ -12,7 +12,7 @@ from infoxlm_jax.errors import InputError
 
 
 def is_jsonl(path: Path, format: str | None) -> bool:
-  """Whether a file holds JSON lines; where `format` is None, by its name."""
+  """Whether a file holds JSON lines: by `format`, or by its name if None."""
   if format is not None:
     return format == "jsonl"
   return plain_name(path).endswith((".jsonl", ".ndjson", ".json"))
@@ -24,7 +24,7 @@ def read_json_lines(
   text_field: str,
   language_field: str | None,
 ) -> Iterator[dict[str, str]]:
-  """{"text", "language"} of each line; lines of white space are left out.
+  """Yields {"text", "language"} of each line that is not only white space.
 
   Args:
     path: the file, plain or compressed.
@@ -32,26 +32,26 @@ def read_json_lines(
     text_field, language_field: names of the fields.
 
   Raises:
-    InputError: what `read_lines` raises, a line that is no JSON object or
-      lacks a field, a field that is no text.
+    InputError: see `read_lines`; a line that is no JSON object or has no such
+      field, or a field that is no text.
   """
   for number, line in read_lines(path):
     if not line.strip():
       continue
     where = f"{path}, line {number}"
-    found = _parsed(line, where)
-    text = _field(found, text_field, "text_field", where)
+    fields = _parsed(line, where)
+    text = _field(fields, text_field, "text_field", where)
     if language is not None:
       yield {"text": text, "language": language}
       continue
     assert language_field
-    code = _field(found, language_field, "language_field", where)
+    code = _field(fields, language_field, "language_field", where)
     yield {"text": text, "language": check_language(code, where)}
 
 
 def _parsed(line: str, where: str) -> dict[str, Any]:
   try:
-    found = json.loads(line)
+    fields = json.loads(line)
   except (ValueError, RecursionError) as error:
     place = f" at place {error.pos + 1}" if hasattr(error, "pos") else ""
     what = getattr(error, "msg", error)
@@ -59,23 +59,23 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
       f"{where}: broken JSON{place} of the line: {what}. Each line must be one"
       " whole JSON object."
     ) from None
-  if not isinstance(found, dict):
+  if not isinstance(fields, dict):
     raise InputError(
       f"{where}: {line.strip()[:40]!r} is no JSON object; each line must be"
       ' one, such as {"text": "..."}.'
     )
-  return found
+  return fields
 
 
-def _field(found: dict[str, Any], name: str, option: str, where: str) -> str:
-  if name not in found:
-    near = difflib.get_close_matches(name, found, 1)
+def _field(fields: dict[str, Any], name: str, option: str, where: str) -> str:
+  if name not in fields:
+    near = difflib.get_close_matches(name, fields, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise InputError(
-      f"{where}: no field {name!r} among {', '.join(found) or 'none'}.{hint}"
+      f"{where}: no field {name!r} among {', '.join(fields) or 'none'}.{hint}"
       f" Set {option} to the right one."
     )
-  value = found[name]
+  value = fields[name]
   if not isinstance(value, str):
     raise InputError(
       f"{where}: field {name!r} is {json.dumps(value)[:40]}, no text. Set"

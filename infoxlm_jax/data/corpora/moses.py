@@ -23,19 +23,19 @@ Files = tuple[Path, Path]
 def find_pairs(
   patterns: Patterns, languages: Sequence[str] | None
 ) -> list[tuple[Files, tuple[str, str]]]:
-  """Both files of each pair that patterns name, and their languages.
+  """Finds both files of each pair that patterns name, and their languages.
 
   Args:
-    patterns: of X, what the two files' names begin with: `Europarl.en-fr` for
-      Europarl.en-fr.en and Europarl.en-fr.fr, also with .txt, .gz, .xz, .zst
-      behind. Globs may match several.
-    languages: of the first and second side; None takes those in X. Where X
-      has languages (in any order), only pairs of these two are read.
+    patterns: of X, the beginning of both files' names: `Europarl.en-fr` for
+      Europarl.en-fr.en and Europarl.en-fr.fr; .txt, .gz, .xz or .zst may
+      follow. Globs may match several.
+    languages: of the first and second side; None takes those in X. An X that
+      names two other languages is left out.
 
   Raises:
     InputError: no pair matches, or one of the two files is missing.
   """
-  found: dict[Files, tuple[str, str]] = {}
+  pairs: dict[Files, tuple[str, str]] = {}
   for pattern in split_patterns(patterns):
     sides: dict[str, dict[str, list[Path]]] = {}  # X -> language -> files
     plain = os.path.normpath(pattern)
@@ -49,23 +49,23 @@ def find_pairs(
       a, b = languages or ("en", "fr")
       where = "" if Path(pattern).is_absolute() else f" (from {Path.cwd()})"
       raise InputError(
-        f"no two files {pattern}.{a} and {pattern}.{b}, packed or"
-        f" not{where}. Name what both names begin with, for example"
-        " 'corpora/Europarl.en-fr', and set languages where it does not end in"
+        f"no two files {pattern}.{a} and {pattern}.{b}, compressed or"
+        f" not{where}. Give the beginning of both names, for example"
+        " 'corpora/Europarl.en-fr', and set languages if it does not end in"
         " them."
       )
-    found |= here
-  return list(found.items())
+    pairs |= here
+  return list(pairs.items())
 
 
 def read_pairs(files: Files) -> Iterator[tuple[str, str]]:
-  """Both texts of each line.
+  """Yields both texts of each line.
 
-  Lines are counted before the first one is given: in a file that lacks one,
-  every pair behind it would be wrong.
+  The lines are counted before the first pair is yielded: where a file lacks a
+  line, every pair after it would be wrong.
 
   Raises:
-    InputError: files of unequal length, and what `read_lines` raises.
+    InputError: see `read_lines`; files with unequal numbers of lines.
   """
   counts = [count_lines(path) for path in files]
   if counts[0] != counts[1] and all(counts):
@@ -82,8 +82,8 @@ def read_pairs(files: Files) -> Iterator[tuple[str, str]]:
 def _complete(
   sides: dict[str, dict[str, list[Path]]], languages: Sequence[str] | None
 ) -> dict[Files, tuple[str, str]]:
-  """The pairs among files by name and language."""
-  found = {}
+  """The pairs of which both files exist; one file alone is an InputError."""
+  pairs = {}
   for name in sorted(sides):
     named = pair_of(Path(name).name)
     wanted = tuple(languages) if languages else named
@@ -96,13 +96,13 @@ def _complete(
         " same pair; remove one."
       )
     if a and b:
-      found[a[0], b[0]] = (wanted[0], wanted[1])
+      pairs[a[0], b[0]] = (wanted[0], wanted[1])
     elif a or b:
       raise InputError(
         f"{name}.{wanted[1] if a else wanted[0]} is missing: there is"
         f" {(a or b)[0]}. A Moses pair is two files, one a language."
       )
-  return found
+  return pairs
 
 
 def all_files(pairs: Sequence[tuple[Files, tuple[str, str]]]) -> list[Path]:

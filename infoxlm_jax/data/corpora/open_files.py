@@ -1,4 +1,4 @@
-"""Input files: finding them, unpacking them, their lines."""
+"""Finds input files, decompresses them, and reads their lines."""
 
 import contextlib
 import functools
@@ -17,7 +17,8 @@ from infoxlm_jax.data.corpora import consumed
 from infoxlm_jax.errors import InputError
 
 _BUFFER = 1 << 17
-# A small piece of a compressed file cannot become very large.
+# Compressed bytes that are read at a time: few, so that the decompressed ones
+# cannot become very many.
 _PIECE = 8 << 10
 _DAMAGE = (
   EOFError,
@@ -30,29 +31,29 @@ Patterns = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def find_files(patterns: Patterns) -> list[Path]:
-  """The files that patterns name, from the current folder on.
+  """The files that patterns name, relative to the current folder.
 
   Args:
-    patterns: names or globs (`**` for any folders), as a list or in one
-      string between commas. The files of a glob come sorted.
+    patterns: names or globs (`**` for any folders), as a list, or as one
+      string with commas between them. The files of a glob are sorted.
 
   Raises:
     InputError: a pattern that no file matches, or that names a folder.
   """
-  found: dict[Path, None] = {}  # a set that keeps its order
+  paths: dict[Path, None] = {}  # a set that keeps its order
   for pattern in split_patterns(patterns):
     files = matches(pattern)
     if not files:
       raise InputError(_nothing(pattern))
-    found |= dict.fromkeys(files)
-  return list(found)
+    paths |= dict.fromkeys(files)
+  return list(paths)
 
 
 def split_patterns(patterns: Patterns) -> list[str]:
-  """Patterns one by one; a file whose name has a comma is found all the same.
+  """Splits a string of patterns at its commas, unless it is an existing path.
 
   Raises:
-    InputError: no pattern at all.
+    InputError: there is no pattern.
   """
   if isinstance(patterns, str | os.PathLike):
     text = os.fspath(patterns)
@@ -69,7 +70,7 @@ def split_patterns(patterns: Patterns) -> list[str]:
 
 
 def matches(pattern: str) -> list[Path]:
-  """The files of one pattern, sorted; a name without * or ? as it is."""
+  """The files of one pattern, sorted."""
   names = [pattern]
   if not os.path.exists(pattern):
     names = sorted(glob.glob(pattern, recursive=True))
@@ -90,34 +91,34 @@ def _nothing(pattern: str) -> str:
 
 
 def describe(paths: Sequence[Path]) -> list[dict[str, Any]]:
-  """Path, size in bytes and time of change of files: tells a changed input."""
-  found = []
+  """Path, bytes and time of change of each file, which show a changed input."""
+  described = []
   for path in paths:
     with reading(path):
       status = path.stat()
-    found.append(
+    described.append(
       {
         "path": str(path),
         "bytes": status.st_size,
         "mtime_ns": status.st_mtime_ns,
       }
     )
-  return found
+  return described
 
 
 def total_size(paths: Sequence[Path]) -> int:
-  """Bytes of files together, packed ones as they lie."""
+  """Bytes of all files, compressed ones as they are."""
   return sum(path.stat().st_size for path in paths)
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-  r"""Line number (from 1) and text of each line; .gz, .xz, .zst are unpacked.
+  r"""Yields number (from 1) and text of each line; decompresses .gz, .xz, .zst.
 
-  Lines end at \n only: U+2028, form feeds and lone \r stay in the text. The
-  \r of a \r\n is removed, and a byte order mark at the start of the file.
+  Lines end only at \n: U+2028, form feeds and lone \r stay in the text. The \r
+  of \r\n and a byte order mark at the start of the file are removed.
 
   Raises:
-    InputError: missing, empty or truncated file, or bytes that are not UTF-8.
+    InputError: the file is missing, empty or truncated, or not UTF-8.
   """
   number = 0
   with reading(path, lambda: f"after line {number}"), unpacked(path) as file:
@@ -137,7 +138,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 
 
 def count_lines(path: str | os.PathLike[str]) -> int:
-  """Lines of a file, as `read_lines` counts them; much faster."""
+  """The number of lines that `read_lines` would yield, counted much faster."""
   lines, last = 0, b"\n"
   place = lambda: f"after line {lines}"  # noqa: E731
   with reading(path, place), unpacked(path, counted=False) as file:
@@ -151,11 +152,11 @@ def count_lines(path: str | os.PathLike[str]) -> int:
 def reading(
   path: str | os.PathLike[str], place: Callable[[], str] = lambda: ""
 ) -> Iterator[None]:
-  """Turns what goes wrong with a file's bytes into errors that name it.
+  """Turns errors of reading a file into InputErrors that name it.
 
   Args:
-    path: the file that is read inside.
-    place: says where in the file reading is.
+    path: the file that is read inside the context.
+    place: returns where in the file the reader is.
   """
   try:
     yield
@@ -203,14 +204,14 @@ class _Counted(io.FileIO):
 
 
 class _Unpacked(io.RawIOBase):
-  """What the frames of a compressed file hold, one after the other.
+  """The decompressed content of a file's frames, one after the other.
 
-  The libraries' own files hide some damage: zstandard's a missing end, lzma's
-  whatever comes after the first frame and is none.
+  The libraries' own readers hide some damage: zstandard's a missing end, and
+  lzma's anything after the first frame that is no frame.
   """
 
   def __init__(self, file: IO[bytes], start: Callable[[], Any]):
-    """Takes a compressed file and what makes the decompressor of a frame."""
+    """Takes a compressed file and a function that makes a decompressor."""
     self._file = file
     self._start = start
     self._frame: Any = None  # None between frames

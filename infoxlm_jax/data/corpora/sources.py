@@ -1,20 +1,20 @@
-"""Corpora: what `prepare` reads, each described by a few options.
+"""Corpora that `prepare` reads, each a frozen dataclass of a few options.
 
-A corpus gives examples, in order, the same each time, of one kind:
+A corpus yields the same examples in the same order each time, all of one kind:
 
     text      {"text", "language"}: a sentence, or a whole document
     pairs     {"text_a", "language_a", "text_b", "language_b"}
-    multiway  {"id", and a text a language}, empty where there is none
+    multiway  {"id", and a text for each language}, empty where there is none
 
-Ready-made tokens take the place of texts: "ids", or "ids_a" and "ids_b", int32
-[length], without special tokens. The readers stand in modules of their own;
-none but seqio's needs TensorFlow. docs/data.md shows each format.
+Ids may replace the texts: "ids", or "ids_a" and "ids_b", int32 [length],
+without special tokens. Each format is read by a module of its own; only
+seqio's needs TensorFlow. docs/data.md shows each format.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from infoxlm_jax.data.corpora import (
   fairseq,
@@ -22,7 +22,6 @@ from infoxlm_jax.data.corpora import (
   jsonl,
   moses,
   open_files,
-  seqio_tasks,
   tmx,
   tsv,
 )
@@ -35,24 +34,26 @@ from infoxlm_jax.data.corpora.base import (
   pair_example,
 )
 from infoxlm_jax.data.corpora.open_files import Patterns
+from infoxlm_jax.data.corpora.seqio_reader import SeqioTask
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 
-_KINDS = ("text", "pairs", "multiway")
+# The names that gin files use, as sources.Tsv.
+__all__ = ["FairseqBinary", "Moses", "SeqioTask", "TextFiles", "Tmx", "Tsv"]
 
 
 @dataclasses.dataclass(frozen=True)
 class TextFiles(Files):
-  """Plain text, a sentence or a document a line, or JSON lines.
+  """Plain text with a sentence or a document on each line, or JSON lines.
 
   Attributes:
-    input: path, glob, or several, as a list or between commas.
-    language: of all the files; None takes it from each file's name
-      (names.language_of).
-    format: "lines", "jsonl", or None: jsonl where the file's name says so.
-    text_field: of a JSON line, holds the text.
-    language_field: of a JSON line, holds the language, if given.
-    name: "" makes one of the input.
+    input: path or glob; or several, as a list or with commas between them.
+    language: of all files; None takes it from each file's name
+      (file_names.language_of).
+    format: "lines" or "jsonl"; None chooses by each file's name.
+    text_field: the field of a JSON line that holds the text.
+    language_field: the field that holds the language; None: see language.
+    name: of the corpus; "" makes one from the input.
   """
 
   input: Patterns
@@ -74,7 +75,7 @@ class TextFiles(Files):
 
   def examples(self, split: str) -> Iterator[Example]:
     check_split(self, split)
-    # All languages first: an hour of reading shall not end in a bad name.
+    # All names first, so that a bad one is not found after hours of reading.
     languages = {}
     for path in self._paths():
       by_field = self.language_field and jsonl.is_jsonl(path, self.format)
@@ -96,12 +97,12 @@ class Tsv(Files):
   """Sentence pairs in tab-separated files, without quoting.
 
   Attributes:
-    input: path, glob, or several, as a list or between commas.
+    input: path or glob; or several, as a list or with commas between them.
     columns: names of the two columns with text (the first line is a header
       then), or their numbers from 1; None where there are only two.
-    languages: of the two; None takes them from the header, where its names
-      are languages, or from each file's name, such as en-fr.tsv.xz.
-    name: "" makes one of the input.
+    languages: of the two; None takes them from the header, if its names are
+      languages, or from each file's name, such as en-fr.tsv.xz.
+    name: of the corpus; "" makes one from the input.
   """
 
   input: Patterns
@@ -134,11 +135,11 @@ class Moses(Files):
   """Sentence pairs in two files, line by line.
 
   Attributes:
-    input: what both names begin with, such as `Europarl.en-fr` for
+    input: the beginning of both names, such as `Europarl.en-fr` for
       Europarl.en-fr.en and Europarl.en-fr.fr; globs, or several.
     languages: of the first and second side, the endings of the two names;
-      None takes them from `input`'s own, en-fr.
-    name: "" makes one of the input.
+      None takes them from `input`, such as en-fr.
+    name: of the corpus; "" makes one from the input.
   """
 
   input: Patterns
@@ -165,10 +166,10 @@ class Tmx(Files):
   """Sentence pairs in TMX files.
 
   Attributes:
-    input: path, glob, or several, as a list or between commas.
-    languages: which to read, the earlier one first in a pair; en takes en-US
-      and en-GB as en. None reads all pairs of languages, with their tags.
-    name: "" makes one of the input.
+    input: path or glob; or several, as a list or with commas between them.
+    languages: to read, in the order of a pair's sides; en reads en-US and
+      en-GB as en. None reads all pairs of languages, by their own tags.
+    name: of the corpus; "" makes one from the input.
   """
 
   input: Patterns
@@ -189,18 +190,18 @@ class Tmx(Files):
 
 @dataclasses.dataclass(frozen=True)
 class FairseqBinary(Files):
-  """Token ids that the released code's tools wrote (data/fairseq_binary.py).
+  """Token ids that the released code's tools wrote (see fairseq.py).
 
   Attributes:
-    folder: with train.0.bin, train.0.idx and perhaps dict.txt.
-    layout: "mlm", "tlm" or "xlco", by the tool that wrote them.
-    language: of MLM sentences; the files do not tell. "mul" is many.
-    languages: of both sides of pairs; None takes them from the folder's
-      name, such as en-fr. ("mul", "mul") where they are many.
-    swapped: whether the second half of TLM rows is the first with its sides
-      swapped, and is left out; None looks.
-    prefix: what the names of the files begin with.
-    name: "" makes one of folder and layout.
+    folder: holds train.0.bin, train.0.idx and perhaps dict.txt.
+    layout: "mlm", "tlm" or "xlco", by the tool that wrote the files.
+    language: of MLM sentences, which the files do not name; "mul" for many.
+    languages: of both sides of pairs; None takes them from the folder's name,
+      such as en-fr; ("mul", "mul") for many.
+    swapped: whether the second half of TLM rows repeats the first with its
+      sides swapped; it is left out then. None: decided by comparing rows.
+    prefix: the beginning of the files' names.
+    name: of the corpus; "" makes one from folder and layout.
   """
 
   ready_made: ClassVar[bool] = True
@@ -225,7 +226,7 @@ class FairseqBinary(Files):
 
   @property
   def kind(self) -> str:
-    """Sentences of "mlm", else pairs."""
+    """Text for the layout "mlm", else pairs."""
     return "text" if self.layout == "mlm" else "pairs"
 
   def examples(self, split: str) -> Iterator[Example]:
@@ -273,49 +274,5 @@ class FairseqBinary(Files):
       return pair
     raise InputError(
       f"{self.folder}: which languages? Set languages, for example to ('en',"
-      " 'fr'), or to ('mul', 'mul') where the pairs are of many."
+      " 'fr'), or to ('mul', 'mul') for pairs of many languages."
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class SeqioTask:
-  """A registered seqio Task, or all tasks of a Mixture one after the other.
-
-  Attributes:
-    name: of the Task or Mixture, or several between commas.
-    modules: to import first, which register it, such as ("tasks.verses",).
-    kind: "text", "pairs" or "multiway".
-  """
-
-  name: str
-  modules: Sequence[str]
-  kind: str
-
-  def __post_init__(self) -> None:
-    if self.kind not in _KINDS:
-      raise InputError(
-        f"task {self.name!r}: kind = {self.kind!r} is not one of"
-        f" {', '.join(_KINDS)}."
-      )
-
-  def splits(self) -> Sequence[str]:
-    seqio_tasks.import_tasks(self.modules)
-    return seqio_tasks.splits_of(self.name)
-
-  def examples(self, split: str) -> Iterator[Example]:
-    seqio_tasks.import_tasks(self.modules)
-    return seqio_tasks.read_task(self.name, split)
-
-  def fingerprint(self, split: str) -> dict[str, Any]:
-    seqio_tasks.import_tasks(self.modules)
-    sources = seqio_tasks.describe(self.name, split)
-    return {"corpus": "SeqioTask", "task": self.name, "sources": sources}
-
-  def size(self, split: str) -> int | None:
-    seqio_tasks.import_tasks(self.modules)
-    return seqio_tasks.size_of(self.name, split)
-
-  def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-    seqio_tasks.import_tasks(self.modules)
-    for corpus in seqio_tasks.corpora_of(self.name):
-      corpus.check_tokenizer(tokenizer)

@@ -3,9 +3,10 @@
     <tu><tuv xml:lang="en"><seg>Hello</seg></tuv>
         <tuv xml:lang="fr"><seg>Bonjour</seg></tuv></tu>
 
-Only what is read now is in memory. A file may name a DTD, as many do, which is
-not opened; entities that it declares are refused (defusedxml): a few lines of
-them can unpack to gigabytes, or fetch other files.
+Only the unit that is being read is in memory. A file may name a DTD, as many
+do, which is not opened. Entities that a file declares are refused
+(defusedxml): a few lines of them can expand to gigabytes, or fetch other
+files.
 """
 
 import itertools
@@ -27,7 +28,7 @@ from infoxlm_jax.errors import InputError
 Unit = list[tuple[str, str]]
 
 _PIECE = 1 << 16
-# Inside a text: codes of the program that it comes from, not language.
+# Elements inside a text that hold formatting codes of a program, not language.
 _CODES = frozenset(("bpt", "ept", "it", "ph", "ut"))
 _SPACE = re.compile(r"[ \t\r\n]+")
 
@@ -35,27 +36,27 @@ _SPACE = re.compile(r"[ \t\r\n]+")
 def read_pairs(
   path: Path, languages: Sequence[str] | None = None
 ) -> Iterator[tuple[tuple[str, str], str, str]]:
-  """(languages, text, text) of each pair of languages in each unit.
+  """Yields (languages, text, text) of each pair of languages in each unit.
 
   Args:
     path: the file, plain or compressed.
-    languages: which to read; the earlier one is the first of a pair. `en`
-      takes en-US and en-GB as en. None reads all, as they are, the header's
-      source language first, the others by their codes.
+    languages: to read, in the order of a pair's sides. `en` reads en-US and
+      en-GB as en. None reads all, by their own codes: the header's source
+      language first, the others sorted.
 
   Raises:
-    InputError: what `read_units` raises, or no pair of these languages.
+    InputError: see `read_units`; or no unit has two of these languages.
   """
   seen: set[str] = set()
-  found = False
+  any_pair = False
   for source, unit in read_units(path):
     seen |= {language for language, _ in unit}
     ordered = _ordered(unit, languages, source)
     for (a, text_a), (b, text_b) in itertools.combinations(ordered, 2):
       if a != b:
-        found = True
+        any_pair = True
         yield (a, b), text_a, text_b
-  if not found:
+  if not any_pair:
     wanted = " and ".join(languages or ("two languages",))
     raise InputError(
       f"{path}: no unit has {wanted}; the file has"
@@ -64,14 +65,14 @@ def read_pairs(
 
 
 def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
-  """(header's source language or "", variants) of each <tu>.
+  """Yields (the header's source language or "", variants) of each <tu>.
 
-  White space is one blank, as XML files are wrapped anywhere; codes of other
-  programs inside a text (<bpt>, <ph>, ...) are left out.
+  White space becomes one blank, as XML files break lines anywhere. Formatting
+  codes of programs inside a text (<bpt>, <ph>, ...) are left out.
 
   Raises:
-    InputError: broken XML, something else than TMX, an entity, a text without
-      language, an empty, damaged or missing file.
+    InputError: the file is missing, empty, damaged, or not TMX; broken XML, an
+      entity, or a text without language.
   """
   parser = create_parser(forbid_entities=True, forbid_external=False)
   parser.setFeature(feature_external_ges, False)  # a DTD stays unopened
@@ -94,16 +95,16 @@ def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
     except SAXParseException as error:
       raise InputError(
         f"{path}, line {error.getLineNumber()}: broken XML"
-        f" ({error.getMessage()}). If the file ends there it is not whole: copy"
-        " or download it again; else mend the line."
+        f" ({error.getMessage()}). If the file ends there, it is truncated:"
+        " copy or download it again; else correct the line."
       ) from None
     except DefusedXmlException as error:
       name = getattr(error, "name", None)
       raise InputError(
         f"{path}, {line()}: the file declares the entity {name!r}; entities"
-        " can unpack without end or fetch other files, so none are read."
-        " Replace them by their text, for example with `xmllint --noent`, if"
-        " you trust the file."
+        " can expand without end or fetch other files, so none are read."
+        " If you trust the file, replace them by their text, for example with"
+        " `xmllint --noent`."
       ) from None
   if empty:
     raise InputError(f"{path} is empty: expected a TMX file.")
@@ -124,7 +125,7 @@ def canonical(tag: str) -> str:
 
 
 def _ordered(unit: Unit, languages: Sequence[str] | None, source: str) -> Unit:
-  """The chosen variants, in the order of their languages."""
+  """The variants in these languages, in the order of a pair's sides."""
   if languages is None:
     return sorted(unit, key=lambda v: (v[0] != source, v[0]))
   chosen = []
@@ -132,14 +133,14 @@ def _ordered(unit: Unit, languages: Sequence[str] | None, source: str) -> Unit:
     tag = canonical(language)
     chosen += [
       (language, text)
-      for found, text in unit
-      if found == tag or found.partition("-")[0] == tag
+      for other, text in unit
+      if other == tag or other.partition("-")[0] == tag
     ]
   return chosen
 
 
 class _Units(ContentHandler):
-  """Collects the units that expat comes across."""
+  """Collects the units that expat parses."""
 
   def __init__(self, path: Path, parser: Any):
     super().__init__()
@@ -151,17 +152,17 @@ class _Units(ContentHandler):
     self._unit: Unit = []
     self._language = ""
     self._text: list[str] | None = None  # a list inside <seg>
-    self._codes = 0  # how many elements of codes are open
+    self._codes = 0  # open elements of formatting codes
 
   def take(self) -> list[tuple[str, Unit]]:
-    """The units since the last call."""
+    """The units completed since the last call."""
     ready, self._ready = self._ready, []
     return ready
 
   def startElement(self, name: str, attrs: Any) -> None:
     if not self._is_tmx:
       if name != "tmx":
-        raise self._error(f"found <{name}>, no TMX file: it begins with <tmx>")
+        raise self._error(f"found <{name}>, but a TMX file begins with <tmx>")
       self._is_tmx = True
     elif name in _CODES:
       self._codes += 1
@@ -190,8 +191,7 @@ class _Units(ContentHandler):
 
   def skippedEntity(self, name: str) -> None:
     raise self._error(
-      f"the entity &{name}; is defined nowhere in the file. Replace it by its"
-      " text"
+      f"the entity &{name}; is not defined in the file. Replace it by its text"
     )
 
   def _tag(self, given: str | None) -> str:
@@ -199,7 +199,7 @@ class _Units(ContentHandler):
       raise self._error("a <tuv> without xml:lang. Add its language")
     tag = canonical(given)
     if not LANGUAGE.fullmatch(tag):
-      raise self._error(f"xml:lang = {given!r} is no language code. Mend it")
+      raise self._error(f"xml:lang = {given!r} is no language code. Correct it")
     return tag
 
   def _error(self, what: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Tab-separated files: no quoting, a cell is all between two tabs."""
+"""Tab-separated files, without quoting: a cell is the text between two tabs."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,16 @@ Pair = tuple[str, str]
 def read_table(
   path: str | os.PathLike[str], leading: Sequence[str] = ()
 ) -> Iterator[tuple[list[str], list[str]]]:
-  """(header, cells) of each row of a TSV with a header.
+  """Yields (header, cells) of each row of a TSV with a header.
 
   Args:
     path: the file, plain or compressed.
-    leading: the names of the first columns; all others are language codes.
+    leading: names of the first columns; the names of all others are language
+      codes.
 
   Raises:
-    InputError: what `read_lines` raises, a header that is none, a row whose
-      number of cells is not the header's, or no row at all.
+    InputError: see `read_lines`; a first line that is no header, a row with
+      another number of cells than the header, or no row.
   """
   header: list[str] | None = None
   rows = 0
@@ -44,19 +45,19 @@ def read_pairs(
   columns: Sequence[str] | Sequence[int] | None,
   languages: Sequence[str] | None,
 ) -> Iterator[tuple[Pair, str, str]]:
-  """(languages, text, text) of each row of a TSV.
+  """Yields (languages, text, text) of each row of a TSV.
 
   Args:
     path: the file, plain or compressed.
-    columns: names of two columns, which the first line must have; or their
-      numbers from 1, for a file without a header; None for two columns
-      without names. A first line that is only the languages is a header then.
-    languages: of the two columns; None takes the column's names where they
-      are languages, else the file's name, `en-fr.tsv.xz`.
+    columns: names of two columns, which are in the first line; or their
+      numbers from 1, for a file without a header. None: the file has two
+      columns, and a first line that holds only the languages is a header.
+    languages: of the two columns; None takes the columns' names where they
+      are languages, else those in the file's name, `en-fr.tsv.xz`.
 
   Raises:
-    InputError: what `read_lines` raises, a missing column, a row with another
-      number of cells than the first, no language, or no row.
+    InputError: see `read_lines`; a missing column, a row with another number
+      of cells than the first, no language, or no row.
   """
   pair: Pair | None = None
   first: list[str] = []
@@ -85,7 +86,7 @@ def _places(
   first: list[str],
   columns: Sequence[str] | Sequence[int] | None,
 ) -> tuple[int, int]:
-  """Where in a row the two texts are."""
+  """Indices of the cells that hold the two texts."""
   if columns is None:
     if len(first) != 2:
       raise InputError(
@@ -120,7 +121,7 @@ def _is_header(
   columns: Sequence[str] | Sequence[int] | None,
   languages: Sequence[str] | None,
 ) -> bool:
-  """Whether the two cells of a first line are languages and no text."""
+  """Whether the two cells of a first line are languages, not texts."""
   if columns is not None:
     return False
   known = languages or pair_of(stem(path))
@@ -151,8 +152,8 @@ def _wrong_cells(
   path: str | os.PathLike[str], number: int, cells: list[str], first: list[str]
 ) -> InputError:
   return InputError(
-    f"{path}, line {number}: {len(cells)} tab-separated cells, the first line"
-    f" has {len(first)} ({_shown(first)}). Each row needs a cell for each"
+    f"{path}, line {number}: {len(cells)} tab-separated cells, but the first"
+    f" line has {len(first)} ({_shown(first)}). Each row needs a cell for each"
     " column, an empty one where a text is missing."
   )
 
@@ -169,11 +170,11 @@ def _checked_header(
   languages = cells[len(leading) :]
   bad = [name for name in languages if not LANGUAGE.fullmatch(name)]
   if cells[: len(leading)] != list(leading) or bad or not languages:
-    found = " ".join(cells)
+    line = " ".join(cells)
     raise InputError(
       f"{path}, line 1: not a header of column names such as '{expected}': "
-      f"found {found[:60]!r}."
+      f"found {line[:60]!r}."
     )
   if len(set(cells)) < len(cells):
-    raise InputError(f"{path}, line 1: a column name stands twice: {cells}.")
+    raise InputError(f"{path}, line 1: two columns have one name: {cells}.")
   return cells

@@ -1,19 +1,19 @@
-"""Filling blocks with whole sentences, and cutting what is too long."""
+"""Fills blocks with whole sentences, and cuts sentences that are too long."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# Blocks that wait for a sentence that fits. With one, blocks of 128 tokens
-# are filled to 83 %, with eight to 97 %; of 512, to 96 % and 99 %.
+# Blocks that wait for a sentence that fits. Blocks of 128 tokens are filled to
+# 83 % with one and to 97 % with eight; blocks of 512 to 96 % and 99 %.
 OPEN_BLOCKS = 8
 
 
 def fill(lengths: Sequence[int], room: int) -> tuple[np.ndarray, int]:
-  """Puts sentences into blocks; order within a block is the given one.
+  """Puts sentences into blocks, which keep the order of the sentences.
 
-  A sentence goes into the fullest open block that has room for it. Where none
-  has, the fullest is closed and a new one opened. So a block is a run of
+  A sentence goes into the fullest open block that has room for it. If no block
+  has, the fullest is closed and a new one is opened. So a block is a run of
   neighbouring sentences, and a few more that fill its end.
 
   Args:
@@ -21,7 +21,7 @@ def fill(lengths: Sequence[int], room: int) -> tuple[np.ndarray, int]:
     room: of a block.
 
   Returns:
-    Number of each sentence's block, int64 [sentences], and how many blocks.
+    Index of each sentence's block, int64 [sentences]; number of blocks.
   """
   block_of = []
   open_blocks: list[list[int]] = []  # [room left, number], fullest first
@@ -51,15 +51,15 @@ def fill(lengths: Sequence[int], room: int) -> tuple[np.ndarray, int]:
 def cut(
   lengths: np.ndarray, limit: int, split: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Pieces of at most `limit` tokens.
+  """Cuts sentences into pieces of at most `limit` tokens.
 
   Args:
     lengths: tokens of each sentence, int [sentences].
-    limit: tokens of a piece at most.
-    split: keep all pieces of a long sentence; else its first.
+    limit: the most tokens of a piece.
+    split: whether all pieces of a long sentence are kept, or only the first.
 
   Returns:
-    For each piece, in order: the sentence's number, where it starts in the
+    Of each piece, in order: the sentence's index, the piece's start in the
     sentence, and its length; int64 [pieces] each.
   """
   lengths = lengths.astype(np.int64)
@@ -79,7 +79,7 @@ def copy_runs(
   source_starts: np.ndarray,
   lengths: np.ndarray,
 ) -> None:
-  """target[t : t + n] = source[s : s + n] for many runs at once."""
+  """Sets target[t : t + n] = source[s : s + n] for many runs at once."""
   ends = np.cumsum(lengths)
   within = np.arange(ends[-1] if len(ends) else 0)
   within -= np.repeat(ends - lengths, lengths)

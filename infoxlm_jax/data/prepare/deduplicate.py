@@ -1,7 +1,7 @@
-"""Examples that came before, found by hash with bounded memory.
+"""Finds examples that occurred before, by hash, with bounded memory.
 
-Hashes have 64 bits: among 10^9 different sentences about 0.03 are taken for
-another's duplicate. Each pass looks at one range of hashes in all chunks.
+Hashes have 64 bits: of 10^9 different sentences about 0.03 are mistaken for
+duplicates. Each pass reads one range of hashes from all chunks.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def hash_range(number: int, count: int) -> tuple[np.uint64, np.uint64]:
 def within(
   hashes: np.ndarray, first: np.uint64, last: np.uint64
 ) -> tuple[int, int]:
-  """Start and end of the sorted hashes from first to last."""
+  """Indices of the sorted hashes from first to last: start and end."""
   return (
     int(np.searchsorted(hashes, first, "left")),
     int(np.searchsorted(hashes, last, "right")),
@@ -32,11 +32,11 @@ def within(
 def find_duplicates(
   chunks: Sequence[Path], number: int, count: int, out: Path
 ) -> None:
-  """Writes which examples of range `number` came before; runs in a worker.
+  """Writes the examples of range `number` that occurred before, in a worker.
 
   Args:
-    chunks: files of one store, in their order: the first occurrence stays.
-    number, count: of the hash range.
+    chunks: the files of a store, in order; the first occurrence is kept.
+    number, count: of the range of hashes.
     out: file to write: "dropped", uint64, chunk << 32 | example, sorted.
   """
   first, last = hash_range(number, count)
@@ -52,8 +52,8 @@ def find_duplicates(
   dropped = np.empty(0, np.uint64)
   if hashes:
     all_hashes, all_places = np.concatenate(hashes), np.concatenate(places)
-    # Of equal hashes the first in the list comes first; in a chunk the sort
-    # by hash was stable as well.
+    # Both sorts are stable, this one and the one within a chunk, so the first
+    # of equal hashes is the first occurrence.
     order = np.argsort(all_hashes, kind="stable")
     again = np.flatnonzero(np.diff(all_hashes[order]) == 0) + 1
     dropped = np.sort(all_places[order[again]])
@@ -61,13 +61,13 @@ def find_duplicates(
 
 
 def dropped_of(passes: Sequence[Path], place: int) -> np.ndarray:
-  """Numbers of the examples of chunk `place` that came before, int64."""
-  found = [np.empty(0, np.uint64)]
+  """Numbers of chunk `place`'s examples that occurred before, int64."""
+  pieces = [np.empty(0, np.uint64)]
   for path in passes:
     dropped = read_arrays(path)[1]["dropped"]
     start, end = within(
       dropped, np.uint64(place << 32), np.uint64((place + 1 << 32) - 1)
     )
-    found.append(dropped[start:end])
-  numbers = np.concatenate(found) & np.uint64((1 << 32) - 1)
+    pieces.append(dropped[start:end])
+  numbers = np.concatenate(pieces) & np.uint64((1 << 32) - 1)
   return numbers.astype(np.int64)

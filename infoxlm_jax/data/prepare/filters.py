@@ -1,4 +1,4 @@
-"""Which texts and pairs are left out of the records, and why."""
+"""Decides which texts and pairs are left out of the records, and why."""
 
 import dataclasses
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from infoxlm_jax.errors import InputError
 
-# Reasons by number, in the order in which they are looked for; 0 keeps.
-# "duplicate" is found later, among all examples.
+# Reasons by number, in the order in which they are tried; 0 keeps the example.
+# Duplicates are dropped later, when all examples are known.
 REASONS = (
   "",
   "empty",
@@ -24,28 +24,28 @@ ON_LONG_SIDE = ("truncate", "drop", "error")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cleaning:
-  """Rules; each can be switched off, and each drop is counted.
+  """The rules; each can be switched off, and every drop is counted.
 
-  A text or a side that is empty (or only white space) cannot be a record and
-  is always left out. Lengths are in tokens. A pair goes as a whole.
+  Empty texts and sides (also of only white space) cannot be records and are
+  always dropped. Lengths are in tokens. A pair is dropped as a whole.
 
   Attributes:
-    min_tokens: shorter texts and sides are dropped; 1 switches it off.
-    on_long: texts that do not fit into a row: "split" into pieces that do,
-      "truncate", "drop", or "error", which stops.
-    on_long_side: sides of pairs longer than max_side: as on_long, without
+    min_tokens: drop shorter texts and sides; 1 switches the rule off.
+    on_long: "split" texts that do not fit into a row into pieces that do,
+      "truncate" or "drop" them, or stop with an "error".
+    on_long_side: the same for sides of pairs longer than max_side, without
       "split".
-    max_ratio: pairs with one side more than so many times as long as the
-      other are dropped; None switches it off.
-    ratio_from: max_ratio is not applied where the longer side has fewer
-      tokens (between "Hi" and a long greeting it says nothing).
-    drop_identical_sides: pairs of two languages with the same text twice:
-      most are not translated.
-    drop_duplicates: texts of a language, and pairs of two languages, that
-      came before with the very same tokens.
-    min_script_share: texts and sides with a lower share of letters in the
-      scripts of their language are dropped (scripts.py); None switches it
-      off. Low by default: technical text quotes many Latin words.
+    max_ratio: drop pairs with one side more than this many times as long as
+      the other; None switches the rule off.
+    ratio_from: max_ratio holds only where the longer side has this many
+      tokens: the ratio of "Hi" and a longer greeting has no meaning.
+    drop_identical_sides: drop pairs of two languages with the same text on
+      both sides: most are not translated.
+    drop_duplicates: drop texts of a language, and pairs of two languages,
+      whose tokens occurred before.
+    min_script_share: drop texts and sides with a lower share of letters in the
+      scripts of their language (unicode_scripts.py); None switches the rule
+      off. Low by default, since technical text quotes many Latin words.
   """
 
   min_tokens: int = 1
@@ -58,7 +58,7 @@ class Cleaning:
   min_script_share: float | None = 0.1
 
   def check(self) -> None:
-    """Raises InputError, naming the parameter, where an option cannot be."""
+    """Raises InputError, which names the parameter, for a bad option."""
     for name, known in (("on_long", ON_LONG), ("on_long_side", ON_LONG_SIDE)):
       if getattr(self, name) not in known:
         raise InputError(
@@ -66,10 +66,12 @@ class Cleaning:
           f"{', '.join(known)}."
         )
     if self.min_tokens < 1:
-      raise InputError(f"Cleaning.min_tokens = {self.min_tokens}: 1 at least.")
+      raise InputError(
+        f"Cleaning.min_tokens = {self.min_tokens} must be at least 1."
+      )
     if self.max_ratio is not None and self.max_ratio < 1:
       raise InputError(
-        f"Cleaning.max_ratio = {self.max_ratio}: 1 at least, or None."
+        f"Cleaning.max_ratio = {self.max_ratio} must be at least 1, or None."
       )
     share = self.min_script_share
     if share is not None and not 0 <= share <= 1:
@@ -90,15 +92,15 @@ def judge(
   Args:
     cleaning: the rules.
     lengths: tokens, int [examples, sides]; one side for texts.
-    limit: tokens that fit.
-    shares: of letters in the language's scripts, [examples, sides]; None
-      where there is no text.
-    identical: whether both sides of two languages are the same; None for
-      texts.
+    limit: the most tokens that fit.
+    shares: of letters in the language's scripts, [examples, sides]; None for
+      examples without text.
+    identical: bool [examples], whether the two languages' sides are the same;
+      None for texts.
 
   Returns:
-    Numbers of REASONS, int8 [examples]; 0 where none is broken. Long ones are
-    "too_long" where the policy is to drop them or to stop.
+    Indices into REASONS, int8 [examples]; 0 if no rule is broken. Long ones
+    are "too_long" if the policy is to drop them or to stop.
   """
   pairs = lengths.shape[1] == 2
   longest, shortest = lengths.max(axis=1), lengths.min(axis=1)

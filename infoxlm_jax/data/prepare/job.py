@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infoxlm_jax.data.corpora.base import Corpus
-from infoxlm_jax.data.prepare import pipeline as data_prepare
+from infoxlm_jax.data.prepare import pipeline
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
@@ -29,20 +29,20 @@ def prepare(
   on_start: Callable[[], None] = lambda: None,
   dry_run: bool = False,
 ) -> None:
-  """Prepares corpora into model_dir and prints its report.
+  """Prepares corpora into model_dir and prints the report.
 
-  Started again after a stop it goes on; where all is done it says so.
+  Started again after a stop, it continues; a folder that is complete is used
+  as it is.
 
   Args:
     model_dir: folder to write; `model_dir.partial` until it is complete.
     tokenizer, corpora, row_length, max_side, seed, cleaning, held_out, stores,
-      retrieval, workers: see data.prepare.prepare.
-    on_start: called when the folder is complete: before, nothing may stand
-      in it.
-    dry_run: print what would be read, and touch nothing.
+      retrieval, workers: see pipeline.prepare.
+    on_start: called when the folder is complete; until then it must be empty.
+    dry_run: print the corpora and the tokenizer, and write nothing.
 
   Raises:
-    InputError, StorageError, Stopped: see data.prepare.prepare.
+    InputError, StorageError, Stopped: see pipeline.prepare.
   """
   if "://" in model_dir:
     raise InputError(
@@ -55,7 +55,7 @@ def prepare(
     for corpus in corpora:
       print(f"{corpus.kind}: {corpus.name}, {', '.join(corpus.splits())}")
     return
-  folder = data_prepare.prepare(
+  folder = pipeline.prepare(
     Path(model_dir),
     tokenizer=tokenizer,
     row_length=row_length,
@@ -69,5 +69,5 @@ def prepare(
     workers=workers,
   )
   on_start()
-  print((folder / data_prepare.REPORT).read_text("utf-8"))
+  print((folder / pipeline.REPORT).read_text("utf-8"))
   print(f"Train on it with --gin.DATA={folder}")

@@ -1,6 +1,6 @@
-"""The phases of prepare, one after the other, each going on where it stopped.
+"""Runs the phases of prepare; each continues where it was stopped.
 
-plan.py says what each leaves.
+plan.py names the files that each phase leaves.
 """
 
 from collections import Counter
@@ -12,7 +12,9 @@ import numpy as np
 from infoxlm_jax.data.corpora import consumed
 from infoxlm_jax.data.manifest import Manifest
 from infoxlm_jax.data.prepare.array_files import read_arrays, write_json
+from infoxlm_jax.data.prepare.chunks import cut_chunks
 from infoxlm_jax.data.prepare.deduplicate import find_duplicates
+from infoxlm_jax.data.prepare.make_records import make_records
 from infoxlm_jax.data.prepare.plan import (
   File,
   Part,
@@ -22,21 +24,24 @@ from infoxlm_jax.data.prepare.plan import (
   records_path,
 )
 from infoxlm_jax.data.prepare.process_pool import Pool, Task
-from infoxlm_jax.data.prepare.shuffle import make_records, smallest_keys
-from infoxlm_jax.data.prepare.tokenize import cut_chunks, make_chunk
+from infoxlm_jax.data.prepare.shuffle import smallest_keys
+from infoxlm_jax.data.prepare.tokenize import make_chunk
 from infoxlm_jax.data.prepare.write_shards import write_store
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime.phase import Phase
 
-# The most that may be held out of a language or pair.
+# At most one record in so many is held out of a language or pair.
 _HELD_OUT_SHARE = 20
 
 
 def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
-  """Runs all phases; returns the manifests by store.
+  """Runs all phases.
+
+  Returns:
+    The manifest of each store that has records.
 
   Raises:
-    InputError: a store without a sentence; bad examples.
+    InputError: a store without a sentence, or bad examples.
   """
   parts = {store: _parts(plan, store) for store in plan.request["stores"]}
   for store, split in plan.request["stores"].items():
@@ -44,13 +49,13 @@ def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
       names = ", ".join(corpus.name for corpus in plan.corpora)
       raise InputError(f"no corpus has the split {split!r}: looked at {names}.")
   chunks = {
-    store: _read(plan, found, store, pool, progress)
-    for store, found in parts.items()
+    store: _tokenize(plan, store_parts, store, pool, progress)
+    for store, store_parts in parts.items()
   }
   made: dict[str, list[File]] = {}
-  for store, found in chunks.items():
-    passes = _find_duplicates(plan, store, found, pool, progress)
-    made[store] = _make_records(plan, found, passes, store, pool, progress)
+  for store, pieces in chunks.items():
+    passes = _find_duplicates(plan, store, pieces, pool, progress)
+    made[store] = _make_records(plan, pieces, passes, store, pool, progress)
     if parts[store] and not any(
       g["size"] for f in made[store] for g in f.groups
     ):
@@ -67,6 +72,7 @@ def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
 
 
 def _parts(plan: Plan, store: str) -> list[Part]:
+  """The corpora's splits that the store is made of."""
   split = plan.request["stores"][store]
   dev = plan.request["stores"].get("dev")
   held_out = bool(store == "train" and plan.request["held_out"])
@@ -79,10 +85,10 @@ def _parts(plan: Plan, store: str) -> list[Part]:
   return out
 
 
-def _read(
+def _tokenize(
   plan: Plan, parts: Sequence[Part], store: str, pool: Pool, progress: bool
 ) -> list[tuple[Part, Path]]:
-  """Phase 1: chunks of all parts."""
+  """Phase 1: the chunks of all parts."""
   todo = [part for part in parts if not (part.folder / "read.json").exists()]
   counts: dict[Path, int] = {}
   start = consumed.so_far()
@@ -135,7 +141,7 @@ def _find_duplicates(
   pool: Pool,
   progress: bool,
 ) -> list[Path]:
-  """Phase 2: files that say which examples came before."""
+  """Phase 2: files that list the examples that occurred before."""
   if not plan.cleaning.drop_duplicates or not chunks:
     return []
   folder = plan.folder / store / "duplicates"
@@ -165,7 +171,7 @@ def _make_records(
   pool: Pool,
   progress: bool,
 ) -> list[File]:
-  """Phase 3: records of each chunk."""
+  """Phase 3: the records of each chunk."""
   todo = [
     (path, passes, place, plan.layout, records_path(path))
     for place, (_, path) in enumerate(chunks)
@@ -183,7 +189,7 @@ def _make_records(
 def _limits(
   plan: Plan, files: Sequence[File]
 ) -> dict[tuple[str, ...], np.uint64]:
-  """Up to which key records are held out of training, by language(s)."""
+  """The highest key that is held out of training, by language(s)."""
   files = [file for file in files if file.part.held_out]
   totals: Counter[tuple[str, ...]] = Counter()
   for file in files:
@@ -200,7 +206,7 @@ def _limits(
 
 
 def _size(parts: Sequence[Part]) -> int | None:
-  """Bytes that reading the parts consumes; None where one does not know."""
+  """Bytes that reading the parts consumes; None if one is not known."""
   sizes = []
   for part in parts:
     size = getattr(part.corpus, "size", None)

@@ -1,13 +1,14 @@
-"""Tokenises corpora once and writes the records that training reads.
+"""Tokenises corpora and writes the records that training reads, once.
 
     output/tokenizer.model ...      the tokenizer's files
     output/train/, output/dev/      records and manifest.json (data/records.py)
     output/retrieval/{dev,test}.jsonl   {"id": ..., "en": ..., "fr": ...} a line
-    output/report.md                what was read, dropped and kept
+    output/report.md                counts of sentences read, dropped and kept
 
-Memory is bounded whatever the input's size, all cores work, and what was done
-before a stop is not done again: chunks.py, duplicates.py and shuffle.py are
-the three phases, stages.py runs them, work_folder.py keeps what they leave.
+Memory is bounded whatever the input's size, all cores work, and after a stop
+no finished piece of work is done again. phases.py runs the four phases:
+tokenize.py, deduplicate.py, make_records.py and shuffle.py. plan.py names the
+files that each phase leaves, in the folder that work_dir.py locks.
 """
 
 import contextlib
@@ -24,19 +25,18 @@ from typing import Any
 
 from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.corpora.sources import SeqioTask
-from infoxlm_jax.data.prepare import retrieval_sets as held_out_rows
-from infoxlm_jax.data.prepare import summary, work_dir
+from infoxlm_jax.data.prepare import retrieval_sets, summary, work_dir
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.phases import write_stores
 from infoxlm_jax.data.prepare.plan import SIZES, Plan, Sizes
 from infoxlm_jax.data.prepare.process_pool import Pool
 from infoxlm_jax.data.prepare.request import (
   describe,
-  found_request,
   is_done,
   options_of,
+  read_request,
 )
-from infoxlm_jax.data.prepare.subprocess_run import run_apart
+from infoxlm_jax.data.prepare.subprocess_run import run_in_subprocess
 from infoxlm_jax.data.tokenizers.base import load_tokenizer, save_tokenizer
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import resources
@@ -62,41 +62,41 @@ def prepare(
   progress: bool = True,
   sizes: Sizes = SIZES,
 ) -> Path:
-  """Prepares corpora into `output`, or finds that it is done.
+  """Prepares corpora into `output`, unless it is prepared already.
 
-  All work happens in `<output>.partial`, which becomes `output` at the end: a
-  folder of that name is complete, and one that holds the same request is used
-  as it is. Started again after a stop, it goes on. The records are a function
-  of everything but `workers` and `progress`.
+  All work happens in `<output>.partial`, which becomes `output` at the end, so
+  a folder of that name is complete; if it was prepared with the same request,
+  it is used as it is. Started again after a stop, prepare continues. The
+  records are a function of all arguments but `workers` and `progress`.
 
   Args:
-    output: folder to write; may exist when empty.
-    tokenizer: file or folder; a relative one is found as gin files are.
-    row_length: tokens of a text record at most.
-    corpora: what to read (data/corpora.py).
+    output: folder to write; may exist if it is empty.
+    tokenizer: file or folder; a relative path is searched as a gin file's.
+    row_length: the most tokens of a text record.
+    corpora: to read (see corpora/sources.py).
     seed: decides the order of the records.
-    max_side: tokens of one side of a pair at most.
+    max_side: the most tokens of a side of a pair.
     cleaning: which examples are left out.
     stores: {folder: split of the corpora}, by default train and dev. A corpus
       takes part in those whose split it has.
     retrieval: {file: split of the multiway corpora}, by default dev and test.
-    held_out: so many records of each language and pair go to dev and not to
-      train, 5 % of them at most; of corpora that have no split of their own
-      for dev. Their pairs with English become retrieval/dev.jsonl, where no
-      multiway corpus gives it.
-    workers: processes; None for one a core.
-    progress: show a progress bar where standard error is a terminal.
-    sizes: of chunks and shards; decide the records, too.
+    held_out: records of each language and pair that go to dev instead of
+      train, at most 5 % of them, from corpora that have no split for dev.
+      Their pairs with English become retrieval/dev.jsonl, unless a multiway
+      corpus has that split.
+    workers: processes; None: as many as cores.
+    progress: show progress on standard error.
+    sizes: of chunks and shards; they also decide the records.
 
   Returns:
     `output`.
 
   Raises:
-    InputError: bad options or corpora, `output` or the work folder hold
+    InputError: bad options or corpora; `output` or the work folder hold
       something else, or another process works there.
-    StorageError: writing failed, or a worker was killed: what was done is
+    StorageError: writing failed, or a worker was killed; finished work is
       kept.
-    Stopped: SIGTERM; what was done is kept, as after Ctrl-C.
+    Stopped: SIGTERM; finished work is kept, as after Ctrl-C.
   """
   output = Path(output)
   model = load_tokenizer(resources.find(tokenizer))
@@ -126,7 +126,7 @@ def prepare(
     work_dir.locked(partial),
     _storage_errors(partial),
   ):
-    if is_done(output, request):  # by another process, just now
+    if is_done(output, request):  # another process has just finished
       work_dir.remove(partial)
       return output
     work_dir.claim(partial, request)
@@ -143,7 +143,7 @@ def prepare(
       with Pool(workers) as pool:
         _build(plan, pool, progress)
     except InputError:
-      # To mend it changes the request, which makes what was done useless.
+      # Correcting the input changes the request, so the work is of no use.
       work_dir.remove(partial)
       raise
     os.rename(plan.output, output)
@@ -167,12 +167,12 @@ def prepare_in_subprocess(
   progress: bool = True,
   sizes: Sizes = SIZES,
 ) -> Path:
-  """`prepare` in a fresh process, so that TensorFlow stays out of this one.
+  """Runs `prepare` in a fresh process: this one does not load TensorFlow.
 
-  The process sees no accelerator, and is not started at all where `output`
-  is already prepared. Arguments are `prepare`'s and must pickle. Exceptions
-  arrive as they were raised; a process that dies without one is an
-  InputError with its status.
+  The process sees no accelerator. It is not started if `output` is prepared
+  already. The arguments are those of `prepare` and must pickle. Exceptions
+  are raised here as they were there; a process that dies without one is an
+  InputError with its exit status.
   """
   decisive: dict[str, Any] = {
     "row_length": row_length,
@@ -187,9 +187,9 @@ def prepare_in_subprocess(
   }
   model = load_tokenizer(resources.find(tokenizer))
   options = options_of(model=model, **decisive)
-  if found := found_request(Path(output), options):
-    # What a task reads cannot be asked for without TensorFlow.
-    kept = {c["corpus"]: c for c in found.get("corpora", ())}
+  if earlier := read_request(Path(output), options):
+    # Only TensorFlow could describe what a task reads: it counts as unchanged.
+    kept = {c["corpus"]: c for c in earlier.get("corpora", ())}
     described = [
       kept.get(repr(corpus))
       if isinstance(corpus, SeqioTask)
@@ -205,11 +205,11 @@ def prepare_in_subprocess(
     "progress": progress,
   }
   with _stopped_by_sigterm():
-    return Path(run_apart(prepare, arguments, f"prepared {output}"))
+    return Path(run_in_subprocess(prepare, arguments, f"prepared {output}"))
 
 
 def _build(plan: Plan, pool: Pool, progress: bool) -> None:
-  """Everything from the corpora to the complete output folder."""
+  """Does all work from the corpora to the complete output folder."""
   plan.folder.mkdir(exist_ok=True)
   shutil.rmtree(plan.output, ignore_errors=True)
   plan.output.mkdir()
@@ -217,11 +217,11 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> None:
   (plan.folder / "tokenizer").mkdir(exist_ok=True)
   save_tokenizer(plan.tokenizer, plan.folder / "tokenizer")
   manifests = write_stores(plan, pool, progress)
-  written = held_out_rows.write_multiway(
+  written = retrieval_sets.write_multiway(
     plan.corpora, plan.request["retrieval"], plan.output / "retrieval"
   )
   if plan.request["held_out"] and "dev" not in written:
-    held_out_rows.write_pairs(
+    retrieval_sets.write_pairs(
       plan.output / "dev", plan.tokenizer, plan.output / "retrieval"
     )
   report = summary.markdown(manifests)
@@ -232,7 +232,7 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> None:
 
 @contextlib.contextmanager
 def _storage_errors(partial: Path) -> Iterator[None]:
-  """What goes wrong with the disk, as an error that says what to do."""
+  """Turns errors of the disk into StorageErrors that say what to do."""
   try:
     yield
   except (OSError, StorageError) as error:
@@ -243,14 +243,14 @@ def _storage_errors(partial: Path) -> Iterator[None]:
     except OSError:
       free = ""
     raise StorageError(
-      f"preparing in {partial} failed: {error}. {free}What is done is kept: "
-      "start again to go on."
+      f"preparing in {partial} failed: {error}. {free}Finished work is kept: "
+      "start again to continue."
     ) from error
 
 
 @contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-  """Within it SIGTERM raises Stopped, as Ctrl-C does KeyboardInterrupt."""
+  """Makes SIGTERM raise Stopped, as Ctrl-C raises KeyboardInterrupt."""
 
   def stop(number: int, frame: FrameType | None) -> None:
     del number, frame

@@ -1,13 +1,13 @@
-"""What prepare is to do, and the names of what its phases leave.
+"""The plan of prepare, and the names of the files that its phases leave.
 
-    work/STORE/CORPUS/000012.chunk      phase 1; removed when the next is there
-    work/STORE/CORPUS/read.json         when all its chunks are there
-    work/STORE/duplicates/0003          phase 2, one range of hashes
+    work/STORE/CORPUS/000012.chunk      phase 1; phase 3 removes it
+    work/STORE/CORPUS/read.json         phase 1, after the last chunk
+    work/STORE/duplicates/0003          phase 2, one for each range of hashes
     work/STORE/CORPUS/000012.records    phase 3
-    work/STORE/shards/*.json            phase 4, an entry of the manifest each
+    work/STORE/shards/*.json            phase 4, the manifest's entry of a shard
     work/STORE/finished/                phase 4, the shards
 
-A file that is there is complete, so what is there is not made again.
+A file that exists is complete, so it is not made again.
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 
 from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.prepare.filters import Cleaning
-from infoxlm_jax.data.prepare.shuffle import Layout
+from infoxlm_jax.data.prepare.make_records import Layout
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 
 
 class Sizes(NamedTuple):
-  """Of the pieces that work is cut into.
+  """Sizes of the pieces of work.
 
   Attributes:
     chunk: characters of a chunk.
-    shard: bytes of a shard's records, before they are packed.
-    hashes: that one pass over the duplicates looks at.
+    shard: bytes of a shard's records, uncompressed.
+    hashes: that one pass over the duplicates reads.
   """
 
   chunk: int
@@ -41,7 +41,17 @@ SIZES = Sizes(chunk=4 << 20, shard=64 << 20, hashes=2 << 20)
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is to be done, and where."""
+  """The work of prepare.
+
+  Attributes:
+    folder: for files of the phases.
+    output: folder to fill with stores, tokenizer and report.
+    corpora: to read.
+    request: all options, as JSON (request.py).
+    cleaning: rules for examples.
+    sizes: of the pieces of work.
+    tokenizer: of the records.
+  """
 
   folder: Path
   output: Path
@@ -66,7 +76,11 @@ class Plan:
 class Part(NamedTuple):
   """One split of one corpus, for one store.
 
-  held_out: whether records of it may go to dev.
+  Attributes:
+    corpus: to read.
+    split: of the corpus.
+    folder: for its chunks and records.
+    held_out: whether some of its records go to dev.
   """
 
   corpus: Corpus
@@ -76,7 +90,7 @@ class Part(NamedTuple):
 
 
 class File(NamedTuple):
-  """Records of a chunk, and its groups (shuffle.py)."""
+  """A file of a chunk's records, and its groups (make_records.py)."""
 
   path: Path
   part: Part
@@ -84,15 +98,15 @@ class File(NamedTuple):
 
 
 def chunk_path(part: Part, number: int) -> Path:
-  """Where a chunk of a part is."""
+  """The file of a part's chunk."""
   return part.folder / f"{number:06d}.chunk"
 
 
 def records_path(chunk: Path) -> Path:
-  """Where a chunk's records are."""
+  """The file of a chunk's records."""
   return chunk.with_suffix(".records")
 
 
 def read_json(path: Path) -> Any:
-  """What an earlier phase, or start, has left."""
+  """Reads a JSON file that an earlier phase, or start, has left."""
   return json.loads(path.read_text("utf-8"))

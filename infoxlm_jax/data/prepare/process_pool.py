@@ -1,4 +1,4 @@
-"""Worker processes that leave when the process that started them does."""
+"""Worker processes that end when the process that started them ends."""
 
 import concurrent.futures
 import itertools
@@ -26,15 +26,15 @@ def count_cores() -> int:
 class Pool:
   """Runs functions on `workers` processes; with one, in this process.
 
-  Processes are started at the first use that has two tasks or more. A worker
-  knows nothing of this process's memory: functions and arguments must pickle.
+  The processes are started at the first use with two tasks or more. They share
+  no memory with this one: functions and arguments must pickle.
   """
 
   def __init__(self, workers: int | None):
     if workers is None:
       workers = count_cores()
     if workers < 1:
-      raise InputError(f"workers = {workers}: 1 at least, or None for all.")
+      raise InputError(f"workers = {workers} must be at least 1, or None.")
     self._workers = workers
     self._executor: concurrent.futures.ProcessPoolExecutor | None = None
 
@@ -48,7 +48,7 @@ class Pool:
   def run(
     self, function: Callable[..., Any], tasks: Iterable[Task]
   ) -> Iterator[Any]:
-    """Results of function(*task) as they come; few tasks wait at a time.
+    """Yields results of function(*task) as they finish; few tasks wait.
 
     Raises:
       StorageError: a worker was killed.
@@ -73,8 +73,8 @@ class Pool:
         yield from done
     except BrokenProcessPool as error:
       raise StorageError(
-        "a worker process was killed, perhaps for want of memory. Start "
-        "again: what is done is kept. Fewer workers (WORKERS) need less."
+        "a worker process was killed, perhaps for lack of memory. Start "
+        "again: finished work is kept. Fewer workers (WORKERS) need less."
       ) from error
 
   def _started(self) -> concurrent.futures.ProcessPoolExecutor:
@@ -84,8 +84,8 @@ class Pool:
         multiprocessing.get_context("spawn"),
         initializer=_begin,
       )
-      # Ctrl-C goes to all processes of a terminal; only this one answers.
-      # What is ignored here is ignored in what is started here.
+      # Ctrl-C goes to all processes of a terminal; only this one handles it.
+      # Processes that are started while it is ignored ignore it, too.
       main = threading.current_thread() is threading.main_thread()
       kept = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
       try:

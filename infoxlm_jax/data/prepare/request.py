@@ -1,4 +1,4 @@
-"""What is asked of prepare, as JSON: does a folder hold just that already?"""
+"""The request of prepare as JSON, and whether a folder was made by it."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from infoxlm_jax.data.prepare.plan import Sizes
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 
-# Split names of the corpora: for the records, and for the retrieval files.
+# The corpora's splits for the records, and for the retrieval files.
 STORES = {"train": "train", "dev": "validation"}
 RETRIEVAL = {"dev": "validation", "test": "test"}
 
@@ -33,18 +33,18 @@ def options_of(
   sizes: Sizes,
   corpora: Sequence[Corpus],
 ) -> dict[str, Any]:
-  """What makes two prepared folders the same, but for the corpora.
+  """The options that decide a prepared folder, besides its corpora, as JSON.
 
   Raises:
-    InputError: options that cannot be, no corpus, or two of one name.
+    InputError: bad options, no corpus, or two corpora with one name.
   """
   if row_length < 3 or max_side < 1:
     raise InputError(
       f"prepare: row_length = {row_length} and max_side = {max_side} leave no "
-      "room for a sentence (3 and 1 at least)."
+      "room for a sentence: they must be at least 3 and 1."
     )
   if held_out < 0:
-    raise InputError(f"prepare: held_out = {held_out}: 0 at least.")
+    raise InputError(f"prepare: held_out = {held_out} must not be negative.")
   cleaning.check()
   kinds = [corpus.kind for corpus in corpora]
   if not {"text", "pairs"} & set(kinds):
@@ -72,11 +72,11 @@ def options_of(
 
 
 def describe(corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
-  """A corpus and what it reads, as JSON."""
+  """A corpus and the fingerprints of its splits, as JSON."""
   which = "retrieval" if corpus.kind == "multiway" else "stores"
-  there = corpus.splits()
+  available = corpus.splits()
   wanted = dict.fromkeys(options[which].values())
-  splits = {s: corpus.fingerprint(s) for s in wanted if s in there}
+  splits = {s: corpus.fingerprint(s) for s in wanted if s in available}
   described = {
     "corpus": repr(corpus),
     "name": corpus.name,
@@ -86,36 +86,40 @@ def describe(corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
   return json.loads(json.dumps(described))
 
 
-def found_request(
+def read_request(
   output: Path, options: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-  """The request that `output` was prepared with; None where it is free.
+  """The request that `output` was prepared with; None if it is empty.
 
   Raises:
-    InputError: it holds something else, or was damaged since.
+    InputError: it is no prepared folder, or the request has other options.
   """
   if not output.exists() or (output.is_dir() and not any(output.iterdir())):
     return None
   try:
-    found = json.loads((output / work_dir.REQUEST).read_text("utf-8"))
+    request = json.loads((output / work_dir.REQUEST).read_text("utf-8"))
   except (OSError, ValueError):
     raise InputError(
       f"{output} exists and is not prepared data (no {work_dir.REQUEST}): "
       "nothing was overwritten. Choose another folder, or move this one away."
     ) from None
   if changed := work_dir.differences(
-    {k: found.get(k) for k in options}, options
+    {k: request.get(k) for k in options}, options
   ):
     raise InputError(_another(output, changed))
-  return found
+  return request
 
 
 def is_done(output: Path, request: dict[str, Any]) -> bool:
-  """Whether `output` holds this request; InputError where it holds another."""
-  found = found_request(output, {})
-  if found is None:
+  """Whether `output` was prepared with this request, and is undamaged.
+
+  Raises:
+    InputError: it was prepared with another request, or is damaged.
+  """
+  earlier = read_request(output, {})
+  if earlier is None:
     return False
-  if changed := work_dir.differences(found, request):
+  if changed := work_dir.differences(earlier, request):
     raise InputError(_another(output, changed))
   for name in request["stores"]:
     if (output / name).exists():

@@ -1,6 +1,6 @@
-"""retrieval/*.jsonl of prepared data: sentences that training does not see.
+"""Writes retrieval/*.jsonl: sentences that training does not see.
 
-{"id": "Acts.1.1", "en": "...", "fr": "..."} a line
+A line is {"id": "Acts.1.1", "en": "...", "fr": "..."}.
 """
 
 import json
@@ -12,17 +12,25 @@ from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 
-# What evaluation/retrieval.py compares other languages with.
+# The language that evaluation/retrieval.py compares all others with.
 _PIVOT = "en"
-_READ = 1024
+_READ = 1024  # records at a time
 
 
 def write_multiway(
   corpora: Sequence[Corpus], files: Mapping[str, str], folder: Path
 ) -> list[str]:
-  """Writes the rows of the multiway corpora; returns the files written.
+  """Writes the rows of the multiway corpora.
 
-  Where there are several corpora, each id begins with its corpus's name.
+  If there are several corpora, each id begins with its corpus's name.
+
+  Args:
+    corpora: those of other kinds are ignored.
+    files: {name of the file, without .jsonl: split of the corpora}.
+    folder: to write into.
+
+  Returns:
+    Names of the files written.
   """
   corpora = [corpus for corpus in corpora if corpus.kind == "multiway"]
   written = []
@@ -35,10 +43,10 @@ def write_multiway(
 
 
 def write_pairs(dev: Path, tokenizer: Tokenizer, folder: Path) -> None:
-  """Writes dev.jsonl from the pairs with English in the dev store, if any.
+  """Writes dev.jsonl from the dev store's pairs with English, if it has any.
 
-  A sentence that occurs in two pairs would have two right answers: only its
-  first pair takes part.
+  A sentence in two pairs would have two right answers, so only its first pair
+  is written.
   """
   if not dev.exists():
     return

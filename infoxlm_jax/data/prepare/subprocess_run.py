@@ -1,4 +1,4 @@
-"""Runs a function in a fresh process, so that its imports stay out of ours."""
+"""Runs a function in a fresh process, whose imports this one does not load."""
 
 import os
 import pickle
@@ -18,19 +18,26 @@ from infoxlm_jax.errors import InputError, StorageError
 _INTERRUPTED = 130
 
 
-def run_apart(
+def run_in_subprocess(
   function: Callable[..., Any], options: Mapping[str, Any], what: str
 ) -> Any:
-  """function(**options) in a fresh process that sees no accelerator.
+  """Calls function(**options) in a fresh process that sees no accelerator.
 
-  Function, options and result must pickle. Exceptions arrive as they were
-  raised; a process that dies without one is an InputError with its status.
-  The process ends when this one does.
+  Function, options and result must pickle. The process ends when this one
+  does.
 
   Args:
     function: at the top level of a module.
     options: its arguments.
-    what: it does, for messages: "prepared corpus/".
+    what: the process's work in the past tense, for messages, such as
+      "prepared corpus/".
+
+  Returns:
+    The function's result.
+
+  Raises:
+    InputError: the process died without an exception.
+    Exception: those of the function, as it raised them.
   """
   environment = {
     **os.environ,
@@ -38,7 +45,7 @@ def run_apart(
     "JAX_PLATFORMS": "cpu",
     "TF_CPP_MIN_LOG_LEVEL": "3",
   }
-  # This process's path comes first: the rest may need it to unpickle.
+  # This process's sys.path comes first: unpickling the rest may need it.
   code = (
     "import pickle, sys; file = open(sys.argv[1], 'rb');"
     "sys.path[:] = pickle.load(file);"
@@ -52,7 +59,7 @@ def run_apart(
     child = subprocess.Popen(
       [sys.executable, "-c", code, str(exchange)],
       env=environment,
-      stdin=subprocess.PIPE,  # its end tells the child that we are gone
+      stdin=subprocess.PIPE,  # closes when this process ends
     )
     try:
       status = child.wait()
@@ -68,7 +75,7 @@ def run_apart(
     if status:
       raise InputError(
         f"the process that {what} ended with status {status} and left no "
-        "error of its own (killed, or out of memory?). Start again to go on."
+        "error of its own (killed, or out of memory?). Start again to continue."
       )
     result = pickle.loads(exchange.read_bytes())
   if isinstance(result, BaseException):
@@ -77,13 +84,13 @@ def run_apart(
 
 
 def _child(file: Any) -> None:
-  """Runs in the fresh process: the rest of `file` says what to do."""
+  """Runs in the fresh process: reads the function and options from `file`."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
   function, options = pickle.load(file)
   try:
     result = function(**options)
   except KeyboardInterrupt:
-    # The terminal interrupts both processes; the other one speaks.
+    # The terminal interrupts both processes; the other one reports it.
     sys.exit(_INTERRUPTED)
   except Exception as error:
     if not isinstance(error, InputError | StorageError):

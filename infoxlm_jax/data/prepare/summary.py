@@ -1,4 +1,4 @@
-"""What prepare read, dropped and kept, as a table."""
+"""Tables of the sentences that prepare read, dropped and kept."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ _COLUMNS = ("corpus", "language", "read", "kept", "tokens", "dropped", "cut")
 
 
 def markdown(manifests: Mapping[str, Manifest]) -> str:
-  """report.md: what was read of each corpus, and what stands in the records."""
+  """The content of report.md: tables of the corpora and of the records."""
   out = ["# Prepared data", ""]
   for store, manifest in manifests.items():
     out += [f"## {store}", ""]
-    if manifest.counts:  # what was held out of another store has none
+    if manifest.counts:  # a store of held-out records has none
       out += [*_table(_COLUMNS, _read_rows(manifest)), ""]
     rows = [
       (
@@ -53,8 +53,8 @@ def _read_rows(manifest: Manifest) -> list[tuple[str, ...]]:
   return rows
 
 
-def _reasons(found: Mapping[str, int]) -> str:
-  return ", ".join(f"{name} {count:,}" for name, count in found.items())
+def _reasons(counts: Mapping[str, int]) -> str:
+  return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def _fill(manifest: Manifest, languages: int, records: int, tokens: int) -> str:

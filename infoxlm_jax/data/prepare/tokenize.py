@@ -1,103 +1,40 @@
-"""From examples to chunks: numbered files of cleaned sentences as tokens.
+"""Cleans and tokenises a chunk of examples.
 
-Chunks are cut from the stream of examples by their number and size alone, so
-they are the same however many processes make them, and a chunk that is there
-need not be made again. The file of a chunk holds, for the n examples kept:
+A chunk whose file exists is not made again. For the n examples that are kept,
+the file holds
 
     tokens    int32, all sides of all examples, without special tokens
-    lengths   int32 [n, sides]: one side of a text, two of a pair
-    group     int32 [n]: number of the language(s) in meta["groups"]
-    hashes    uint64 [n], sorted: of language(s) and tokens
-    order     int64 [n]: the example that each of the hashes is of
+    lengths   int32 [n, sides], one side for a text, two for a pair
+    group     int32 [n], index of the example's language(s) in meta["groups"]
+    hashes    uint64 [n], sorted, each of an example's language(s) and tokens
+    order     int64 [n], the example that each hash belongs to
 
-meta["counts"] has, for each group, how many were read and dropped, by reason.
-Numbers of sentences: a pair has two.
+meta["counts"] has, for each group, how many sentences were read and how many
+were dropped, by reason. A pair has two sentences.
 """
 
 import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from infoxlm_jax.data.corpora.file_names import LANGUAGE
 from infoxlm_jax.data.prepare import unicode_scripts
 from infoxlm_jax.data.prepare.array_files import write_arrays
+from infoxlm_jax.data.prepare.chunks import Chunk
 from infoxlm_jax.data.prepare.filters import REASONS, Cleaning, judge
 from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
 
-# Texts that go through the tokenizer in one call: its lists of Python numbers
-# take ten times the room of the arrays.
+# Texts of one call of the tokenizer: its lists of Python numbers take ten times
+# the memory of the arrays.
 _BATCH = 4096
-# What an example weighs besides its characters, so that many short ones do
-# not make a huge chunk.
-_EXAMPLE_SIZE = 16
-
-_TEXTS = {"text": ("text",), "pairs": ("text_a", "text_b")}
-_IDS = {"text": ("ids",), "pairs": ("ids_a", "ids_b")}
-_LANGUAGES = {"text": ("language",), "pairs": ("language_a", "language_b")}
-
-
-class Chunk(NamedTuple):
-  """Examples as a worker gets them.
-
-  Attributes:
-    number: of the chunk in its corpus and split.
-    first: number of its first example.
-    sides: texts (list of str) or ids (list of int32 arrays), one a side.
-    languages: of each side.
-  """
-
-  number: int
-  first: int
-  sides: tuple[list[Any], ...]
-  languages: tuple[list[str], ...]
-
-
-def cut_chunks(
-  examples: Iterable[Mapping[str, Any]], kind: str, name: str, size: int
-) -> Iterator[Chunk]:
-  """Cuts a stream of examples into chunks of about `size` characters.
-
-  Raises:
-    InputError: examples without what `kind` needs, or whatever the corpus
-      finds wrong.
-  """
-  stream = iter(examples)
-  start = next(stream, None)
-  if start is None:
-    return
-  values = _TEXTS[kind] if _TEXTS[kind][0] in start else _IDS[kind]
-  weight = 1 if values is _TEXTS[kind] else 4
-  features = (*values, *_LANGUAGES[kind])
-  count = len(values)
-  number = first = total = 0
-  columns: list[list[Any]] = [[] for _ in features]
-  for example in itertools.chain([start], stream):
-    try:
-      for column, feature in zip(columns, features, strict=True):
-        column.append(example[feature])
-    except KeyError as error:
-      raise InputError(
-        f"{name}: example {first + len(columns[-1]) + 1} has no {error}: "
-        f"corpora of kind {kind!r} give {', '.join(features)}; found "
-        f"{', '.join(example)}."
-      ) from error
-    for column in columns[:count]:
-      total += weight * len(column[-1])
-    total += _EXAMPLE_SIZE
-    if total >= size:
-      yield Chunk(number, first, tuple(columns[:count]), tuple(columns[count:]))
-      number, first, total = number + 1, first + len(columns[0]), 0
-      columns = [[] for _ in features]
-  if columns[0]:
-    yield Chunk(number, first, tuple(columns[:count]), tuple(columns[count:]))
 
 
 def make_chunk(
@@ -108,22 +45,22 @@ def make_chunk(
   cleaning: Cleaning,
   tokenizer: Path,
 ) -> int:
-  """Cleans, tokenises and writes a chunk; runs in a worker.
+  """Cleans, tokenises and writes a chunk, in a worker.
 
   Args:
     chunk: the examples.
     path: file to write.
     name: of the corpus, for messages.
-    limit: tokens of a text or a side that fit.
+    limit: the most tokens of a text or a side.
     cleaning: which examples to drop.
     tokenizer: its folder.
 
   Returns:
-    Its tokens, those of dropped examples included.
+    The number of tokens, with those of dropped examples.
 
   Raises:
-    InputError: a language that is none, ids that are not the tokenizer's, or
-      a long text where the policy is "error".
+    InputError: a bad language code, ids that are not the tokenizer's, or a
+      text that is too long if the policy is "error".
   """
   model = _tokenizer(tokenizer)
   groups, group = _groups(chunk.languages, name)
@@ -156,7 +93,7 @@ def make_chunk(
 
 @functools.cache
 def _tokenizer(folder: Path) -> Tokenizer:
-  # One process a core: the libraries' own threads would get in the way.
+  # There is a process for each core: threads of the library would slow them.
   os.environ["TOKENIZERS_PARALLELISM"] = "false"
   return load_tokenizer(folder)
 
@@ -164,7 +101,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
 def _groups(
   languages: Sequence[Sequence[str]], name: str
 ) -> tuple[list[tuple[str, ...]], np.ndarray]:
-  """The languages (or pairs) that occur, sorted, and each example's number."""
+  """The languages (or pairs) that occur, sorted, and each example's index."""
   rows = list(zip(*languages, strict=True))
   groups = sorted(set(rows))
   for language in itertools.chain(*groups):
@@ -180,17 +117,17 @@ def _groups(
 def _encode(
   model: Tokenizer, side: list[Any], chunk: Chunk, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Tokens of all texts of a side, one after the other, and their lengths."""
+  """Tokens of all texts of a side, concatenated, and their lengths."""
   if not isinstance(side[0], str):
     lengths = np.fromiter(map(len, side), np.int64, len(side))
     ids = np.concatenate(side).astype(np.int32)
     if ids.size and not 0 <= ids.min() <= ids.max() < model.vocab_size:
       wrong = int(ids[(ids < 0) | (ids >= model.vocab_size)][0])
       raise InputError(
-        f"{name}: among examples {chunk.first + 1} to "
-        f"{chunk.first + len(side)} stands the token id {wrong}, which is "
-        f"not among the tokenizer's {model.vocab_size}: give the tokenizer "
-        "that the ids were made with."
+        f"{name}: one of the examples {chunk.first + 1} to "
+        f"{chunk.first + len(side)} has the token id {wrong}, which is not "
+        f"among the tokenizer's {model.vocab_size}: give the tokenizer that "
+        "made the ids."
       )
     return ids, lengths
   flat, counts = [], []
@@ -204,7 +141,7 @@ def _encode(
 def encode_flat(
   model: Tokenizer, texts: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Tokens of texts, one after the other, int32, and lengths, int64 [texts]."""
+  """Tokens of all texts, concatenated, int32; lengths, int64 [texts]."""
   if method := getattr(model, "encode_flat", None):
     return method(texts)
   arrays = model.encode_batch(texts)
@@ -213,7 +150,7 @@ def encode_flat(
 
 
 def _hashes(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-  """A hash of each run of tokens, uint64."""
+  """A hash of each text's tokens, uint64 [texts]."""
   view = ids.astype("<i4", copy=False).data.cast("B")
   ends = (4 * np.cumsum(lengths)).tolist()
   starts = [0, *ends[:-1]]
@@ -267,21 +204,21 @@ def _counts(
 ) -> list[dict[str, Any]]:
   out = []
   for number, names in enumerate(groups):
-    found = np.bincount(verdict[group == number], minlength=len(REASONS))
-    found *= len(names)
+    counts = np.bincount(verdict[group == number], minlength=len(REASONS))
+    counts *= len(names)  # sentences: a pair has two
     dropped = {
       reason: int(n)
-      for reason, n in zip(REASONS, found.tolist(), strict=True)
+      for reason, n in zip(REASONS, counts.tolist(), strict=True)
       if reason and n
     }
-    out.append({"read": int(found.sum()), "dropped": dropped})
+    out.append({"read": int(counts.sum()), "dropped": dropped})
   return out
 
 
 def _interleave(
   encoded: Sequence[tuple[np.ndarray, np.ndarray]], kept: np.ndarray
 ) -> np.ndarray:
-  """Tokens of the kept examples, each one's sides after each other."""
+  """Tokens of the kept examples, the sides of each one after the other."""
   if len(encoded) == 1 and kept.all():
     return encoded[0][0]
   pieces = []

@@ -1,4 +1,4 @@
-"""Is a text written in the letters that its language is written in?"""
+"""Measures how much of a text is in the scripts of its language."""
 
 import functools
 import re
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import regex
 
-# Unicode scripts of the languages (CLDR's main ones, and those with much text
-# in use). A language that is not here is not judged.
+# Languages of each Unicode script (CLDR's main languages, and others that are
+# written much). A language that is missing here is not judged.
 _LANGUAGES = {
   "Latin": "af az br bs ca cs cy da de en eo es et eu fi fil fr fy ga gd gl ha"
   " hr ht hu id ig is it jv kk ku la lb lt lv mg ms mt nb nl nn no om pl pt rm"
@@ -43,7 +43,7 @@ _LANGUAGES = {
   "Thai": "th",
   "Tibetan": "bo dz",
 }
-# ISO 15924 codes that stand for several of Unicode's scripts, or a part.
+# ISO 15924 codes of several of Unicode's scripts, or of a part of one.
 _CODES = {
   "Hans": ("Han", "Bopomofo"),
   "Hant": ("Han", "Bopomofo"),
@@ -55,7 +55,7 @@ _CODE_POINTS = 0x110000
 
 
 def scripts_of(language: str) -> tuple[str, ...]:
-  """Scripts that a language is written in; () where it is not known.
+  """The scripts of a language; () for an unknown language.
 
   A script in the tag itself decides: "sr-Latn" is Latin only.
   """
@@ -73,10 +73,10 @@ def scripts_of(language: str) -> tuple[str, ...]:
 
 
 def shares(texts: Sequence[str], language: str) -> np.ndarray:
-  """Share of each text's letters that are of the language's scripts.
+  """The share of each text's letters that are in the language's scripts.
 
-  Letters that many scripts use (Unicode's Common) do not count. A text
-  without letters, or in a language that is not known, has share 1.
+  Letters that many scripts use (Unicode's Common) do not count. A text without
+  letters, or in an unknown language, has share 1.
 
   Returns:
     float64 [texts].

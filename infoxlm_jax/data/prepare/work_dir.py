@@ -1,9 +1,9 @@
-"""The folder that prepare works in: one process at a time, one request.
+"""The folder that prepare works in, for one process and one request.
 
 OUTPUT.partial/lock            held by the process that works here
-OUTPUT.partial/request.json    what is prepared
-OUTPUT.partial/work/           chunks, duplicates, records
-OUTPUT.partial/output/         what becomes OUTPUT at the end
+OUTPUT.partial/request.json    the request (request.py)
+OUTPUT.partial/work/           files of the phases (plan.py)
+OUTPUT.partial/output/         becomes OUTPUT at the end
 """
 
 import contextlib
@@ -23,10 +23,10 @@ REQUEST = "request.json"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-  """Holds the folder, made if it is not there, for this process alone.
+  """Locks the folder, which is made if missing, for this process alone.
 
   Raises:
-    InputError: another process holds it, or it cannot be made.
+    InputError: another process has locked it, or it cannot be made.
   """
   path = folder / "lock"
   while True:
@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
       raise InputError(
         f"cannot write into {folder}: {error.strerror}. Choose an output "
-        "folder beside which can be written."
+        "folder whose parent can be written."
       ) from error
     with file:
       try:
@@ -65,27 +65,27 @@ def _same_file(path: Path, descriptor: int) -> bool:
 
 
 def claim(folder: Path, request: Mapping[str, Any]) -> None:
-  """Makes the folder this request's, or checks that it is.
+  """Writes the request into an empty folder, or checks the one that is there.
 
   Raises:
-    InputError: it holds the work of another request, or something else.
+    InputError: the folder holds the work of another request, or other files.
   """
   path = folder / REQUEST
   if path.exists():
     try:
-      found = json.loads(path.read_text("utf-8"))
+      earlier = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
-      found = {}
-    if changed := differences(found, request):
+      earlier = {}
+    if changed := differences(earlier, request):
       raise InputError(
         f"{folder} holds the unfinished work of another request: "
         f"{'; '.join(changed[:5])}. Nothing was changed. Start with the same "
-        "settings and input to go on with it, remove that folder to begin "
-        "anew, or choose another output folder."
+        "settings and input to continue it, remove that folder to begin "
+        "again, or choose another output folder."
       )
     return
   strangers = sorted({p.name for p in folder.iterdir()} - {"lock"})
-  # A start that was killed before it wrote its request may leave a part.
+  # A process that was killed while it wrote its request leaves a part of it.
   strangers = [n for n in strangers if not n.startswith(f".{REQUEST}.")]
   if strangers:
     raise InputError(
@@ -95,29 +95,29 @@ def claim(folder: Path, request: Mapping[str, Any]) -> None:
   write_json(path, request)
 
 
-def differences(found: Any, wanted: Any, where: str = "") -> list[str]:
-  """What differs between two JSON values, a line each: 'seed was 1, is 0'."""
-  if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+def differences(earlier: Any, now: Any, where: str = "") -> list[str]:
+  """The differences between two JSON values: 'seed was 1, now it is 0'."""
+  if isinstance(earlier, Mapping) and isinstance(now, Mapping):
     out = []
-    for key in [*found, *(k for k in wanted if k not in found)]:
+    for key in [*earlier, *(k for k in now if k not in earlier)]:
       place = f"{where}.{key}" if where else str(key)
-      out += differences(found.get(key), wanted.get(key), place)
+      out += differences(earlier.get(key), now.get(key), place)
     return out
-  if isinstance(found, list) and isinstance(wanted, list):
-    if len(found) == len(wanted):
-      pairs = enumerate(zip(found, wanted, strict=True))
+  if isinstance(earlier, list) and isinstance(now, list):
+    if len(earlier) == len(now):
+      pairs = enumerate(zip(earlier, now, strict=True))
       return [
         line
         for i, (a, b) in pairs
         for line in differences(a, b, f"{where}[{i}]")
       ]
-  if found == wanted:
+  if earlier == now:
     return []
-  return [f"{where} was {_short(found)}, now it is {_short(wanted)}"]
+  return [f"{where} was {_short(earlier)}, now it is {_short(now)}"]
 
 
 def remove(folder: Path) -> None:
-  """Removes the folder; what cannot be removed is left."""
+  """Removes the folder; files that cannot be removed are left."""
   shutil.rmtree(folder, ignore_errors=True)
 
 

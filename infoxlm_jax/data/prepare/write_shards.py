@@ -1,4 +1,4 @@
-"""The last phase of prepare: the shards of a store, and its manifest."""
+"""Writes the shards and the manifest of a store: the last phase of prepare."""
 
 import shutil
 from collections import Counter
@@ -32,7 +32,16 @@ def write_store(
   pool: Pool,
   progress: bool,
 ) -> Manifest | None:
-  """Phase 4: shards and manifest; None where the store would be empty."""
+  """Phase 4: the shards and the manifest; None if the store would be empty.
+
+  Args:
+    plan: the work of prepare.
+    store: to write.
+    made: files of records of each store, from phase 3.
+    limits: the highest key that is held out of training, by language(s).
+    pool: runs make_shard.
+    progress: whether progress is shown.
+  """
   files = made[store]
   groups = {tuple(g["languages"]) for file in files for g in file.groups}
   if store == "dev":
@@ -129,17 +138,17 @@ def _manifest(
   counts = _counts(files)
   corpora = []
   for languages, shards in names.items():
-    found = [
+    results = [
       read_json(entries / (name.replace("/", "-") + ".json")) for name in shards
     ]
     own = [c for c in counts if c.languages == languages]
-    kept = [entry["shard"] for entry in found if entry["shard"]]
+    kept = [result["shard"] for result in results if result["shard"]]
     corpora.append(
       Corpus(
         languages=languages,
         records=sum(shard["records"] for shard in kept),
-        sentences=sum(entry["sentences"] for entry in found),
-        tokens=sum(entry["tokens"] for entry in found),
+        sentences=sum(result["sentences"] for result in results),
+        tokens=sum(result["tokens"] for result in results),
         dropped=dict(sum((Counter(c.dropped) for c in own), Counter())),
         truncated=dict(sum((Counter(c.truncated) for c in own), Counter())),
         shards=tuple(Shard(**shard) for shard in kept),
@@ -163,22 +172,22 @@ def _manifest(
 
 
 def _counts(files: Sequence[File]) -> list[Counts]:
-  """Sums over chunks, by corpus and language(s), in the order read."""
-  order: dict[tuple[str, str, tuple[str, ...]], list[dict[str, Any]]] = {}
+  """Sums over chunks, by corpus and language(s), in the order of reading."""
+  by_corpus: dict[tuple[str, str, tuple[str, ...]], list[dict[str, Any]]] = {}
   for file in files:
     for group in file.groups:
       key = (file.part.corpus.name, file.part.split, tuple(group["languages"]))
-      order.setdefault(key, []).append(group["counts"])
+      by_corpus.setdefault(key, []).append(group["counts"])
   out = []
-  for (corpus, split, languages), found in order.items():
+  for (corpus, split, languages), groups in by_corpus.items():
 
-    def total(name: str, found: list[dict[str, Any]] = found) -> int:
-      return sum(counts[name] for counts in found)
+    def total(name: str, groups: list[dict[str, Any]] = groups) -> int:
+      return sum(counts[name] for counts in groups)
 
     def by_reason(
-      name: str, found: list[dict[str, Any]] = found
+      name: str, groups: list[dict[str, Any]] = groups
     ) -> dict[str, int]:
-      return dict(sum((Counter(c[name]) for c in found), Counter()))
+      return dict(sum((Counter(c[name]) for c in groups), Counter()))
 
     out.append(
       Counts(

@@ -1,13 +1,13 @@
-"""What every tokenizer is, and where one is found.
+"""The protocol of a tokenizer, and how one is loaded from files.
 
-Kinds, in the order in which a folder is searched for their files:
+The kinds, in the order in which a folder is searched for their files:
 
     tokenizer.model, sentencepiece.bpe.model ...   SentencePiece, XLM-R's ids
     tokenizer.json                                 Hugging Face's own format
     vocab.json + merges.txt                        XLM
     vocab.txt                                      BERT
 
-A vocab.* has its options in a tokenizer_config.json beside it.
+The options of a vocab.* are in a tokenizer_config.json beside it.
 """
 
 import os
@@ -33,12 +33,12 @@ class Tokenizer(Protocol):
   """Text to ids and back; thread safe and picklable.
 
   Attributes:
-    path: the file or folder it was read from.
-    sha256: names the vocabulary in manifests and checkpoints, in hex: the
-      hash of the file's bytes, of several files that of names and bytes.
-    files: what must be stored to have it again, by the names under which
-      `load_tokenizer` finds them in a folder.
-    vocab_size: number of ids, special ones included.
+    path: the file or folder that it was read from.
+    sha256: hex digest that names the vocabulary in manifests and checkpoints:
+      of the file's bytes, or of names and bytes of several files.
+    files: contents of its files by the names under which `load_tokenizer`
+      finds them in a folder.
+    vocab_size: number of ids, with the special ones.
     bos_id, pad_id, eos_id, unk_id, mask_id: special ids.
     special_ids: these and all other special ids.
   """
@@ -72,7 +72,7 @@ class Tokenizer(Protocol):
   def encode(self, text: str) -> np.ndarray:
     """Ids of one text, int32 [length], without <s> and </s>.
 
-    Text never makes special ids but that of <unk>, whatever it says.
+    <unk> is the only special id that a text becomes: "<mask>" is text.
     """
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -89,12 +89,12 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
   """Reads a tokenizer from a file or a folder.
 
   Args:
-    path: a file of one of the kinds above (the others of its kind are read
-      from beside it), or a folder that holds one: a Hugging Face model,
-      prepared data, a checkpoint or a run of this project.
+    path: a file of one of the kinds above (its other files are read from the
+      same folder), or a folder that holds one: a Hugging Face model, prepared
+      data, a checkpoint or a run of this project.
 
   Raises:
-    InputError: nothing there, no tokenizer, or a broken one.
+    InputError: nothing is there, no tokenizer, or a broken one.
   """
   path = Path(path)
   try:
@@ -112,18 +112,18 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
 
 def _folder_of(path: Path) -> Path:
-  """The folder itself, or where the checkpoint that it is has its files."""
+  """The folder of the tokenizer's files: the path, or a checkpoint's files."""
   if holds_tokenizer(path) or (step := find_step(path)) is None:
     return path
   return step / FILES
 
 
 def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
-  """The tokenizer among files that are read already, such as a checkpoint's.
+  """The tokenizer among files in memory, such as those of a checkpoint.
 
   Args:
-    files: contents by name; others than a tokenizer's are left alone.
-    where: what to call their place in messages.
+    files: contents by name; files that are no tokenizer's are ignored.
+    where: name of their place, for messages.
 
   Raises:
     InputError: no tokenizer among them, or a broken one.
@@ -148,7 +148,7 @@ def holds_tokenizer(folder: str | os.PathLike[str]) -> bool:
   return _choose(os.listdir(folder)) is not None
 
 
-# Files that make a kind: those it must have, those it may have.
+# The files of each kind: those that it must have, and those that it may have.
 _KINDS = (
   *(((name,), ()) for name in names.SENTENCEPIECE_NAMES),
   ((names.JSON,), ()),
@@ -158,16 +158,16 @@ _KINDS = (
 
 
 def _choose(present: Iterable[str]) -> list[str] | None:
-  """Names of the files of the first kind that is there."""
-  there = set(present)
+  """Names of the files of the first kind that is present, or None."""
+  names_present = set(present)
   for needed, optional in _KINDS:
-    if there.issuperset(needed):
-      return [*needed, *(name for name in optional if name in there)]
+    if names_present.issuperset(needed):
+      return [*needed, *(name for name in optional if name in names_present)]
   return None
 
 
 def _chosen(present: Iterable[str], where: str) -> list[str]:
-  """The same; InputError where there is none."""
+  """As `_choose`, but raises InputError if there is none."""
   chosen = _choose(present)
   if chosen is None:
     looked = ", ".join(" + ".join(needed) for needed, _ in _KINDS)
@@ -190,7 +190,7 @@ def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:
 
 
 def _load_file(path: Path) -> Tokenizer:
-  """One file, and what belongs to it from beside it, by its name's ending."""
+  """Loads a file, with others of its kind in the same folder."""
   if path.suffix == ".json" and path.name != names.VOCAB_JSON:
     return _of_kind({names.JSON: path.read_bytes()}, str(path))
   if path.name in (names.VOCAB_JSON, names.MERGES):

@@ -1,4 +1,4 @@
-"""The files with which `transformers` reads a tokenizer of ours."""
+"""Writes a tokenizer as the files that `transformers` reads."""
 
 import base64
 import json
@@ -21,11 +21,11 @@ from infoxlm_jax.errors import InputError
 SPECIALS_MAP = "special_tokens_map.json"
 XLMR_MODEL = "sentencepiece.bpe.model"
 _SPACE = "▁"
-# The class that takes tokenizer.json as it is. Those of an architecture build
-# parts of it anew, from options of their own.
+# The class that uses tokenizer.json as it is. An architecture's class rebuilds
+# parts of it from its own options.
 _PLAIN = "PreTrainedTokenizerFast"
-# Not `WhitespaceSplit`: to SentencePiece a tab that its normalizer leaves is a
-# character as any other.
+# Not `WhitespaceSplit`: to SentencePiece a tab that its normalizer leaves is an
+# ordinary character.
 _AT_SPACES = {
   "type": "Split",
   "pattern": {"String": " "},
@@ -37,11 +37,11 @@ _AT_SPACES = {
 def hugging_face_files(
   tokenizer: Tokenizer, model_max_length: int = 512
 ) -> dict[str, bytes]:
-  """Contents by name of what `AutoTokenizer.from_pretrained` reads.
+  """Contents by name of the files that `AutoTokenizer.from_pretrained` reads.
 
   Args:
-    tokenizer: any of ours.
-    model_max_length: tokens that the model takes, <s> and </s> included.
+    tokenizer: of any of our kinds.
+    model_max_length: the model's most tokens, with <s> and </s>.
 
   Raises:
     InputError: a SentencePiece model that tokenizer.json cannot express.
@@ -68,9 +68,9 @@ def hugging_face_files(
 
 
 def _class(tokenizer: SentencePieceTokenizer) -> str:
-  """XLM-R's class where it gives the same ids, else the plain one.
+  """XLM-R's class if it gives the same ids, else the plain one.
 
-  XLM-R's splits at tabs and line ends too, and has no bytes to fall back to.
+  XLM-R's class also splits at tabs and line ends, and has no byte fallback.
   """
   tabs, spaces = tokenizer.encode_batch(["a\tb\nc\rd", "a b c d"])
   byte_fallback = read_proto(tokenizer).trainer_spec.byte_fallback
@@ -140,7 +140,7 @@ def _unigram(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
         "id": i,
         "content": name,
         "single_word": False,
-        # As XLM-R's: "a <mask>" has no piece for the space.
+        # As in XLM-R's file: "a <mask>" has no piece for the space.
         "lstrip": name == "<mask>",
         "rstrip": False,
         "normalized": False,
@@ -191,7 +191,7 @@ def _normalizer(spec: Any) -> dict[str, Any] | None:
 
 
 def _template(tokenizer: Tokenizer) -> dict[str, Any]:
-  """`<s> A </s>` and `<s> A </s></s> B </s>`, as XLM-R."""
+  """XLM-R's post-processor: `<s> A </s>` and `<s> A </s></s> B </s>`."""
   begin = {"SpecialToken": {"id": "<s>", "type_id": 0}}
   end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
   a, b = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")

@@ -1,4 +1,4 @@
-"""What the kinds of tokenizers share: their files' names, hash and checks."""
+"""Names of tokenizers' files, and the hash and checks that all kinds share."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -7,8 +7,8 @@ import numpy as np
 
 from infoxlm_jax.errors import InputError
 
-# What the copy in prepared data and in checkpoints is called, and what else
-# people call a SentencePiece model.
+# The name of a SentencePiece model in prepared data and checkpoints, and its
+# names elsewhere.
 SENTENCEPIECE = "tokenizer.model"
 SENTENCEPIECE_NAMES = (
   SENTENCEPIECE,
@@ -24,7 +24,7 @@ CONFIG = "tokenizer_config.json"
 
 
 def sha256_of(files: Mapping[str, bytes]) -> str:
-  """Names a vocabulary: the hash of its only file, or of names and contents."""
+  """The hash of the only file, or of names and contents of several; in hex."""
   if len(files) == 1:
     return hashlib.sha256(*files.values()).hexdigest()
   digest = hashlib.sha256()
@@ -35,7 +35,7 @@ def sha256_of(files: Mapping[str, bytes]) -> str:
 
 
 def checked_ids(ids: Iterable[int], vocab_size: int, path: str) -> list[int]:
-  """The ids as a list; InputError for one that is none of the vocabulary."""
+  """The ids as a list; InputError if one is not in the vocabulary."""
   out = [int(i) for i in ids]
   for i in out:
     if not 0 <= i < vocab_size:
@@ -47,5 +47,5 @@ def checked_ids(ids: Iterable[int], vocab_size: int, path: str) -> list[int]:
 
 
 def as_ids(ids: Iterable[int]) -> np.ndarray:
-  """int32 [length], also of no ids."""
+  """The ids as int32 [length], also if there are none."""
   return np.array(ids, np.int32)

@@ -1,8 +1,8 @@
 """Hugging Face tokenizer.json, and BERT's older vocab.txt.
 
-Text goes through the `tokenizers` package, so WordPiece (mBERT), unigram
-(XLM-R, multilingual-e5) and BPE give the ids that `transformers` gives.
-Special ids are found by what they are called, `<s>` or `[CLS]` and so on.
+The `tokenizers` package encodes text, so WordPiece (mBERT), unigram (XLM-R,
+multilingual-e5) and BPE give the ids that `transformers` gives. Special ids
+are found by their names, `<s>` or `[CLS]` and so on.
 """
 
 import json
@@ -22,7 +22,7 @@ from infoxlm_jax.data.tokenizers.file_names import (
 )
 from infoxlm_jax.errors import InputError
 
-# What the special tokens are called: in XLM-R's manner, in BERT's.
+# Names of the special tokens: XLM-R's, BERT's.
 SPECIALS = {
   "bos": ("<s>", "[CLS]"),
   "pad": ("<pad>", "[PAD]"),
@@ -33,11 +33,11 @@ SPECIALS = {
 
 
 class JsonTokenizer:
-  """A tokenizer (see data/tokenizer.py) of the `tokenizers` package.
+  """A tokenizer (see base.py) of the `tokenizers` package.
 
   Args:
-    files: what it was read from.
-    path: where that was, for messages.
+    files: contents of its files by name.
+    path: where the files are, for messages.
     read: builds it from (files, path); also used to unpickle.
 
   Raises:
@@ -55,22 +55,22 @@ class JsonTokenizer:
     self.sha256 = sha256_of(files)
     self._read = read
     self._model = read(files, path)
-    # A file may ask for either; here whoever calls decides about lengths.
+    # A file may ask for either, but the caller decides about lengths.
     self._model.no_truncation()
     self._model.no_padding()
     # "<mask>" in a text is text.
     self._model.encode_special_tokens = True
     vocabulary = self._model.get_vocab(with_added_tokens=True)
     self.vocab_size = 1 + max(vocabulary.values())
-    found = special_ids(vocabulary, path)
-    self.bos_id, self.pad_id = found["bos"], found["pad"]
-    self.eos_id, self.unk_id = found["eos"], found["unk"]
-    self.mask_id = found["mask"]
+    ids = special_ids(vocabulary, path)
+    self.bos_id, self.pad_id = ids["bos"], ids["pad"]
+    self.eos_id, self.unk_id = ids["eos"], ids["unk"]
+    self.mask_id = ids["mask"]
     added = self._model.get_added_tokens_decoder()
-    self.special_ids = frozenset(found.values()) | {
+    self.special_ids = frozenset(ids.values()) | {
       i for i, token in added.items() if token.special
     }
-    # A unigram model may still find "<s>" among its pieces.
+    # A unigram model may still encode "<s>" as its piece of that name.
     self._from_model_ids = np.arange(self.vocab_size, dtype=np.int32)
     self._from_model_ids[list(self.special_ids)] = self.unk_id
 
@@ -95,21 +95,21 @@ class JsonTokenizer:
     return self._model.decode(kept, skip_special_tokens=False)
 
   def pieces(self, ids: Iterable[int]) -> list[str]:
-    """The piece of each id; "" for an id that no piece has."""
+    """The piece of each id; "" for an id without a piece."""
     return [self._model.id_to_token(i) or "" for i in self._checked(ids)]
 
   @property
   def kind(self) -> str:
-    """What cuts words: "WordPiece", "Unigram", "BPE" or "WordLevel"."""
+    """The model that cuts words: "WordPiece", "Unigram", "BPE", "WordLevel"."""
     return type(self._model.model).__name__
 
   @property
   def lower_case(self) -> bool:
-    """Whether BERT's normalizer makes text lower case."""
+    """Whether BERT's normalizer converts text to lower case."""
     return bool(getattr(self._model.normalizer, "lowercase", False))
 
   def given_up(self, text: str) -> list[int]:
-    """Ids that WordPiece matched in words that it then called unknown."""
+    """Ids that WordPiece matched in words that became unknown after all."""
     if self.kind != "WordPiece":
       return []
     if self._model.normalizer is not None:
@@ -122,8 +122,8 @@ class JsonTokenizer:
     return [i for word in words for i in self._matched(word, prefix)]
 
   def _matched(self, word: str, prefix: str) -> list[int]:
-    """Of a word that has pieces to its end: none."""
-    found: list[int] = []
+    """Ids matched before no piece matched; none if the whole word matches."""
+    matched: list[int] = []
     start = 0
     while start < len(word):
       begin = prefix if start else ""
@@ -132,16 +132,16 @@ class JsonTokenizer:
         if i is not None:
           break
       else:
-        return found
-      found.append(i)
+        return matched
+      matched.append(i)
       start = end
     return []
 
   def to_json(self) -> bytes:
-    """A tokenizer.json that also says what stands around a text.
+    """A tokenizer.json whose post-processor adds special tokens to a text.
 
-    The file's own where it has a post-processor; else `<s> A </s>` and
-    `<s> A </s> B </s>`, and the special tokens are named as such.
+    The file itself if it has a post-processor; else one for `<s> A </s>` and
+    `<s> A </s> B </s>`, with the special tokens marked as such.
     """
     if JSON in self.files:
       described = parse_json(self.files[JSON], self.path)
@@ -166,26 +166,26 @@ def special_ids(vocabulary: Mapping[str, int], path: str) -> dict[str, int]:
   """Ids of the special tokens of `SPECIALS`, found by their names.
 
   Raises:
-    InputError: one is missing.
+    InputError: a special token is missing.
   """
-  found = {}
+  ids = {}
   for what, names in SPECIALS.items():
     present = [vocabulary[name] for name in names if name in vocabulary]
     if not present:
       raise InputError(
         f"{path} has no token {' or '.join(names)}: an encoder's tokenizer "
-        "needs one each to begin, end, pad, mask and stand for the unknown. "
+        "needs tokens for begin, end, padding, mask and unknown pieces. "
         "Give the tokenizer of a masked language model."
       )
-    found[what] = present[0]
-  return found
+    ids[what] = present[0]
+  return ids
 
 
 def read_json(files: Mapping[str, bytes], path: str) -> tokenizers.Tokenizer:
-  """The tokenizer of a tokenizer.json.
+  """Builds the tokenizer of a tokenizer.json.
 
   Raises:
-    InputError: no JSON, or not of that form.
+    InputError: the file is not JSON, or not a tokenizer.json.
   """
   content = files[JSON]
   described = parse_json(content, path)
@@ -207,14 +207,14 @@ def read_json(files: Mapping[str, bytes], path: str) -> tokenizers.Tokenizer:
 def read_vocab_txt(
   files: Mapping[str, bytes], path: str
 ) -> tokenizers.Tokenizer:
-  """BERT's tokenizer of a vocab.txt, one piece a line.
+  """Builds BERT's tokenizer of a vocab.txt, which has a piece on each line.
 
-  Options come from tokenizer_config.json where there is one. Without
-  `do_lower_case` the vocabulary decides: text becomes lower case where no
-  piece holds a capital letter.
+  Options come from tokenizer_config.json if there is one. Without
+  `do_lower_case`, text is converted to lower case if no piece has a capital
+  letter.
 
   Raises:
-    InputError: the file is broken, or an option is none.
+    InputError: the file is broken, or an option has a wrong type.
   """
   vocabulary = _vocab_txt(files[VOCAB_TXT], path)
   config = (
@@ -257,15 +257,15 @@ def _vocab_txt(content: bytes, path: str) -> dict[str, int]:
     piece = line.removesuffix("\r")
     if piece in vocabulary:
       raise InputError(
-        f"{path}, line {number + 1}: the piece {piece!r} stands in line "
-        f"{vocabulary[piece] + 1} already: not a vocab.txt."
+        f"{path}, line {number + 1}: the piece {piece!r} is also in line "
+        f"{vocabulary[piece] + 1}: not a vocab.txt."
       )
     vocabulary[piece] = number
   return vocabulary
 
 
 def parse_json(content: bytes, path: str) -> dict[str, Any]:
-  """The object of a JSON file; InputError where it holds none."""
+  """The object in a JSON file; InputError if it is none."""
   try:
     parsed = json.loads(content)
   except (ValueError, RecursionError) as error:
@@ -278,15 +278,17 @@ def parse_json(content: bytes, path: str) -> dict[str, Any]:
 
 
 def option(config: Mapping[str, Any], name: str, path: str) -> bool | None:
-  """A yes-or-no option of tokenizer_config.json; None where it says none."""
+  """A boolean option of tokenizer_config.json; None if it is missing."""
   value = config.get(name)
   if value is not None and not isinstance(value, bool):
-    raise InputError(f"{path}, {CONFIG}: {name} = {value!r} is no true, false.")
+    raise InputError(
+      f"{path}, {CONFIG}: {name} = {value!r} must be true or false."
+    )
   return value
 
 
 def has_capitals(vocabulary: Iterable[str]) -> bool:
-  """Whether an ordinary piece holds a Latin capital letter."""
+  """Whether a piece that is not special has a Latin capital letter."""
   capital = re.compile("[A-Z]")
   special = re.compile(r"\[.*\]|<.*>")
   return any(

@@ -1,4 +1,4 @@
-"""Training of tokenizers on text of many languages, the same each time."""
+"""Trains tokenizers on text of many languages, reproducibly."""
 
 import io
 from collections import Counter
@@ -27,7 +27,11 @@ def train_unigram(
   character_coverage: float,
   normalizer: str,
 ) -> bytes:
-  """The bytes of a SentencePiece model with `vocab_size` pieces."""
+  """The bytes of a SentencePiece model with `vocab_size` pieces.
+
+  Raises:
+    InputError: SentencePiece cannot train on these texts.
+  """
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.train(
@@ -38,8 +42,8 @@ def train_unigram(
       character_coverage=character_coverage,
       normalization_rule_name=normalizer,
       max_sentence_length=1 << 20,
-      # Part of the model's bytes and of the order of its sums: never the
-      # machine's number of cores.
+      # The number of threads is in the model's bytes and decides the order of
+      # sums, so it must not be the machine's number of cores.
       num_threads=2,
       minloglevel=2,
     )
@@ -54,22 +58,25 @@ def train_wordpiece(
   character_coverage: float,
   show_progress: bool = False,
 ) -> bytes:
-  """A tokenizer.json as mBERT's, cased: [PAD] 0, [UNK], [CLS], [SEP], [MASK].
+  """A tokenizer.json like mBERT's, cased: [PAD] 0, [UNK], [CLS], [SEP], [MASK].
 
   Args:
     texts: sentences.
-    vocab_size: ids, special ones included.
-    character_coverage: share of the characters to have pieces for; rarer ones
-      become [UNK].
+    vocab_size: number of ids, with the special ones.
+    character_coverage: share of all characters that have pieces; rarer
+      characters become [UNK].
     show_progress: on standard error.
+
+  Raises:
+    InputError: the vocabulary is too small for single characters.
   """
   alphabet = _alphabet(texts, character_coverage)
-  # A character has two pieces, at the start of a word and inside.
+  # A character has two pieces, one at the start of a word and one inside.
   _check_size(vocab_size, len(_BERT) + 2 * len(alphabet))
   trainer = trainers.WordPieceTrainer(
     vocab_size=vocab_size,
-    # Named here, characters inside a word have fixed numbers. The trainer
-    # would number them, and so break ties, in the order of a hash table.
+    # Listed here, characters inside a word have fixed ids. The trainer would
+    # number them, and so break ties, in the order of a hash table.
     special_tokens=_BERT + [f"##{character}" for character in alphabet],
     limit_alphabet=len(alphabet),
     initial_alphabet=alphabet,
@@ -106,7 +113,10 @@ def train_bpe(
 ) -> bytes:
   """A tokenizer.json of byte-level BPE with XLM-R's layout, <mask> last.
 
-  No text has an unknown piece, and every text comes back as it was.
+  No text has an unknown piece, and decoding gives every text unchanged.
+
+  Raises:
+    InputError: the vocabulary is too small for single bytes.
   """
   model = tokenizers.Tokenizer(models.BPE())
   model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -130,7 +140,7 @@ def train_bpe(
 
 
 def _alphabet(texts: Iterable[str], coverage: float) -> list[str]:
-  """The most frequent characters that make up a share of all of them."""
+  """The fewest most frequent characters that cover this share of the text."""
   counts: Counter[str] = Counter()
   for text in texts:
     counts.update(text)

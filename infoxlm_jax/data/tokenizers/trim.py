@@ -1,18 +1,17 @@
-"""Smaller vocabularies: only the pieces that a corpus uses.
+"""Trims a vocabulary to the pieces that a corpus uses.
 
-`trim` keeps besides the given ids what makes the smaller tokenizer cut the
-corpus into the same pieces:
+Besides the given ids, `trim` keeps the pieces that make the smaller tokenizer
+cut the corpus into the same pieces:
 
-  unigram    The best path stays the best among fewer, as long as the unknown
-             costs the same: a piece with the worst score stays, for it
-             decides that. So do the characters of kept pieces, for other
-             text in the same letters.
-  BPE        Every merge that was applied led to a part of a used piece: all
-             pieces that a kept one may be merged from stay, with the merges.
-  WordPiece  The longest match stays the longest. A word that has no pieces
-             must not find some after all: `used_ids` counts the pieces that
-             were matched before it was given up.
-  XLM        All merges stay; ids go.
+  unigram    The best path remains the best, as long as an unknown piece costs
+             the same. The worst score decides that, so its piece is kept.
+             Characters of kept pieces are kept for other text in the letters.
+  BPE        All pieces from which a kept piece may be merged are kept, with
+             their merges.
+  WordPiece  The longest match remains the longest. A word that is unknown must
+             remain so: `used_ids` counts the pieces that were matched before
+             no piece matched.
+  XLM        All merges are kept; only ids go.
 """
 
 import json
@@ -45,11 +44,11 @@ _BATCH = 1024
 
 
 class Trimmed(NamedTuple):
-  """The files of a smaller tokenizer, and where its ids come from.
+  """The files of a smaller tokenizer, and the old ids of its ids.
 
   Attributes:
     files: by name, for `tokenizer_from_files` and `save_tokenizer`.
-    kept: int64 [new vocabulary]: the old id of each new one, ascending. A
+    kept: int64 [new vocabulary], the old id of each new id, ascending. A
       trimmed embedding table is `table[kept]`.
   """
 
@@ -58,7 +57,7 @@ class Trimmed(NamedTuple):
 
 
 def used_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> np.ndarray:
-  """What `trim` must keep for these texts: ids in ascending order, int64."""
+  """The ids that `trim` must keep for these texts, ascending, int64."""
   used = np.zeros(tokenizer.vocab_size, bool)
   batch: list[str] = []
 
@@ -78,14 +77,14 @@ def used_ids(tokenizer: Tokenizer, texts: Iterable[str]) -> np.ndarray:
 
 
 def trim(tokenizer: Tokenizer, keep_ids: Iterable[int]) -> Trimmed:
-  """The tokenizer with fewer pieces; special ones stay, in the old order.
+  """Removes pieces from a tokenizer; special tokens and the order are kept.
 
   Args:
-    tokenizer: any of ours.
-    keep_ids: ids to keep, in any order; `used_ids` gives a corpus's.
+    tokenizer: of any of our kinds.
+    keep_ids: ids to keep, in any order; `used_ids` computes those of a corpus.
 
   Raises:
-    InputError: an id that the tokenizer does not have.
+    InputError: an id that is not in the vocabulary.
   """
   keep = set(checked_ids(keep_ids, tokenizer.vocab_size, tokenizer.path))
   keep |= tokenizer.special_ids
@@ -113,13 +112,13 @@ def _trim_sentencepiece(
     for i in keep
     if i - 1 in range(3, len(proto.pieces))
   ]
-  # Bytes stand for any character, and user-defined pieces are there by wish.
+  # Bytes encode any character, and user-defined pieces were asked for.
   wanted += [p.piece for p in proto.pieces if p.type in (BYTE, USER_DEFINED)]
   if proto.trainer_spec.model_type == BPE:
     wanted += _parts_of_any_split(wanted, ids)
   scores = {p.piece: p.score for p in proto.pieces if p.type == NORMAL}
   if scores:
-    # The worst is what the unknown costs, the best what a user-defined one.
+    # They decide the cost of an unknown and of a user-defined piece.
     wanted += [min(scores, key=scores.__getitem__)]
     wanted += [max(scores, key=scores.__getitem__)]
   wanted += [c for piece in wanted for c in piece if c in ids]
@@ -133,8 +132,8 @@ def _trim_sentencepiece(
   del proto.pieces[:]
   proto.pieces.extend(copies)
   proto.trainer_spec.vocab_size = len(copies)
-  # Samples that older files carry to check themselves would no longer hold;
-  # newer releases of the format do not know the field.
+  # Older files have samples to test themselves, which would now fail; newer
+  # releases of the format do not have the field.
   proto.DiscardUnknownFields()
   if "self_test_data" in proto.DESCRIPTOR.fields_by_name:
     proto.ClearField("self_test_data")
@@ -144,18 +143,18 @@ def _trim_sentencepiece(
 def _parts_of_any_split(
   wanted: Iterable[str], known: Collection[str]
 ) -> list[str]:
-  """All known pieces of which two make a wanted one, of these again, ..."""
-  found: set[str] = set()
+  """Parts of wanted pieces, and of such parts, wherever both are known."""
+  all_parts: set[str] = set()
   pending = list(wanted)
   while pending:
     piece = pending.pop()
     for cut in range(1, len(piece)):
       parts = piece[:cut], piece[cut:]
       if all(part in known for part in parts):
-        new = set(parts) - found
-        found |= new
+        new = set(parts) - all_parts
+        all_parts |= new
         pending += new
-  return list(found)
+  return list(all_parts)
 
 
 def _trim_json(tokenizer: JsonTokenizer, keep: set[int]) -> Trimmed:
@@ -177,7 +176,7 @@ def _trim_json(tokenizer: JsonTokenizer, keep: set[int]) -> Trimmed:
   kept = _as_kept(keep & names.keys())
   new = {old: i for i, old in enumerate(kept.tolist())}
   if kind == "Unigram":
-    # A list by id: an added token behind its end must not leave a gap.
+    # The index in the list is the id: added tokens after it leave no gap.
     model["vocab"] = [pair for i, pair in enumerate(model["vocab"]) if i in new]
     if model.get("unk_id") is not None:
       model["unk_id"] = new[model["unk_id"]]
@@ -214,7 +213,7 @@ def _byte_pieces(vocabulary: dict[str, int]) -> set[int]:
 
 
 def _pair(merge: str | list[str]) -> tuple[str, str]:
-  """Both forms that tokenizer.json has had: "a b", and ["a", "b"]."""
+  """The parts of a merge: tokenizer.json has had "a b", and ["a", "b"]."""
   first, second = merge.split(" ") if isinstance(merge, str) else merge
   return first, second
 
@@ -235,7 +234,7 @@ def _merge_stays(
 def _bpe_needs(
   described: dict[str, Any], vocabulary: dict[str, int], keep: set[int]
 ) -> set[int]:
-  """Ids of all pieces from which kept ones may be merged, and of the bytes."""
+  """Ids of the pieces from which kept ones may be merged, and of bytes."""
   from tokenizers.pre_tokenizers import ByteLevel
 
   model = described["model"]
@@ -259,7 +258,7 @@ def _bpe_needs(
 
 
 def _renumber(described: dict[str, Any], new: dict[int, int]) -> None:
-  """New ids wherever else a tokenizer.json has some."""
+  """Replaces the ids in padding and post-processor of a tokenizer.json."""
   if padding := described.get("padding"):
     padding["pad_id"] = new[padding["pad_id"]]
   pending = [described.get("post_processor")]
@@ -280,7 +279,7 @@ def _trim_vocab_txt(tokenizer: JsonTokenizer, keep: set[int]) -> Trimmed:
   kept = _as_kept(keep)
   lines = "".join(f"{piece}\n" for piece in tokenizer.pieces(kept))
   config = json.loads(tokenizer.files.get(CONFIG, b"{}"))
-  # Said, for capitals may be among the pieces that went.
+  # Written, since the pieces with capitals may be gone.
   config |= {"do_lower_case": tokenizer.lower_case}
   files = {VOCAB_TXT: lines.encode(), CONFIG: json.dumps(config).encode()}
   return Trimmed(files, kept)

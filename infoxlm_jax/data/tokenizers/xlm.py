@@ -3,11 +3,10 @@
     text -> Moses punctuation and words -> lower case without accents
          -> pieces of each word, the last one ending in </w>
 
-As `transformers` reads these files where it is told no language: English
-rules of Moses for all text. (The authors segmented Chinese, Japanese and Thai
-with other programs first; give such text with its words set apart.)
-Special ids are found by name: <s>, </s>, <pad>, <unk>, and <special1>, which
-is XLM's <mask>.
+The ids are those of `transformers` without a language: Moses' English rules
+for all text. (The authors segmented Chinese, Japanese and Thai with other
+programs first; put spaces between the words of such text.) Special ids are
+found by name: <s>, </s>, <pad>, <unk>, and <special1>, which is XLM's <mask>.
 """
 
 import re
@@ -42,8 +41,8 @@ SPECIALS = {
 }
 _SPECIAL = re.compile(r"</?s>|<pad>|<unk>|<special\d+>")
 
-# Full-width and typographic punctuation, as Moses' script
-# replace-unicode-punctuation.perl writes it.
+# Full-width and typographic punctuation, replaced as by Moses' script
+# replace-unicode-punctuation.perl.
 _PUNCTUATION = str.maketrans(
   {
     "，": ",",
@@ -77,11 +76,11 @@ _STOPS = re.compile(r"[。．]\s*")
 
 
 class XlmTokenizer:
-  """A tokenizer (see data/tokenizer.py) of vocab.json and merges.txt.
+  """A tokenizer (see base.py) of vocab.json and merges.txt.
 
   Raises:
-    InputError: broken files, a special token is missing, or the package
-      sacremoses is.
+    InputError: broken files, or a special token or the package sacremoses is
+      missing.
   """
 
   def __init__(self, files: Mapping[str, bytes], path: str):
@@ -123,13 +122,13 @@ class XlmTokenizer:
     return [self.encode(text) for text in texts]
 
   def decode(self, ids: Iterable[int]) -> str:
-    """Words of ids, set apart by spaces; special ids are left out but <unk>."""
+    """The words of ids, with spaces between; of special ids only <unk>."""
     left_out = self.special_ids - {self.unk_id}
     kept = [i for i in self._checked(ids) if i not in left_out]
     return "".join(self.pieces(kept)).replace(END, " ").strip()
 
   def pieces(self, ids: Iterable[int]) -> list[str]:
-    """The piece of each id; "" for an id that no piece has."""
+    """The piece of each id; "" for an id without a piece."""
     return [self._pieces.get(i, "") for i in self._checked(ids)]
 
   def _checked(self, ids: Iterable[int]) -> list[int]:
@@ -166,7 +165,7 @@ def read_vocabulary(content: bytes, path: str) -> dict[str, int]:
   """Ids by piece of XLM's vocab.json.
 
   Raises:
-    InputError: no such file, or another tokenizer's.
+    InputError: broken, or another tokenizer's.
   """
   vocabulary = parse_json(content, f"{path}, {VOCAB_JSON}")
   for piece, i in vocabulary.items():
@@ -177,19 +176,21 @@ def read_vocabulary(content: bytes, path: str) -> dict[str, int]:
       )
   missing = [name for name in SPECIALS.values() if name not in vocabulary]
   if missing or not any(piece.endswith(END) for piece in vocabulary):
-    found = f"no {', '.join(missing)}" if missing else f"no piece ends in {END}"
+    reason = (
+      f"no {', '.join(missing)}" if missing else f"no piece ends in {END}"
+    )
     raise InputError(
-      f"{path}, {VOCAB_JSON} is not XLM's vocabulary ({found}). For RoBERTa "
+      f"{path}, {VOCAB_JSON} is not XLM's vocabulary ({reason}). For RoBERTa "
       "and others whose vocab.json is a byte-level BPE give tokenizer.json."
     )
   return vocabulary
 
 
 def read_merges(content: bytes, path: str) -> list[tuple[str, str]]:
-  """Pairs to merge, the first ones first; counts after them are left out.
+  """Pairs to merge, in the file's order; counts after them are ignored.
 
   Raises:
-    InputError: a line that holds no pair.
+    InputError: a line without a pair.
   """
   where = f"{path}, {MERGES}"
   try:
@@ -217,10 +218,10 @@ def read_merges(content: bytes, path: str) -> list[tuple[str, str]]:
 def _bpe(
   vocabulary: Mapping[str, int], merges: list[tuple[str, str]], unk_id: int
 ) -> tuple[tokenizers.Tokenizer, np.ndarray]:
-  """A model of all symbols that merges know, and our id of each of its ids.
+  """A model of all symbols in the merges, and our id of each of its ids.
 
-  Its symbols are more than the vocabulary's: a merge may lead over a piece
-  that was too rare to be kept, and what stays such a piece is unknown.
+  It has more symbols than the vocabulary: a merge may pass through a piece
+  that was too rare to be kept. A text that ends in such a piece is unknown.
   """
   symbols = dict.fromkeys(vocabulary)
   for first, second in merges:

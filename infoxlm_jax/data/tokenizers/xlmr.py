@@ -2,9 +2,9 @@
 
     <s> 0, <pad> 1, </s> 2, <unk> 3, piece i of the file -> i + 1, <mask> last
 
-The file itself has <unk> <s> </s> at its ids 0, 1, 2 (SentencePiece's own
-default), so its first ordinary piece, number 3, becomes id 4 and <mask> comes
-after the last one: 250,000 pieces make a vocabulary of 250,002.
+The file has <unk> <s> </s> at its ids 0, 1, 2 (SentencePiece's default), so its
+first ordinary piece, number 3, becomes id 4, and <mask> follows the last one:
+250,000 pieces make a vocabulary of 250,002.
 """
 
 import itertools
@@ -24,11 +24,11 @@ _SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>")
 
 
 class SentencePieceTokenizer:
-  """A tokenizer (see data/tokenizer.py) of one SentencePiece model.
+  """A tokenizer (see base.py) of a SentencePiece model.
 
   Raises:
-    InputError: the bytes are no SentencePiece model, or it has its special
-      pieces elsewhere than XLM-R's file has them.
+    InputError: the bytes are no SentencePiece model, or its special pieces
+      have other ids than in XLM-R's file.
   """
 
   bos_id = 0
@@ -58,9 +58,10 @@ class SentencePieceTokenizer:
     return [self._from_file_ids(np.array(ids, np.int32)) for ids in encoded]
 
   def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """All ids one after the other, int32, and lengths, int64 [texts].
+    """Ids of all texts, concatenated, int32; lengths, int64 [texts].
 
-    One thread, and no array a text: for processes that share the cores.
+    It uses one thread and makes no array for each text, as is best for a
+    process on each core.
     """
     encoded = self._model.encode(list(texts), out_type=int, num_threads=1)
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
@@ -98,8 +99,8 @@ def _read(model: bytes, path: str) -> sentencepiece.SentencePieceProcessor:
     if not model:
       raise RuntimeError("empty")
     spm = sentencepiece.SentencePieceProcessor(model_proto=model)
-    # It does not look at the pieces itself: those of a damaged file may be no
-    # UTF-8, which would show first where they are printed.
+    # Loading does not check the pieces: those of a damaged file may not be
+    # UTF-8, and would fail only when they are printed.
     spm.id_to_piece(list(range(spm.get_piece_size())))
   except (RuntimeError, UnicodeDecodeError) as error:
     raise InputError(
@@ -111,7 +112,7 @@ def _read(model: bytes, path: str) -> sentencepiece.SentencePieceProcessor:
   if specials != (0, 1, 2):
     raise InputError(
       f"{path} has <unk>, <s>, </s> at ids {specials}, XLM-R's layout needs "
-      "(0, 1, 2), SentencePiece's own default: train it again without "
+      "(0, 1, 2), SentencePiece's default: train it again without "
       "setting these ids."
     )
   return spm

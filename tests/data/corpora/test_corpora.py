@@ -161,7 +161,12 @@ def test_tsv(folder):
 @pytest.mark.parametrize(
   ("name", "content", "options", "message"),
   [
-    ("en-fr.tsv", "a\tb\nc\n", {}, "line 2: 1 tab-separated cells, the first"),
+    (
+      "en-fr.tsv",
+      "a\tb\nc\n",
+      {},
+      "line 2: 1 tab-separated cells, but",
+    ),
     ("en-fr.tsv", "a\tb\n\n", {}, "line 2: 1 tab-separated cells"),
     ("en-fr.tsv", "a b\n", {}, "line 1: 1 tab-separated cells where two"),
     ("en-fr.tsv", "a\tb\tc\n", {}, "line 1: 3 tab-separated .* Set columns"),

@@ -173,7 +173,7 @@ def _cut(part: str, size: int):
   [
     (_damage("idx", 0, b"TNTIDX\0\0"), "begins with b'TNTIDX.*--dataset-impl"),
     (_damage("idx", 9, b"\2"), "version 2"),
-    (_damage("idx", 17, b"\6"), "type 6 of its ids"),
+    (_damage("idx", 17, b"\6"), "its ids have type 6"),
     (_damage("idx", 18, b"\7"), "has 98 bytes, 7 rows need 110"),
     (_damage("idx", 18, b"\xff" * 8), "98 bytes, 18446744073709551615 rows"),
     (_damage("idx", 26, b"\7"), "row 2: its place is not where"),
@@ -182,7 +182,7 @@ def _cut(part: str, size: int):
     (_cut("idx", 0), "begins with b''"),
     (_cut("idx", 20), "ends within its header"),
     (_cut("idx", 97), "has 97 bytes, 6 rows need 98"),
-    (_cut("bin", 100), r"train.0.bin has 100 bytes, its index tells of 176"),
+    (_cut("bin", 100), r"train.0.bin has 100 bytes, but 176 by its index"),
     (lambda f: (f / "train.0.bin").unlink(), "cannot read .*train.0.bin"),
     (lambda f: (f / "train.0.idx").unlink(), "holds no train.0.idx"),
     (lambda f: save(f, []), "has no rows"),

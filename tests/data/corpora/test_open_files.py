@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoxlm_jax.data.corpora import file_names, open_files, seqio_tasks, tsv
+from infoxlm_jax.data.corpora import file_names, open_files, seqio_reader, tsv
 from infoxlm_jax.errors import InputError
 
 PACK = {
@@ -158,9 +158,9 @@ def test_languages_of_names(name, language):
 @pytest.mark.parametrize(
   ("name", "message"),
   [
-    ("train.txt", r"tells no language; rename it, .* train.de.txt"),
-    ("en-fr.txt", "tells no language"),
-    ("de_part_1.txt", "tells no language"),
+    ("train.txt", r"has no language; rename it, .* train.de.txt"),
+    ("en-fr.txt", "has no language"),
+    ("de_part_1.txt", "has no language"),
     ("de.en.txt", "has de and en; set language"),
   ],
 )
@@ -204,7 +204,7 @@ def test_a_changed_file_changes_its_description(tmp_path):
     (b"id\ten\tde\n", "no rows"),
     (b"Gal.1\tPaul\tPaulus\nGal.2\tand\tund\n", "line 1: not a header"),
     (b"id\n1\n", "line 1: not a header"),
-    (b"id\ten\ten\n1\ta\tb\n", "stands twice"),
+    (b"id\ten\ten\n1\ta\tb\n", "two columns have one name"),
     (b"id\ten\tde\n1\ta\tb\n2\ta\n", "line 3: 2 tab-separated cells"),
     (b"id\ten\tde\n1\ta\tb\tc\n", "line 2: 4 tab-separated cells"),
     (b"id\ten\tde\n1\ta\tb\n\n", "line 3: 1 tab-separated"),
@@ -219,11 +219,11 @@ def test_bad_tables(tmp_path, content, message):
 
 
 def test_unknown_module(tmp_path, monkeypatch):
-  monkeypatch.setattr(seqio_tasks, "_import_seqio", lambda: None)
+  monkeypatch.setattr(seqio_reader, "import_seqio", lambda: None)
   with pytest.raises(InputError, match="did you mean 'tasks.verses'"):
-    seqio_tasks.import_tasks(["tasks.verse"])
+    seqio_reader.import_tasks(["tasks.verse"])
   # A module that itself lacks something is not called missing.
   (tmp_path / "my_tasks.py").write_text("import no_such_package\n")
   monkeypatch.syspath_prepend(tmp_path)
   with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-    seqio_tasks.import_tasks(["my_tasks"])
+    seqio_reader.import_tasks(["my_tasks"])

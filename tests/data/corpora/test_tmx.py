@@ -139,14 +139,14 @@ LAUGHS = (
     ),
     (
       HEAD + unit(("en", "a&nbsp;b"), ("de", "x")) + TAIL,
-      "line 5: the entity &nbsp; is defined nowhere",
+      "line 5: the entity &nbsp; is not defined",
     ),
     (
       HEAD + unit(("en", "a"), ("de", "x")) + "<tu><note></tu>" + TAIL,
       "line 6: broken XML .*mismatched tag",
     ),
     (HEAD + unit(("en", "a & b"), ("de", "x")) + TAIL, "line 5: broken XML"),
-    (HEAD + unit(("en", "a"), ("de", "b")), "line 6: broken XML .*not whole"),
+    (HEAD + unit(("en", "a"), ("de", "b")), "line 6: broken XML .*truncated"),
     (HEAD[:60], "broken XML"),
     (
       HEAD.encode() + b"<tu><tuv xml:lang='en'><seg>\xff</seg></tuv></tu>",
@@ -157,7 +157,7 @@ LAUGHS = (
       "line 5: a <tuv> without xml:l",
     ),
     (HEAD + unit(("German", "a")), "line 5: xml:lang = 'German' is no"),
-    ("<html><body/></html>", "line 1: found <html>, no TMX file"),
+    ("<html><body/></html>", "line 1: found <html>, but a TMX"),
     (HEAD + TAIL, "no unit has two languages; the file has no text"),
     (HEAD + unit(("en", "a")) + TAIL, "no unit has two languages; .* has en"),
     ("", "a.tmx is empty"),

@@ -1,0 +1,143 @@
+"""Turns gin's errors into one line that names the place and the cure."""
+
+import contextlib
+import difflib
+import inspect
+import logging
+import re
+import sys
+import tokenize
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gin.config as gin
+
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import resources
+
+_PARAMETER = re.compile(r"^(\S+\.\w+) = ", re.MULTILINE)
+_IMPORT = re.compile(r"^from ([\w.]+) import (\w+)", re.MULTILINE)
+
+
+@contextlib.contextmanager
+def missing_values() -> Iterator[None]:
+  """Inside it gin's complaint that an argument has no value is an InputError.
+
+  All other errors are those of the code that gin calls, and stay as they are.
+  """
+  try:
+    yield
+  except (RuntimeError, TypeError, ValueError) as error:
+    text = str(error)
+    if "Required bindings" in text or "No values supplied by Gin" in text:
+      raise InputError(one_line(text)) from None
+    raise
+
+
+def run_parser(parse: Callable[[], Any], where: str, name: str = "") -> None:
+  """Calls a parser of gin; its errors become one line.
+
+  Args:
+    parse: takes nothing.
+    where: the file or the flag that is parsed.
+    name: the setting that is parsed, where it is one.
+
+  Raises:
+    InputError: gin's message, its place, and the nearest known name.
+  """
+  level = logging.root.manager.disable
+  try:
+    logging.disable(logging.ERROR)  # gin logs each place it looks in
+    parse()
+  except tokenize.TokenError as error:
+    raise InputError(
+      f"{where}: {error.args[0]}: a bracket or a quote is not closed"
+    ) from None
+  except SyntaxError as error:
+    place = where
+    if error.filename:
+      place = f"{error.filename}, line {error.lineno}"
+    line = (error.text or "").strip()
+    raise InputError(
+      f"{place}: {one_line(error.msg)} {line}{_quotes_hint(error.msg)}"
+    ) from None
+  except (
+    ValueError,
+    TypeError,
+    NameError,
+    ImportError,
+    AttributeError,
+    OSError,
+  ) as error:
+    text = one_line(str(error))
+    raise InputError(
+      f"{where}: {text}{_quotes_hint(text)}{_suggestion(text, name)}"
+    ) from None
+  finally:
+    logging.disable(level)
+
+
+def _quotes_hint(text: str) -> str:
+  return "; text needs quotes" if "malformed node" in text else ""
+
+
+def _suggestion(text: str, name: str) -> str:
+  """The known name nearest to the unknown one in gin's message."""
+  if match := re.search(r"Unable to open file: (\S+)\. Searched", text):
+    try:
+      resources.find(match[1])
+    except InputError as error:
+      return f" {error}"
+  known = _callables(gin.config_str() + _file_in(text))
+  if match := re.search(
+    r"'(\S+)' doesn't have a parameter named '(\w+)'", text
+  ):
+    for full, function in known.items():
+      if full.rpartition(".")[2] == match[1].rpartition(".")[2]:
+        return nearest(match[2], inspect.signature(function).parameters)
+  if match := re.search(r"No module named '(\S+)'", text):
+    stem = match[1].rpartition(".")[2]
+    return nearest(
+      stem, sorted({p.stem for p in Path(__file__).parent.rglob("*.py")})
+    )
+  match = re.search(r"(?:matching (?:reference )?'@?|selector )([\w./]+)", text)
+  if match:
+    wanted = match[1].rpartition("/")[2]
+    return nearest(wanted, known)
+  return nearest(name, _PARAMETER.findall(gin.config_str())) if name else ""
+
+
+def _file_in(text: str) -> str:
+  """The text of the gin file that gin's message names."""
+  match = re.search(r'In file "([^"]+)"', text)
+  return Path(match[1]).read_text(errors="replace") if match else ""
+
+
+def _callables(text: str) -> dict[str, Any]:
+  """The functions and classes that gin files with these imports can name.
+
+  A module's own, such as pretrain.pretrain, and those in its __all__.
+  """
+  callables = {}
+  for package, name in _IMPORT.findall(text):
+    module = sys.modules.get(f"{package}.{name}")
+    named = getattr(module, "__all__", ())
+    for attribute, value in vars(module).items() if module else ():
+      own = getattr(value, "__module__", "") == f"{package}.{name}"
+      public = own and not attribute.startswith("_")
+      if callable(value) and (public or attribute in named):
+        callables[f"{name}.{attribute}"] = value
+  return callables
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """A question with the known name nearest to this one; "" if none is near."""
+  close = difflib.get_close_matches(name, list(known), 1, 0.6)
+  return f"; did you mean {close[0]}?" if close else ""
+
+
+def one_line(text: str) -> str:
+  """A text of several lines on one: gin puts the place below its message."""
+  lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+  return " ".join(lines)
