@@ -45,10 +45,16 @@ class Configuration:
   def __init__(self) -> None:
     self.text = gin.config_str()
 
-  def macro(self, name: str) -> Any:
-    """The value that a macro is bound to."""
+  def macro(self, name: str, default: Any = gin.REQUIRED) -> Any:
+    """The value that a macro is bound to, or the default where it is not.
+
+    Raises:
+      InputError: it is not bound, and no default is given.
+    """
     if name not in _MACRO.findall(self.text):
-      raise InputError(f"the configuration sets no {name}")
+      if default is gin.REQUIRED:
+        raise InputError(f"the configuration sets no {name}")
+      return default
     return gin.query_parameter(f"{name}/macro.value")
 
   def job(self, **arguments: Any) -> Any:
@@ -75,7 +81,7 @@ class Configuration:
     if not hasattr(getattr(reference, "configurable", None), "wrapper"):
       raise InputError(
         f"JOB = {reference!r} is not a reference to a function, such as"
-        " @train.pretrain"
+        " @pretrain.pretrain"
       )
     return reference
 
@@ -271,7 +277,7 @@ def _file_in(text: str) -> str:
 
 
 def _callables(text: str) -> dict[str, Any]:
-  """What gin files with these imports can name, such as train.pretrain."""
+  """What gin files with these imports can name, such as pretrain.pretrain."""
   found = {}
   for package, name in _IMPORT.findall(text):
     module = sys.modules.get(f"{package}.{name}")

@@ -5,11 +5,17 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from infoxlm_jax.data.stream_options import check_options
+from infoxlm_jax.data import stream_options
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.base import Objective
+from infoxlm_jax.training.options import (
+  CheckpointOptions,
+  EvaluationOptions,
+  Parallelism,
+  RunOptions,
+)
 
 _POOLINGS = ("first", "mean", "mean_all")
 _LOSS_NORMS = ("joint_sum", "per_task_mean")
@@ -33,13 +39,33 @@ def used_streams(
   return {name: s for name, s in streams.items() if name in wanted}
 
 
-def check_counts(**counts: Any) -> None:
-  """Every one of these must be a whole number, at least 1."""
-  for name, value in counts.items():
+def check_options(
+  run: RunOptions,
+  parallelism: Parallelism,
+  evaluation: EvaluationOptions,
+  checkpoints: CheckpointOptions,
+) -> None:
+  """Raises InputError naming the option that is no count of something."""
+  check_counts(run, steps="STEPS", log_every=None)
+  check_counts(parallelism, groups="GROUPS", microbatches="MICROBATCHES")
+  check_counts(evaluation, every="EVAL_EVERY", batches=None)
+  check_counts(checkpoints, save_every="SAVE_EVERY", keep_latest=None)
+
+
+def check_counts(options: Any, **macros: str | None) -> None:
+  """Fields of an options object that must be whole numbers, at least 1.
+
+  Args:
+    options: the object.
+    **macros: the fields' names, each with the macro that gin/pretrain.gin
+      sets it by, if there is one.
+  """
+  for field, macro in macros.items():
+    value, name = getattr(options, field), f"{type(options).__name__}.{field}"
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
       raise InputError(
         f"{name} = {value!r} is not a whole number above 0; set it with"
-        f" --gin.pretrain.{name}=NUMBER (or its macro {name.upper()})"
+        f" --gin.{macro or name}=NUMBER"
       )
 
 
@@ -74,7 +100,7 @@ def check_training(
         f"stream {name!r}: row_length = {stream.row_length} is longer than the"
         f" model's max_positions = {model.max_positions}"
       )
-    check_options(stream, groups)
+    stream_options.check_options(stream, groups)
   contrasts = [n for n, o in objectives.items() if o.contrastive]
   if len(contrasts) > 1:
     raise InputError(f"objectives {contrasts}: only one may have a queue")

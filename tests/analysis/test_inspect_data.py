@@ -123,15 +123,16 @@ def test_masks_are_those_of_the_jitted_step():
     11,
   )
   mesh = partitioning.make_mesh(devices=2)
-  setup = (run.model, run.objectives, options["optimizer"], 0, mesh)
+  update_options = options["update"]
+  setup = (run.model, run.objectives, update_options.optimizer, 0, mesh)
   update = train_step.make_train_step(
     abstract(*setup),
     mesh,
     run.model,
     run.objectives,
-    options["optimizer"],
-    learning_rate=options["learning_rate"],
-    momentum=options["momentum"],
+    update_options.optimizer,
+    learning_rate=update_options.learning_rate,
+    momentum=update_options.momentum,
   )
   state = init_sharded(run.seed, *setup)
   feed = Feed(run.streams, mesh, run.groups, run.seed)

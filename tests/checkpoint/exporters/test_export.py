@@ -304,10 +304,10 @@ def run(tmp_path_factory):
   """A run's folder with a full checkpoint; (folder, its state)."""
   folder = tmp_path_factory.mktemp("run")
   options = small_run.options(folder)
-  mesh = options["mesh"]()
+  mesh = options["parallelism"].mesh()
   model, objectives = options["model"], options["objectives"]
   state = train_state.init_sharded(
-    0, model, objectives, options["optimizer"], 8, mesh
+    0, model, objectives, options["update"].optimizer, 8, mesh
   )
   # A key encoder that differs from the encoder.
   state = state.replace(
