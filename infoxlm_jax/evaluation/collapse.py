@@ -1,17 +1,19 @@
-"""Says in plain words whether the contrast works or has collapsed.
+"""Says in plain words whether a contrast works or has collapsed.
 
 Accuracy against the queue alone cannot tell: nearly constant vectors still
 tell fresh keys from old ones by their age and score 92 to 99 %. So this reads
-what cannot be had that way: accuracy among the batch's own keys, the spread
-of the vectors, and the similarity to queue keys by age.
+measures that such vectors cannot pass: accuracy among the batch's own keys,
+the spread of the vectors, and the similarity to queue keys by age.
+
+A contrast is an objective of any name with such measures: "xlco/spread".
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from infoxlm_jax.runtime.metrics import Row, series
 
-# The thresholds are rules of thumb, far from what a run that learns shows.
+# The thresholds are rules of thumb, far from the numbers of a run that learns.
 # Below this, 1 - mean cosine between the batch's sentences that are no
 # translations of each other: as good as constant.
 SPREAD_FLOOR = 0.02
@@ -20,29 +22,36 @@ CHANCE_FACTOR = 3.0
 # Newest and oldest queue keys further apart than this: age shows.
 AGE_GAP = 0.2
 
-_NAMES = (
-  "xlco/accuracy",
-  "xlco/chance",
-  "xlco/spread",
-  "xlco/queue_similarity_new",
-  "xlco/queue_similarity_old",
-  "xlco/positive_similarity",
+# Other objectives have an accuracy, too; these two only a contrast has.
+_MARKS = ("/spread", "/chance")
+_MEASURES = (
+  "accuracy",
+  "chance",
+  "spread",
+  "queue_similarity_new",
+  "queue_similarity_old",
+  "positive_similarity",
 )
 
 
-def _guessing(chance: float) -> float:
-  """Accuracy up to which the contrast counts as guessing.
+def contrasts(names: Iterable[str], prefix: str = "") -> list[str]:
+  """Names of the contrasts that have measures among these metrics.
 
-  Three times chance; with few keys, where that would be nearly everything,
-  half-way from chance to 1. A single key (chance 1) says nothing: -1.
+  Args:
+    names: of metrics.
+    prefix: in front of the contrasts' names.
   """
-  if chance >= 1:
-    return -1.0
-  return min(CHANCE_FACTOR * chance, (1 + chance) / 2)
+  return list(
+    dict.fromkeys(
+      name.removeprefix(prefix).rpartition("/")[0]
+      for name in names
+      if name.startswith(prefix) and name.endswith(_MARKS)
+    )
+  )
 
 
 def collapsed(metrics: Mapping[str, float]) -> str | None:
-  """Why the contrast counts as collapsed, or None if it does not.
+  """Why a contrast counts as collapsed, or None if none does.
 
   Collapsed is a spread below `SPREAD_FLOOR`, an accuracy no better than
   `CHANCE_FACTOR` times chance, or a number that is not finite. Only to be
@@ -52,11 +61,25 @@ def collapsed(metrics: Mapping[str, float]) -> str | None:
   Args:
     metrics: one step's, or a mean over some, without the "train/" in front:
       "xlco/accuracy" and "xlco/spread" as fractions, "xlco/chance" as 1 / keys
-      of the batch. What is not there is not judged.
+      of the batch. Measures that are not there are not judged.
   """
-  accuracy = metrics.get("xlco/accuracy")
-  chance = metrics.get("xlco/chance")
-  spread = metrics.get("xlco/spread")
+  names = contrasts(metrics)
+  for name in names:
+    reason = _reason(
+      {
+        measure: metrics[f"{name}/{measure}"]
+        for measure in _MEASURES
+        if f"{name}/{measure}" in metrics
+      }
+    )
+    if reason:
+      return reason if len(names) == 1 else f"{name}: {reason}"
+  return None
+
+
+def _reason(measures: Mapping[str, float]) -> str | None:
+  """Why one contrast counts as collapsed; see `collapsed`."""
+  accuracy, spread = measures.get("accuracy"), measures.get("spread")
   for name, value in (("accuracy", accuracy), ("spread", spread)):
     if value is not None and not math.isfinite(value):
       return f"the contrast's {name} is not a finite number ({value})"
@@ -65,6 +88,7 @@ def collapsed(metrics: Mapping[str, float]) -> str | None:
       f"the sentence vectors are nearly all alike: spread {spread:.4f}, below "
       f"{SPREAD_FLOOR}"
     )
+  chance = measures.get("chance")
   if accuracy is not None and chance is not None:
     if accuracy <= _guessing(chance):
       return (
@@ -75,14 +99,15 @@ def collapsed(metrics: Mapping[str, float]) -> str | None:
   return None
 
 
-def _window(rows: Sequence[Row], prefix: str) -> dict[str, float]:
-  """Mean of each contrast metric over its points in these rows."""
-  means = {}
-  for name in _NAMES:
-    values = series(rows, prefix + name)[1]
-    if len(values):
-      means[name] = float(values.mean())
-  return means
+def _guessing(chance: float) -> float:
+  """Accuracy up to which a contrast counts as guessing.
+
+  Three times chance; with few keys, where that would be nearly everything,
+  half-way from chance to 1. A single key (chance 1) says nothing: -1.
+  """
+  if chance >= 1:
+    return -1.0
+  return min(CHANCE_FACTOR * chance, (1 + chance) / 2)
 
 
 def health_notes(
@@ -96,25 +121,39 @@ def health_notes(
   Args:
     rows: of `metrics.read_metrics`.
     warmup_steps: steps up to this one are not judged.
-    prefix: in front of the contrast's names.
+    prefix: in front of the contrasts' names.
   """
   notes = _not_finite(rows)
+  names = _contrasts_in(rows, prefix)
+  if not names:
+    return notes + ["No contrast was trained in this run (or none logged)."]
+  for name in names:
+    own = _notes_of(rows, warmup_steps, f"{prefix}{name}/")
+    notes += own if len(names) == 1 else [f"{name}: {note}" for note in own]
+  return notes
+
+
+def _contrasts_in(rows: Sequence[Row], prefix: str) -> list[str]:
+  given = (k for row in rows for k, value in row.items() if value is not None)
+  return contrasts(given, prefix)
+
+
+def _notes_of(rows: Sequence[Row], warmup_steps: int, prefix: str) -> list[str]:
+  """The sentences on one contrast, whose measures begin with `prefix`."""
   logged = [
     row
     for row in rows
-    if any(row.get(prefix + name) is not None for name in _NAMES)
+    if any(row.get(prefix + measure) is not None for measure in _MEASURES)
   ]
-  if not logged:
-    return notes + ["No contrast was trained in this run (or none logged)."]
   judged = [row for row in logged if row["step"] > warmup_steps]
   if not judged:
-    return notes + [
+    return [
       "The contrast is not judged: the run ended within the warm-up "
       f"({warmup_steps} steps)."
     ]
-  size = max(5, len(judged) // 10)
+  size, notes = max(5, len(judged) // 10), []
   end = _window(judged[-size:], prefix)
-  reason = collapsed(end)
+  reason = _reason(end)
   if reason:
     notes.append(
       f"THE CONTRAST HAS COLLAPSED: {reason} (mean over the last "
@@ -128,7 +167,7 @@ def health_notes(
     bad = [
       judged[start]["step"]
       for start in range(0, len(judged) - size + 1, size)
-      if collapsed(_window(judged[start : start + size], prefix))
+      if _reason(_window(judged[start : start + size], prefix))
     ]
     if bad:
       notes.append(
@@ -136,6 +175,16 @@ def health_notes(
         "recovered."
       )
   return notes + _age(end)
+
+
+def _window(rows: Sequence[Row], prefix: str) -> dict[str, float]:
+  """Mean of each measure of a contrast over its points in these rows."""
+  means = {}
+  for measure in _MEASURES:
+    values = series(rows, prefix + measure)[1]
+    if len(values):
+      means[measure] = float(values.mean())
+  return means
 
 
 def _not_finite(rows: Sequence[Row]) -> list[str]:
@@ -153,22 +202,21 @@ def _not_finite(rows: Sequence[Row]) -> list[str]:
 
 def _healthy(end: Mapping[str, float]) -> str:
   parts = []
-  if "xlco/accuracy" in end:
-    text = f"{100 * end['xlco/accuracy']:.1f} % of queries find their key"
-    if "xlco/chance" in end:
-      text += f" (chance {100 * end['xlco/chance']:.1f} %)"
+  if "accuracy" in end:
+    text = f"{100 * end['accuracy']:.1f} % of queries find their key"
+    if "chance" in end:
+      text += f" (chance {100 * end['chance']:.1f} %)"
     parts.append(f"among the batch's own keys {text}")
-  if "xlco/spread" in end:
+  if "spread" in end:
     parts.append(
-      f"the spread of the vectors is {end['xlco/spread']:.2f} (0: all alike)"
+      f"the spread of the vectors is {end['spread']:.2f} (0: all alike)"
     )
   detail = "; ".join(parts) or "nothing speaks against it"
   return f"The contrast shows no collapse: {detail}."
 
 
 def _age(end: Mapping[str, float]) -> list[str]:
-  new = end.get("xlco/queue_similarity_new")
-  old = end.get("xlco/queue_similarity_old")
+  new, old = end.get("queue_similarity_new"), end.get("queue_similarity_old")
   if new is None or old is None or abs(new - old) <= AGE_GAP:
     return []
   return [

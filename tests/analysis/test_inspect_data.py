@@ -279,5 +279,5 @@ def test_bad_input_is_one_line(tool, args, says):
 
 def test_another_job_has_no_steps():
   store = TinyStore()
-  with pytest.raises(Exception, match="not that of a pretraining.*'parallelism'"):
+  with pytest.raises(Exception, match="pretraining.*'parallelism'"):
     inspect_step.run_of({"output": "x"}, store)

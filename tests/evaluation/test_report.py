@@ -84,6 +84,29 @@ def test_thresholds_of_the_alarm(changed, word):
   assert reason is None if word is None else word in reason
 
 
+def _renamed(metrics, name):
+  return {k.replace("xlco/", f"{name}/"): v for k, v in metrics.items()}
+
+
+def test_the_alarm_goes_by_the_measures_not_by_a_name():
+  other = _renamed(CONSTANT, "align")
+  assert collapsed(other) == collapsed(CONSTANT)
+  rows = _rows(other, range(10, 500, 10))
+  assert health_notes(rows) == health_notes(_rows(CONSTANT, range(10, 500, 10)))
+
+
+def test_each_of_two_contrasts_is_judged_by_its_name(tmp_path):
+  both = HEALTHY | _renamed(CONSTANT, "align")
+  assert collapsed(both) == f"align: {collapsed(CONSTANT)}"
+  rows = _rows(both | {"mlm/accuracy": 0.0}, range(10, 500, 10))
+  well, badly, age = health_notes(rows)
+  assert well.startswith("xlco: The contrast shows no collapse")
+  assert badly.startswith("align: THE CONTRAST HAS COLLAPSED")
+  assert age.startswith("align: Queue keys")
+  picture = curves.plot_contrast_health(rows, tmp_path, "align")
+  assert picture.name == "contrast_health_align.png"
+
+
 def test_without_contrast_there_is_nothing_to_judge():
   assert collapsed({"loss": 3.0}) is None
   notes = health_notes([{"step": 1, "train/loss": 3.0}])
@@ -274,10 +297,10 @@ def _check_picture(path, folder):
 
 def test_pictures_of_vectors(tmp_path):
   start, end = _model(3.0), _model(0.3)
-  found = [sweep(*model, ["mean", "first"]) for model in (start, end)]
+  sweeps = [sweep(*model, ["mean", "first"]) for model in (start, end)]
   near = [similarities(*model, 1, 0) for model in (start, end)]
   for path in (
-    figures.plot_retrieval(found[1], tmp_path, "first", start=found[0]),
+    figures.plot_retrieval(sweeps[1], tmp_path, "first", start=sweeps[0]),
     figures.plot_similarity(near[1], tmp_path, start=near[0]),
     figures.plot_sentences((*end, 1, 0), tmp_path, start=(*start, 1, 0)),
   ):

@@ -95,10 +95,10 @@ def _write(
   rows = read_metrics(folder)
   notes = collapse.health_notes(rows)
   results = dict(facts) | {"finished": True, "health": notes}
-  pictures: Figures = [
-    curves.plot_losses(rows, folder / "figures"),
-    curves.plot_contrast_health(rows, folder / "figures"),
-  ]
+  pictures: Figures = [curves.plot_losses(rows, folder / "figures")]
+  names = collapse.contrasts((name for row in rows for name in row), "train/")
+  for name in names if len(names) > 1 else (None,):
+    pictures.append(curves.plot_contrast_health(rows, folder / "figures", name))
   if "dev" in end:
     results["retrieval"] = _retrieval(start, end)
     pictures += _retrieval_figures(start, end, folder / "figures")
