@@ -1,8 +1,9 @@
 """Errors that a person can act on, and the exit codes they end a job with."""
 
+import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 
 class InputError(Exception):
@@ -15,6 +16,28 @@ class InputError(Exception):
 
 class StorageError(Exception):
   """Storage failed during a run (disk full, folder gone): exit code 3."""
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+  """A question with the known word nearest to this one; "" if none is near."""
+  near = difflib.get_close_matches(str(word), list(known), 1, 0.5)
+  return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check_choice(name: str, value: object, known: Collection[str]) -> None:
+  """Raises InputError for a value that is none of the known ones.
+
+  Args:
+    name: of the option, for the message.
+    value: what it is set to.
+    known: the values it may have.
+  """
+  if value in known:
+    return
+  raise InputError(
+    f"{name} = {value!r} is not one of {', '.join(known)}"
+    f"{did_you_mean(value, known)}"
+  )
 
 
 def exit_code(

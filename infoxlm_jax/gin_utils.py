@@ -39,10 +39,16 @@ class Configuration:
   def __init__(self) -> None:
     self.text = gin.config_str()
 
-  def macro(self, name: str) -> Any:
-    """The value that a macro is bound to."""
+  def macro(self, name: str, default: Any = gin.REQUIRED) -> Any:
+    """The value that a macro is bound to, or the default where it is not.
+
+    Raises:
+      InputError: it is not bound, and no default is given.
+    """
     if name not in _MACRO.findall(self.text):
-      raise InputError(f"the configuration sets no {name}")
+      if default is gin.REQUIRED:
+        raise InputError(f"the configuration sets no {name}")
+      return default
     return gin.query_parameter(f"{name}/macro.value")
 
   def job(self, **arguments: Any) -> Any:

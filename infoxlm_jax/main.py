@@ -18,14 +18,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import host_memory
 
-# What a run needs, and looking at its shapes does not.
-_NOT_LOOKED_AT = ("DATA", "INIT_FROM", "MODEL_DIR")
+# A run cannot do without these; telling its costs can.
+_OPTIONAL_FOR_COSTS = ("DATA", "INIT_FROM", "MODEL_DIR")
 
 _EXIT_CODES = """
 exit codes:
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     dest="unused",
     metavar="",
     help="sets a macro (--gin.MODEL_DIR=runs/a) or a parameter"
-    " (--gin.pretrain.seed=1); text needs no quotes",
+    " (--gin.RunOptions.log_every=1); text needs no quotes",
   )
   parser.add_argument(
     "--gin_search_paths",
@@ -120,14 +119,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   search = [folder for folder in flags.gin_search_paths.split(",") if folder]
-  looking = flags.dry_run or flags.compile_for is not None
-  if flags.json and not looking:
+  costs_only = flags.dry_run or flags.compile_for is not None
+  if flags.json and not costs_only:
     raise InputError("--json goes with --dry_run or --compile_for")
   config = gin_utils.load(
-    flags.gin_file, rest, search, _NOT_LOOKED_AT if looking else ()
+    flags.gin_file, rest, search, _OPTIONAL_FOR_COSTS if costs_only else ()
   )
-  if looking:
-    return _look(flags, config)
+  if costs_only:
+    return _tell_costs(flags, config)
   # Only now what is slow to import: a wrong name is told at once.
   from infoxlm_jax.runtime import distributed
   from infoxlm_jax.runtime.signals import Stopped
@@ -156,29 +155,35 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
     return 1
 
 
-def _look(flags: argparse.Namespace, config: Any) -> int:
-  """Tells what a run would cost; 1 where it is too large for its machine."""
+def _tell_costs(
+  flags: argparse.Namespace, config: gin_utils.Configuration
+) -> int:
+  """Answers --dry_run and --compile_for; 1: too large for the machine."""
   import jax
 
   # Not even an accelerator that is here is touched.
   jax.config.update("jax_platforms", "cpu")
-  options: dict[str, Any] = {}
   if flags.compile_for is None:
     print(config.text)
-    options["dry_run"] = True
-  else:
-    options["compile_for"] = flags.compile_for
-  if flags.json:
-    options["json_file"] = flags.json
-  if unknown := options.keys() - config.arguments().keys():
-    raise InputError(
-      f"the JOB of this gin file takes no {', '.join(sorted(unknown))}:"
-      " --compile_for and --json are for training"
-    )
+  arguments = config.arguments()
+  if "dry_run" in arguments:  # a job that answers for itself, as prepare does
+    if flags.compile_for is not None or flags.json:
+      raise InputError(
+        "the JOB of this gin file is no training: --compile_for and --json are"
+        " for training"
+      )
+    config.job(dry_run=True)
+    return 0
   from infoxlm_jax.analysis.compile_ahead import DoesNotFit
+  from infoxlm_jax.analysis.plan import plan
 
   try:
-    config.job(**options)
+    plan(
+      arguments,
+      target=config.macro("TARGET", None),
+      compile_for=flags.compile_for,
+      json_file=flags.json,
+    )
     return 0
   except DoesNotFit as problem:
     print(f"error: {gin_utils.plain(problem)}", file=sys.stderr)

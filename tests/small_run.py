@@ -1,8 +1,9 @@
 """A pretraining run that takes seconds: 2 layers of 16 on one device."""
 
 import contextlib
+import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,44 @@ from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.training import optimizer, schedules
+from infoxlm_jax.training.options import (
+  CheckpointOptions,
+  DataOptions,
+  EvaluationOptions,
+  Parallelism,
+  RunOptions,
+  UpdateOptions,
+  WeightOptions,
+)
 
 _CACHE_OPTIONS = (
   "jax_enable_compilation_cache",
   "jax_compilation_cache_dir",
   "jax_persistent_cache_min_compile_time_secs",
 )
+# {short name: (argument of pretrain.pretrain, its field)}
+_FIELDS = {
+  field.name: (argument, field.name)
+  for argument, group in (
+    ("run", RunOptions),
+    ("update", UpdateOptions),
+    ("parallelism", Parallelism),
+    ("weights", WeightOptions),
+    ("checkpoints", CheckpointOptions),
+  )
+  for field in dataclasses.fields(group)
+} | {
+  "data": ("data", "folder"),
+  "prepare": ("data", "prepare"),
+  "eval_every": ("evaluation", "every"),
+  "eval_batches": ("evaluation", "batches"),
+}
 LENGTH = small_corpus.ROW_LENGTH
 STEPS = 20
 
 
 def one_device(**where: Any) -> Any:
-  """The first device, or what a look ahead asks for."""
+  """The first device, or the abstract mesh that a dry run asks for."""
   return partitioning.make_mesh(**{"devices": 1, **where})
 
 
@@ -53,10 +80,16 @@ def compiled_once(folder: Path) -> Iterator[None]:
 
 
 def options(folder: Path, **changes: Any) -> dict[str, Any]:
-  """Arguments of train.pretrain; the vectors of `<s>` are nearly constant."""
+  """Arguments of pretrain.pretrain; the vectors of `<s>` are nearly constant.
+
+  Args:
+    folder: the run's.
+    **changes: arguments by name, or fields of the options objects among them.
+      Three fields have longer names here: eval_every, eval_batches, data.
+  """
   rate = schedules.constant(1e-4)
-  return {
-    "model_dir": str(folder),
+  arguments = {
+    "run": RunOptions(str(folder), STEPS, log_every=1),
     "model": EncoderConfig(
       vocab_size=load_tokenizer(small_corpus.TOKENIZER).vocab_size,
       num_layers=2,
@@ -71,7 +104,7 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
         layer=1,
         pooling="first",
         queue_size=20,
-        momentum=schedules.constant(0.9),
+        momentum=0.9,
       ),
     },
     "streams": {
@@ -79,24 +112,32 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
       "tlm": streams.PairStream(batch=4, rows=4, row_length=LENGTH),
       "xlco": streams.ContrastStream(batch=8, rows=8, row_length=LENGTH),
     },
-    "optimizer": optimizer.adamw(rate),
-    "learning_rate": rate,
-    "steps": STEPS,
-    "groups": 4,
-    "data": str(small_corpus.prepared()),
-    "mesh": one_device,
-    "eval_batches": 1,
-    "eval_every": 1000,
-    "save_every": 1000,
-    "log_every": 1,
-  } | changes
+    "update": UpdateOptions(optimizer.adamw(rate), rate),
+    "parallelism": Parallelism(groups=4, mesh=one_device),
+    "data": DataOptions(str(small_corpus.prepared())),
+    "weights": WeightOptions(),
+    "evaluation": EvaluationOptions(every=1000, batches=1),
+    "checkpoints": CheckpointOptions(save_every=1000),
+  }
+  return changed(arguments, **changes)
+
+
+def changed(arguments: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+  """Arguments of pretrain.pretrain with these changes, named as in options."""
+  arguments = dict(arguments)
+  for name, value in changes.items():
+    argument, field = _FIELDS.get(name, (name, None))
+    if field is not None:
+      value = dataclasses.replace(arguments[argument], **{field: value})
+    arguments[argument] = value
+  return arguments
 
 
 def hugging_face(folder: Path, **changes: Any) -> Path:
   """A random XLM-R of these shapes as a Hugging Face folder, with tokenizer."""
   config = options(Path("unused"))["model"]
   draw = np.random.default_rng(0)
-  found = {}
+  tensors = {}
   for name, value in weights_files.tensors_of("xlmr_mlm").items():
     shape = tuple(
       {
@@ -107,10 +148,10 @@ def hugging_face(folder: Path, **changes: Any) -> Path:
       }.get(n, n)
       for n in value.shape
     )
-    found[name] = draw.normal(0, 0.05, shape).astype(np.float32)
+    tensors[name] = draw.normal(0, 0.05, shape).astype(np.float32)
   weights_files.write(
     folder,
-    found,
+    tensors,
     vocab_size=config.vocab_size,
     hidden_size=config.hidden_size,
     intermediate_size=config.ffn_size,

@@ -78,10 +78,10 @@ def test_every_gin_file_begins_with_what_it_is():
 def test_overrides_win_in_their_order():
   config = gin_utils.load(
     ["gin/quickstart.gin"],
-    ["--gin.STEPS=7", "--gin.STEPS=9", "--gin.pretrain.pretrain.log_every=3"],
+    ["--gin.STEPS=7", "--gin.STEPS=9", "--gin.RunOptions.log_every=3"],
   )
   assert config.macro("STEPS") == 9
-  assert "pretrain.pretrain.log_every = 3" in config.text
+  assert "options.RunOptions.log_every = 3" in config.text
 
 
 def test_a_later_file_wins(write):
@@ -129,8 +129,8 @@ def test_path_that_looks_like_a_number():
   ("argument", "hint"),
   [
     ("--gin.STEPZ=4", "did you mean STEPS?"),
-    ("--gin.pretrain.pretrain.log_evry=4", "did you mean log_every?"),
-    ("--gin.pretrain.pretrian.steps=4", "did you mean pretrain.pretrain?"),
+    ("--gin.options.RunOptions.log_evry=4", "did you mean log_every?"),
+    ("--gin.pretrain.pretrian.model=4", "did you mean pretrain.pretrain?"),
     (
       "--gin.config.EncoderConfig.num_layer=1",
       "did you mean num_layers?",
@@ -172,12 +172,12 @@ def test_missing_include(write, caplog):
 
 def test_all_required_are_listed_at_once(write):
   name = write(
-    "include 'gin/quickstart.gin'\nfrom infoxlm_jax.training import pretrain\n"
+    "include 'gin/quickstart.gin'\nfrom infoxlm_jax.training import options\n"
     "STEPS = %gin.REQUIRED\nDATA = %gin.REQUIRED\n"
-    "pretrain.pretrain.eval_batches = %gin.REQUIRED\n"
+    "options.EvaluationOptions.batches = %gin.REQUIRED\n"
   )
   message = refused(name)
-  for flag in ("STEPS", "DATA", "pretrain.pretrain.eval_batches"):
+  for flag in ("STEPS", "DATA", "options.EvaluationOptions.batches"):
     assert f"--gin.{flag}=..." in message
   message = refused(name, "--gin.STEPS=5")
   assert "STEPS" not in message and "--gin.DATA=..." in message

@@ -1,7 +1,7 @@
-"""Looking ahead: what a run costs on a machine that is not here.
+"""Tells what a program costs on a machine that need not be here.
 
 From shapes alone (a dry run), or by compiling the real step for the machine.
-A report is a dict as it goes to JSON; ahead_text.py says it in words.
+A report is a dict as it goes to JSON; compile_report.py puts it into words.
 """
 
 import dataclasses
@@ -20,10 +20,9 @@ from infoxlm_jax.analysis.compile_report import in_words, remedies
 from infoxlm_jax.analysis.targets import Target
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
-from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.runtime.files import write_atomically
-from infoxlm_jax.training.state import TrainState
+from infoxlm_jax.training.program import Program
 
 Report = dict[str, Any]
 
@@ -57,30 +56,21 @@ def mesh_for(
   return mesh(abstract=target.count)
 
 
-def look(
-  model: EncoderConfig,
-  state: TrainState,
-  objectives: Mapping[str, Any],
-  streams: Mapping[str, Any],
-  mesh: Any,
+def report_costs(
+  program: Program,
   *,
-  groups: int,
-  microbatches: int,
-  zero1: bool = False,
   target: Target | None = None,
-  build: Callable[[], Any] | None = None,
+  compiling: bool = False,
   json_file: str | None = None,
 ) -> None:
-  """Prints the report of a configuration, and writes it as JSON.
+  """Prints the report of a program, and writes it as JSON.
 
   Args:
-    model, objectives, streams: of the run; streams with rows.
-    state: abstract, with shardings.
-    mesh: from mesh_for.
-    groups, microbatches, zero1: see train.pretrain.
-    target: what it is for. None: every chip that is known is compared.
-    build: makes the jitted step, which is then compiled for the target;
-      None: shapes only.
+    program: what is asked about, on a mesh from mesh_for; its streams have
+      rows.
+    target: the machine. None: every chip that is known is compared.
+    compiling: whether to compile the step for the target, besides telling
+      what its shapes say.
     json_file: where to write the report.
 
   Raises:
@@ -90,24 +80,11 @@ def look(
   """
   if json_file is not None and not Path(json_file).parent.is_dir():
     raise InputError(f"--json={json_file}: there is no such folder")
-  report = from_shapes(
-    model, state, objectives, streams, mesh, microbatches, target
-  )
-  report["settings"] = {
-    "microbatches": microbatches,
-    "groups": groups,
-    "zero1": zero1,
-    "remat": model.remat,
-    "dtype": model.dtype,
-    "logits_chunk": min(
-      (o.logits_chunk for o in objectives.values() if isinstance(o, MaskedLM)),
-      default=None,
-    ),
-  }
+  report = from_shapes(program, target)
   problem = ""
-  if build is not None:
+  if compiling:
     assert target is not None
-    problem = _compile(report, build(), state, streams, mesh, groups, target)
+    problem = _compile(report, program, target)
   if json_file is not None:
     write_atomically(json_file, json.dumps(report, indent=1) + "\n")
   print(in_words(report))
@@ -115,16 +92,12 @@ def look(
     raise DoesNotFit(f"{problem} {remedies(report)}")
 
 
-def from_shapes(
-  model: EncoderConfig,
-  state: TrainState,
-  objectives: Mapping[str, Any],
-  streams: Mapping[str, Any],
-  mesh: Any,
-  microbatches: int,
-  target: Target | None,
-) -> Report:
-  """The part of a report that needs no compiler; see `look`."""
+def from_shapes(program: Program, target: Target | None) -> Report:
+  """The part of a report that needs no compiler; see `report_costs`."""
+  model, state, mesh = program.model, program.state, program.mesh
+  objectives: Mapping[str, Any] = program.objectives
+  streams = program.streams
+  microbatches = program.parallelism.microbatches
   by_part = cost_model.state_bytes(state)
   temporary = cost_model.temporary_bytes(
     model, state, objectives, streams, mesh.shape, microbatches
@@ -139,8 +112,7 @@ def from_shapes(
     "target": None if target is None else target.name,
     "devices": mesh.size,
     "mesh": dict(mesh.shape),
-    "parameters": cost_model.count_parameters(state.params),
-    "key_parameters": cost_model.count_parameters(cost_model.key_params(state)),
+    **cost_model.parameters(state),
     "state_bytes": by_part,
     "temporary_bytes_estimate": temporary,
     "peak_bytes_estimate": peak,
@@ -164,20 +136,25 @@ def from_shapes(
       "compute": bound.compute,
       "memory": bound.memory,
     }
+  report["settings"] = {
+    "microbatches": microbatches,
+    "groups": program.parallelism.groups,
+    "zero1": program.parallelism.zero1,
+    "remat": model.remat,
+    "dtype": model.dtype,
+    "logits_chunk": min(
+      (o.logits_chunk for o in objectives.values() if isinstance(o, MaskedLM)),
+      default=None,
+    ),
+  }
   return report
 
 
-def _compile(
-  report: Report,
-  step: Any,
-  state: TrainState,
-  streams: Mapping[str, Any],
-  mesh: Any,
-  groups: int,
-  target: Target,
-) -> str:
-  """Compiles the step, adds what is found; gives the problem or ""."""
-  lowered = step.lower(state, abstract_batch(streams, groups, mesh))
+def _compile(report: Report, program: Program, target: Target) -> str:
+  """Compiles the step and extends the report; returns the problem or ""."""
+  mesh = program.mesh
+  batch = abstract_batch(program.streams, program.parallelism.groups, mesh)
+  lowered = program.train_step().lower(program.state, batch)
   started = time.monotonic()
   try:
     compiled = lowered.compile(_OPTIONS[target.chip.platform])
@@ -190,7 +167,7 @@ def _compile(
     return f"{target.name}: the step does not fit: {_first_lines(text)}"
   report["compile_seconds"] = time.monotonic() - started
   memory = compiled.memory_analysis()
-  program = compiled.as_text()
+  collectives = hlo.collectives(compiled.as_text())
   peak = (
     memory.argument_size_in_bytes
     + memory.output_size_in_bytes
@@ -198,8 +175,7 @@ def _compile(
     + memory.temp_size_in_bytes
     + memory.generated_code_size_in_bytes
   )
-  found = hlo.collectives(program)
-  inside, between = roofline.traffic(found, mesh.size, target.slices)
+  inside, between = roofline.traffic(collectives, mesh.size, target.slices)
   bound = roofline.lower_bound(
     target.chip,
     report["settings"]["dtype"],
@@ -218,7 +194,7 @@ def _compile(
       "temporaries": memory.temp_size_in_bytes,
       "program": memory.generated_code_size_in_bytes,
     },
-    "collectives": summary(found, mesh.shape),
+    "collectives": summary(collectives, mesh.shape),
     "sent_bytes": {"in a slice": inside, "between slices": between},
     "bound_seconds": dataclasses.asdict(bound),
     "bound": bound.seconds,

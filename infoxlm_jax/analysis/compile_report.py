@@ -1,4 +1,4 @@
-"""A report of ahead.py in words."""
+"""A report of compile_ahead.py in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

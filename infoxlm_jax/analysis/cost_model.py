@@ -15,14 +15,18 @@ from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import path_of
 from infoxlm_jax.objectives import masking
 from infoxlm_jax.objectives.contrast import Contrast, ContrastState
+from infoxlm_jax.training.program import count_parameters
 from infoxlm_jax.training.state import TrainState
 
 PARTS = ("params", "key_params", "opt_state", "queue")
 
 
-def count_parameters(params: Any) -> int:
-  """Numbers in a tree of arrays, the padding of the vocabulary included."""
-  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))
+def parameters(state: TrainState) -> dict[str, int]:
+  """How many parameters are trained, and how many the key encoder has."""
+  return {
+    "parameters": count_parameters(state.params),
+    "key_parameters": count_parameters(key_params(state)),
+  }
 
 
 def key_params(state: TrainState) -> dict[str, Any]:

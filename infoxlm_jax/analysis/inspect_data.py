@@ -12,6 +12,7 @@ from infoxlm_jax.data.tokenizers.base import holds_tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.training import validation
 from infoxlm_jax.training.input_pipeline import prepared_folder
+from infoxlm_jax.training.options import DataOptions
 
 TRAIN = "train"
 
@@ -25,19 +26,21 @@ def data_folder(arguments: Mapping[str, Any], spare: Path) -> Path:
   Raises:
     InputError: there are none, and nothing says how to prepare them.
   """
-  data = arguments.get("data")
+  data = arguments.get("data", DataOptions())
   own = run_folder(arguments)
-  if data is None and own is not None and (own / "data").is_dir():
+  if data.folder is None and own is not None and (own / "data").is_dir():
     return own / "data"
-  if data is None and arguments.get("prepare") is not None:
+  if data.folder is None and data.prepare is not None:
     print("preparing the data into a temporary folder", file=sys.stderr)
-  return prepared_folder(spare, data, arguments.get("prepare"))
+  return prepared_folder(spare, data.folder, data.prepare)
 
 
 def run_folder(arguments: Mapping[str, Any]) -> Path | None:
   """MODEL_DIR, where it exists."""
-  folder = Path(arguments.get("model_dir", ""))
-  return folder if arguments.get("model_dir") and folder.is_dir() else None
+  run = arguments.get("run")
+  if run is None or not run.model_dir or not Path(run.model_dir).is_dir():
+    return None
+  return Path(run.model_dir)
 
 
 def at_step(

@@ -13,21 +13,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from infoxlm_jax.checkpoint.metadata import POSITION
 from infoxlm_jax.data import loader, row_budget
 from infoxlm_jax.data.groups import item_numbers
 from infoxlm_jax.data.mixture import ONLY_SIDE, Drawn
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime.run_layout import CHECKPOINTS, FILES
 from infoxlm_jax.training import device_step, validation
 from infoxlm_jax.training import state as train_state
 
-CHECKPOINTS, POSITION = "checkpoints", "files/position.json"
 Arrays = dict[str, Any]
 
 
 class Run(NamedTuple):
-  """What decides the batches and masks of a run; as train.pretrain's."""
+  """What decides the batches and masks of a run; as pretrain.pretrain's."""
 
   streams: Mapping[str, Any]
   objectives: Mapping[str, Any]
@@ -62,24 +63,24 @@ class Seen(NamedTuple):
 
 
 def run_of(arguments: Mapping[str, Any], store: Store) -> Run:
-  """The run that these arguments of train.pretrain describe.
+  """The run that these arguments of pretrain.pretrain describe.
 
   Raises:
     InputError: they are another job's, or cannot work.
   """
-  needed = {"streams", "objectives", "model", "groups"}
+  needed = {"run", "streams", "objectives", "model", "parallelism"}
   if missing := sorted(needed - set(arguments)):
     raise InputError(
       f"the configuration is not that of a pretraining: it sets no {missing}."
       " Give the gin file of a run, or --data FOLDER to look at prepared data"
     )
-  groups, model = arguments["groups"], arguments["model"]
-  objectives = arguments["objectives"]
+  parallelism, model = arguments["parallelism"], arguments["model"]
+  objectives, groups = arguments["objectives"], parallelism.groups
   streams = validation.used_streams(objectives, arguments["streams"])
-  validation.check_counts(groups=groups)
+  validation.check_counts(parallelism, groups="GROUPS")
   validation.check_training(model, objectives, streams, groups, parts=1)
   streams, _ = row_budget.fit_all(streams, store, groups)
-  return Run(streams, objectives, model, groups, arguments["seed"])
+  return Run(streams, objectives, model, groups, arguments["run"].seed)
 
 
 def positions(
@@ -96,16 +97,17 @@ def positions(
   """
   done, samples = 0, dict.fromkeys(run.streams, 0)
   if folder is not None and (folder / CHECKPOINTS).is_dir():
-    found = [
+    before = [
       int(path.name)
       for path in (folder / CHECKPOINTS).iterdir()
-      if path.name.isdigit() and (path / POSITION).is_file()
+      if path.name.isdecimal()
+      and int(path.name) < update
+      and (path / FILES / POSITION).is_file()
     ]
-    done = max((n for n in found if n < update), default=0)
-  if done:
-    assert folder is not None
-    path = folder / CHECKPOINTS / str(done) / POSITION
-    samples |= json.loads(path.read_text())["samples"]
+    if before:
+      done = max(before)
+      stored = folder / CHECKPOINTS / str(done) / FILES / POSITION
+      samples |= json.loads(stored.read_text())["samples"]
   return {
     name: samples[name] + (update - 1 - done) * stream.batch
     for name, stream in run.streams.items()

@@ -1,11 +1,10 @@
 """Checks the options of streams; errors name the parameter."""
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from infoxlm_jax.data.packing import MIN_LENGTH
-from infoxlm_jax.errors import InputError
+from infoxlm_jax.errors import InputError, did_you_mean
 
 MIXUPS = ("none", "adjacent", "random")
 
@@ -46,7 +45,7 @@ def check_options(stream: Any, groups: int) -> None:
   if getattr(stream, "mixup", MIXUPS[0]) not in MIXUPS:
     raise InputError(
       f"{name}.mixup = {stream.mixup!r} is none of "
-      f"{', '.join(map(repr, MIXUPS))}{_near(stream.mixup, MIXUPS)}."
+      f"{', '.join(map(repr, MIXUPS))}{did_you_mean(stream.mixup, MIXUPS)}."
     )
 
 
@@ -104,14 +103,9 @@ def wanted_languages(
     if language not in names:
       raise InputError(
         f"{type(stream).__name__}.languages names {language!r}, which is not "
-        f"among the prepared {', '.join(names)}{_near(language, names)}."
+        f"among the prepared {', '.join(names)}{did_you_mean(language, names)}."
       )
   return set(languages)
-
-
-def _near(word: str, known: Sequence[str]) -> str:
-  near = difflib.get_close_matches(str(word), known, 1)
-  return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def pair_names(pairs: Iterable[tuple[str, str]]) -> str:

@@ -1,9 +1,11 @@
-"""Says in plain words whether the contrast works or has collapsed.
+"""Says in plain words whether a contrast works or has collapsed.
 
 Accuracy against the queue alone cannot tell: nearly constant vectors still
 tell fresh keys from old ones by their age and score 92 to 99 %. So this reads
-what cannot be had that way: accuracy among the batch's own keys, the spread
-of the vectors, and the similarity to queue keys by age.
+measures that such vectors cannot pass: accuracy among the batch's own keys,
+the spread of the vectors, and the similarity to queue keys by age.
+
+A contrast is an objective of any name with such measures: "xlco/spread".
 """
 
 import math
@@ -11,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from infoxlm_jax.runtime.metrics import Row, series
 
-# The thresholds are rules of thumb, far from what a run that learns shows.
+# The thresholds are rules of thumb, far from the numbers of a run that learns.
 # Below this, 1 - mean cosine between the batch's sentences that are no
 # translations of each other: as good as constant.
 SPREAD_FLOOR = 0.02
@@ -20,32 +22,32 @@ CHANCE_FACTOR = 3.0
 # Newest and oldest queue keys further apart than this: age shows.
 AGE_GAP = 0.2
 
-# Measures of a contrast, in metrics as "<objective>/<measure>". An objective
-# counts as a contrast when it reports its spread.
-_SPREAD = "spread"
+# Other objectives have an accuracy, too; these two only a contrast has.
+_MARKS = ("/spread", "/chance")
 _MEASURES = (
   "accuracy",
   "chance",
-  _SPREAD,
+  "spread",
   "queue_similarity_new",
   "queue_similarity_old",
   "positive_similarity",
 )
 
 
-def contrasts(metrics: Iterable[str], prefix: str = "") -> list[str]:
-  """Names of the objectives that contrast, from the names of metrics.
+def contrasts(names: Iterable[str], prefix: str = "") -> list[str]:
+  """Names of the contrasts that have measures among these metrics.
 
   Args:
-    metrics: such as "train/xlco/spread".
-    prefix: the part before the objective's name, such as "train/".
+    names: of metrics.
+    prefix: in front of the contrasts' names.
   """
-  names = {
-    name.removeprefix(prefix).removesuffix(f"/{_SPREAD}")
-    for name in metrics
-    if name.startswith(prefix) and name.endswith(f"/{_SPREAD}")
-  }
-  return sorted(names)
+  return list(
+    dict.fromkeys(
+      name.removeprefix(prefix).rpartition("/")[0]
+      for name in names
+      if name.startswith(prefix) and name.endswith(_MARKS)
+    )
+  )
 
 
 def collapsed(metrics: Mapping[str, float]) -> str | None:
@@ -57,23 +59,27 @@ def collapsed(metrics: Mapping[str, float]) -> str | None:
   contrast): an encoder fresh from its initial values looks the same.
 
   Args:
-    metrics: one step's, or a mean over some, without the "train/" in front,
-      for each contrast: "NAME/accuracy" and "NAME/spread" as fractions,
-      "NAME/chance" as 1 / keys of the batch. What is missing is not judged.
+    metrics: one step's, or a mean over some, without the "train/" in front:
+      "xlco/accuracy" and "xlco/spread" as fractions, "xlco/chance" as 1 / keys
+      of the batch. Measures that are not there are not judged.
   """
   names = contrasts(metrics)
   for name in names:
-    own = {
-      m: metrics[f"{name}/{m}"] for m in _MEASURES if f"{name}/{m}" in metrics
-    }
-    if reason := _collapsed(own):
+    reason = _reason(
+      {
+        measure: metrics[f"{name}/{measure}"]
+        for measure in _MEASURES
+        if f"{name}/{measure}" in metrics
+      }
+    )
+    if reason:
       return reason if len(names) == 1 else f"{name}: {reason}"
   return None
 
 
-def _collapsed(measures: Mapping[str, float]) -> str | None:
-  accuracy, chance = measures.get("accuracy"), measures.get("chance")
-  spread = measures.get(_SPREAD)
+def _reason(measures: Mapping[str, float]) -> str | None:
+  """Why one contrast counts as collapsed; see `collapsed`."""
+  accuracy, spread = measures.get("accuracy"), measures.get("spread")
   for name, value in (("accuracy", accuracy), ("spread", spread)):
     if value is not None and not math.isfinite(value):
       return f"the contrast's {name} is not a finite number ({value})"
@@ -82,6 +88,7 @@ def _collapsed(measures: Mapping[str, float]) -> str | None:
       f"the sentence vectors are nearly all alike: spread {spread:.4f}, below "
       f"{SPREAD_FLOOR}"
     )
+  chance = measures.get("chance")
   if accuracy is not None and chance is not None:
     if accuracy <= _guessing(chance):
       return (
@@ -93,7 +100,7 @@ def _collapsed(measures: Mapping[str, float]) -> str | None:
 
 
 def _guessing(chance: float) -> float:
-  """Accuracy up to which the contrast counts as guessing.
+  """Accuracy up to which a contrast counts as guessing.
 
   Three times chance; with few keys, where that would be nearly everything,
   half-way from chance to 1. A single key (chance 1) says nothing: -1.
@@ -114,66 +121,69 @@ def health_notes(
   Args:
     rows: of `metrics.read_metrics`.
     warmup_steps: steps up to this one are not judged.
-    prefix: in front of the objectives' names.
+    prefix: in front of the contrasts' names.
   """
   notes = _not_finite(rows)
-  names = contrasts({name for row in rows for name in row}, prefix)
+  names = _contrasts_in(rows, prefix)
   if not names:
-    return [*notes, "No contrast was trained in this run (or none logged)."]
+    return notes + ["No contrast was trained in this run (or none logged)."]
   for name in names:
-    title = "contrast" if len(names) == 1 else f"contrast {name}"
-    notes += _notes(rows, warmup_steps, f"{prefix}{name}/", title)
+    own = _notes_of(rows, warmup_steps, f"{prefix}{name}/")
+    notes += own if len(names) == 1 else [f"{name}: {note}" for note in own]
   return notes
 
 
-def _notes(
-  rows: Sequence[Row], warmup_steps: int, prefix: str, title: str
-) -> list[str]:
-  """Sentences on one contrast, whose metrics begin with `prefix`."""
-  judged = [
+def _contrasts_in(rows: Sequence[Row], prefix: str) -> list[str]:
+  given = (k for row in rows for k, value in row.items() if value is not None)
+  return contrasts(given, prefix)
+
+
+def _notes_of(rows: Sequence[Row], warmup_steps: int, prefix: str) -> list[str]:
+  """The sentences on one contrast, whose measures begin with `prefix`."""
+  logged = [
     row
     for row in rows
-    if row["step"] > warmup_steps
-    and any(row.get(prefix + name) is not None for name in _MEASURES)
+    if any(row.get(prefix + measure) is not None for measure in _MEASURES)
   ]
+  judged = [row for row in logged if row["step"] > warmup_steps]
   if not judged:
     return [
-      f"The {title} is not judged: the run ended within the warm-up "
+      "The contrast is not judged: the run ended within the warm-up "
       f"({warmup_steps} steps)."
     ]
-  size = max(5, len(judged) // 10)
+  size, notes = max(5, len(judged) // 10), []
   end = _window(judged[-size:], prefix)
-  notes = []
-  if reason := _collapsed(end):
+  reason = _reason(end)
+  if reason:
     notes.append(
-      f"THE {title.upper()} HAS COLLAPSED: {reason} (mean over the last "
+      f"THE CONTRAST HAS COLLAPSED: {reason} (mean over the last "
       f"{min(size, len(judged))} logged steps). Do not use these sentence "
       "vectors. What helped at small scale: mean pooling in place of the "
       "first token, L2-normalised vectors, a temperature near .05, the "
       "batch's own keys as negatives, no mixup, unmasked inputs."
     )
   else:
-    notes.append(_healthy(end, title))
+    notes.append(_healthy(end))
     bad = [
       judged[start]["step"]
       for start in range(0, len(judged) - size + 1, size)
-      if _collapsed(_window(judged[start : start + size], prefix))
+      if _reason(_window(judged[start : start + size], prefix))
     ]
     if bad:
       notes.append(
-        f"Earlier, around step {bad[-1]}, the {title} looked collapsed; it "
+        f"Earlier, around step {bad[-1]}, the contrast looked collapsed; it "
         "recovered."
       )
   return notes + _age(end)
 
 
 def _window(rows: Sequence[Row], prefix: str) -> dict[str, float]:
-  """Mean of each measure over its points in these rows."""
+  """Mean of each measure of a contrast over its points in these rows."""
   means = {}
-  for name in _MEASURES:
-    values = series(rows, prefix + name)[1]
+  for measure in _MEASURES:
+    values = series(rows, prefix + measure)[1]
     if len(values):
-      means[name] = float(values.mean())
+      means[measure] = float(values.mean())
   return means
 
 
@@ -190,7 +200,7 @@ def _not_finite(rows: Sequence[Row]) -> list[str]:
   ]
 
 
-def _healthy(end: Mapping[str, float], title: str) -> str:
+def _healthy(end: Mapping[str, float]) -> str:
   parts = []
   if "accuracy" in end:
     text = f"{100 * end['accuracy']:.1f} % of queries find their key"
@@ -202,12 +212,11 @@ def _healthy(end: Mapping[str, float], title: str) -> str:
       f"the spread of the vectors is {end['spread']:.2f} (0: all alike)"
     )
   detail = "; ".join(parts) or "nothing speaks against it"
-  return f"The {title} shows no collapse: {detail}."
+  return f"The contrast shows no collapse: {detail}."
 
 
 def _age(end: Mapping[str, float]) -> list[str]:
-  new = end.get("queue_similarity_new")
-  old = end.get("queue_similarity_old")
+  new, old = end.get("queue_similarity_new"), end.get("queue_similarity_old")
   if new is None or old is None or abs(new - old) <= AGE_GAP:
     return []
   return [

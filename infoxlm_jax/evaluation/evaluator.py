@@ -1,8 +1,8 @@
-"""Evaluation while a run goes: held-out losses and retrieval on dev."""
+"""Evaluation of a run: losses and retrieval on dev as it goes, a report."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,48 +12,88 @@ from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.evaluation import retrieval_eval
 from infoxlm_jax.evaluation.embed import make_embed
-from infoxlm_jax.evaluation.retrieval_eval import Scored
+from infoxlm_jax.evaluation.report import final_report
+from infoxlm_jax.evaluation.retrieval_eval import SPLITS, Scored
 from infoxlm_jax.model.config import EncoderConfig
 
 _RETRIEVAL = "dev/retrieval/"
 
 
-class Evaluation:
-  """evaluate(state, splits) -> scores by split; `metrics` for the log.
+class Evaluation(NamedTuple):
+  """What one evaluation measured.
+
+  Attributes:
+    metrics: numbers for metrics.jsonl, by name.
+    scores: retrieval by split, with the vectors that it was measured on.
+  """
+
+  metrics: dict[str, float]
+  scores: dict[str, Scored]
+
+  @property
+  def best_metric(self) -> float | None:
+    """What the best checkpoint is chosen by: the mean dev retrieval."""
+    directions = [
+      value
+      for name, value in self.metrics.items()
+      if name.startswith(_RETRIEVAL) and "_to_" in name
+    ]
+    return float(np.mean(directions)) if directions else None
+
+  def __str__(self) -> str:
+    """One line for the terminal."""
+    parts = [
+      f"{name.removeprefix('dev/').removesuffix('/loss')} {value:.3f}"
+      for name, value in self.metrics.items()
+      if name.endswith("/loss")
+    ]
+    retrieval = self.best_metric
+    if retrieval is not None:
+      layer = int(self.metrics[_RETRIEVAL + "layer"])
+      parts.append(f"retrieval {100 * retrieval:.1f} % (layer {layer})")
+    return "dev: " + ", ".join(parts)
+
+
+class Evaluator:
+  """evaluator(state, splits) -> Evaluation, the same sentences every time.
 
   Args:
-    folder: prepared data; a missing dev store or retrieval file leaves out
-      what needs it.
+    folder: the run's, where the report is written.
+    data: the folder of prepared data; a dev store or retrieval file that is
+      not there leaves out what needs it.
     tokenizer, model, mesh: of the run.
-    eval_step: from step.make_eval_step.
-    batches: batches of a store for the held-out losses, the same ones
-      whenever it is called.
+    eval_step: from eval_step.make_eval_step.
+    batches: draws the batches of a store for the held-out losses, the same
+      ones whenever it is called.
+    first_state: makes the state before the first update again. None where
+      the run began with given weights, which may be gone.
     row_length: of the rows that sentences are packed into.
   """
 
   def __init__(
     self,
     folder: Path,
+    data: Path,
     tokenizer: Tokenizer,
     model: EncoderConfig,
     mesh: Mesh,
+    *,
     eval_step: Callable[..., Any],
     batches: Callable[[Store], Iterator[tuple[Any, Any]]],
+    first_state: Callable[[], Any] | None,
     row_length: int,
   ):
-    self._sets = retrieval_eval.load(
-      folder / "retrieval", tokenizer, row_length
-    )
+    self._folder, self._first_state = folder, first_state
+    self._sets = retrieval_eval.load(data / "retrieval", tokenizer, row_length)
     self._embed = make_embed(
       model, mesh, poolings=retrieval_eval.POOLINGS, row_length=row_length
     )
-    dev = folder / "dev"
+    dev = data / "dev"
     self._dev = Store(dev) if dev.is_dir() else None
     self._eval_step, self._batches = eval_step, batches
-    self.metrics: dict[str, float] = {}
 
-  def __call__(self, state: Any, splits: Sequence[str]) -> dict[str, Scored]:
-    self.metrics = self._losses(state)
+  def __call__(self, state: Any, splits: Sequence[str]) -> Evaluation:
+    metrics = self._losses(state)
     scores = {
       split: retrieval_eval.score(self._embed, state.params, self._sets[split])
       for split in splits
@@ -64,9 +104,40 @@ class Evaluation:
       layer, pooling = retrieval.choose()
       at = retrieval.at(layer, pooling)
       for direction in retrieval.directions:
-        self.metrics[_RETRIEVAL + direction] = at[direction]["mean"]
-      self.metrics[_RETRIEVAL + "layer"] = layer
-    return scores
+        metrics[_RETRIEVAL + direction] = at[direction]["mean"]
+      metrics[_RETRIEVAL + "layer"] = layer
+    return Evaluation(metrics, scores)
+
+  def keep_start(self, start: Evaluation) -> None:
+    """Keeps the evaluation before the first update in the run's folder.
+
+    A run that is stopped and continued has it for its report then.
+    """
+    if jax.process_index() == 0:
+      final_report.keep_start(self._folder, start.scores)
+
+  def report(
+    self, facts: Mapping[str, Any], start: Evaluation | None, end: Evaluation
+  ) -> None:
+    """Writes what a finished run leaves for people, and prints its tables.
+
+    Args:
+      facts: what was run, for results.json: steps, seconds, tokens, ...
+      start: before the first update. None in a run that was continued: it is
+        measured again, or read where `first_state` is None; what is read has
+        no vectors for the pictures.
+      end: after the last update.
+
+    Raises:
+      StorageError: in all processes, if process 0 cannot write.
+    """
+    if start is not None:
+      before: Mapping[str, Scored] = start.scores
+    elif self._first_state is not None:
+      before = self(self._first_state(), SPLITS).scores
+    else:
+      before = final_report.read_start(self._folder)
+    final_report.write(self._folder, facts, before, end.scores)
 
   def _losses(self, state: Any) -> dict[str, float]:
     if self._dev is None:
@@ -79,27 +150,3 @@ class Evaluation:
       f"dev/{name}": float(value / max(weight, 1e-9))
       for name, (value, weight) in total.items()
     }
-
-
-def best_of(metrics: Mapping[str, float]) -> float | None:
-  """What the best checkpoint has most of: mean dev retrieval."""
-  found = [
-    value
-    for name, value in metrics.items()
-    if name.startswith(_RETRIEVAL) and "_to_" in name
-  ]
-  return float(np.mean(found)) if found else None
-
-
-def in_words(metrics: Mapping[str, float]) -> str:
-  """One line of an evaluation for the terminal."""
-  parts = [
-    f"{name.removeprefix('dev/').removesuffix('/loss')} {value:.3f}"
-    for name, value in metrics.items()
-    if name.endswith("/loss")
-  ]
-  best = best_of(metrics)
-  if best is not None:
-    layer = int(metrics[_RETRIEVAL + "layer"])
-    parts.append(f"retrieval {100 * best:.1f} % (layer {layer})")
-  return "dev: " + ", ".join(parts)

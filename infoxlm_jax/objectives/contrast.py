@@ -21,9 +21,15 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from infoxlm_jax.errors import InputError
+from infoxlm_jax.errors import InputError, check_choice
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.model.pooling import framing, members, pool, unit
+from infoxlm_jax.model.pooling import (
+  POOLINGS,
+  framing,
+  members,
+  pool,
+  unit,
+)
 from infoxlm_jax.objectives import contrast_metrics, key_queue, masking
 from infoxlm_jax.objectives.base import (
   Context,
@@ -39,6 +45,8 @@ from infoxlm_jax.objectives.base import (
 )
 from infoxlm_jax.objectives.info_nce import info_nce, sharded_logsumexp
 from infoxlm_jax.objectives.key_queue import Queue
+
+_NEGATIVES = ("queue", "queue+batch", "batch")
 
 
 @struct.dataclass
@@ -124,6 +132,13 @@ class Contrast(Objective):
       )
     if self.temperature <= 0:
       raise InputError(f"objective {name!r}: temperature must be above 0")
+    for option, known in (
+      ("pooling", POOLINGS),
+      ("negatives", _NEGATIVES),
+      ("directions", ("one", "both")),
+    ):
+      where = f"objective {name!r}: {option}"
+      check_choice(where, getattr(self, option), known)
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     if not self.projection:

@@ -140,13 +140,13 @@ def state_of(
   return dataclasses.replace(state, params=placed)
 
 
-def _check_head(where: str, name: str, found: Any, wanted: Any) -> None:
+def _check_head(where: str, name: str, given: Any, wanted: Any) -> None:
   def shapes(tree: Any) -> dict[str, list[int]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {partitioning.path_of(p): list(x.shape) for p, x in leaves}
 
-  if shapes(found) != shapes(wanted):
+  if shapes(given) != shapes(wanted):
     raise InputError(
-      f"{where}: the head {name} has the arrays {shapes(found)}, this"
+      f"{where}: the head {name} has the arrays {shapes(given)}, this"
       f" configuration's {shapes(wanted)}: it is of another model"
     )

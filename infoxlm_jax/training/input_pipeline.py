@@ -61,13 +61,13 @@ class Feed:
     self, store: Store, samples: Mapping[str, int]
   ) -> dict[str, float]:
     """How often each language or pair of each stream was gone through."""
-    found = {}
+    epochs: dict[str, float] = {}
     for name, stream in self.streams.items():
       own = loader.stream_seed(self.seed, name)
       by_corpus = stream.mixture(store, own).epochs(samples[name])
-      for corpus, epochs in by_corpus.items():
-        found[f"data/{name}/epochs/{corpus}"] = epochs
-    return found
+      for corpus, count in by_corpus.items():
+        epochs[f"data/{name}/epochs/{corpus}"] = count
+    return epochs
 
   def apart(self, use: int) -> "Feed":
     """The same streams in another order, for another use than training."""

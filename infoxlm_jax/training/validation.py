@@ -1,19 +1,22 @@
 """Configuration that cannot work, found before anything is written."""
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from infoxlm_jax.data.stream_options import check_options
+from infoxlm_jax.data import stream_options
 from infoxlm_jax.data.tokenizers.base import Tokenizer
-from infoxlm_jax.errors import InputError
+from infoxlm_jax.errors import InputError, check_choice, did_you_mean
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.base import Objective
+from infoxlm_jax.training.options import (
+  CheckpointOptions,
+  EvaluationOptions,
+  Parallelism,
+  RunOptions,
+)
 
-_POOLINGS = ("first", "mean", "mean_all")
 _LOSS_NORMS = ("joint_sum", "per_task_mean")
-_NEGATIVES = ("queue", "queue+batch", "batch")
 
 
 def used_streams(
@@ -27,19 +30,39 @@ def used_streams(
       raise InputError(
         f"objective {name!r} reads the stream {objective.stream!r}, which is"
         f" not among the streams {sorted(streams)}"
-        f"{_near(objective.stream, streams)}"
+        f"{did_you_mean(objective.stream, streams)}"
       )
   wanted = {objective.stream for objective in objectives.values()}
   return {name: s for name, s in streams.items() if name in wanted}
 
 
-def check_counts(**counts: Any) -> None:
-  """Every one of these must be a whole number, at least 1."""
-  for name, value in counts.items():
+def check_options(
+  run: RunOptions,
+  parallelism: Parallelism,
+  evaluation: EvaluationOptions,
+  checkpoints: CheckpointOptions,
+) -> None:
+  """Raises InputError naming the option that is no count of something."""
+  check_counts(run, steps="STEPS", log_every=None)
+  check_counts(parallelism, groups="GROUPS", microbatches="MICROBATCHES")
+  check_counts(evaluation, every="EVAL_EVERY", batches=None)
+  check_counts(checkpoints, save_every="SAVE_EVERY", keep_latest=None)
+
+
+def check_counts(options: Any, **macros: str | None) -> None:
+  """Fields of an options object that must be whole numbers, at least 1.
+
+  Args:
+    options: the object.
+    **macros: the fields' names, each with the macro that gin/pretrain.gin
+      sets it by, if there is one.
+  """
+  for field, macro in macros.items():
+    value, name = getattr(options, field), f"{type(options).__name__}.{field}"
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
       raise InputError(
         f"{name} = {value!r} is not a whole number above 0; set it with"
-        f" --gin.pretrain.{name}=NUMBER (or its macro {name.upper()})"
+        f" --gin.{macro or name}=NUMBER"
       )
 
 
@@ -74,18 +97,14 @@ def check_training(
         f"stream {name!r}: row_length = {stream.row_length} is longer than the"
         f" model's max_positions = {model.max_positions}"
       )
-    check_options(stream, groups)
+    stream_options.check_options(stream, groups)
   for name, objective in objectives.items():
     objective.check(name, model)
 
 
 def check_loss_norm(loss_norm: str) -> None:
   """Else found only when the step is compiled."""
-  if loss_norm not in _LOSS_NORMS:
-    raise InputError(
-      f"loss_norm = {loss_norm!r} is not one of {', '.join(_LOSS_NORMS)}"
-      f"{_near(loss_norm, _LOSS_NORMS)}"
-    )
+  check_choice("loss_norm", loss_norm, _LOSS_NORMS)
 
 
 def check_steps(steps: int, done: int) -> None:
@@ -95,11 +114,6 @@ def check_steps(steps: int, done: int) -> None:
       f"steps = {steps}, but the run's checkpoint has done {done} updates"
       f" already; set STEPS to {done} or more"
     )
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-  near = difflib.get_close_matches(str(word), list(known), 1, 0.5)
-  return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_tokenizer(model: EncoderConfig, tokenizer: Tokenizer) -> None:

@@ -30,8 +30,10 @@ from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
-from infoxlm_jax.training import optimizer, schedules, step
+from infoxlm_jax.training import optimizer, schedules
 from infoxlm_jax.training import state as train_state
+from infoxlm_jax.training.options import Parallelism, UpdateOptions
+from infoxlm_jax.training.program import make_program
 
 RUNS = ("infoxlm_base", "infoxlm_base_readme", "infoxlm_large")
 # Each machine's devices, and its chip if it has one.
@@ -193,17 +195,17 @@ def _state(mesh, objectives=OBJECTIVES):
 def test_bytes_of_the_state():
   """On a mesh that is not here, by hand: 4 x 2 over data and fsdp."""
   mesh = partitioning.make_mesh(data=4, fsdp=2, abstract=8)
-  found = cost_model.state_bytes(_state(mesh, {"xlco": OBJECTIVES["xlco"]}))
+  sizes = cost_model.state_bytes(_state(mesh, {"xlco": OBJECTIVES["xlco"]}))
   d, f, v, p = 32, 64, MODEL.padded_vocab, 34
   layer_split = 4 * d * d + 2 * d * f  # kernels
   layer_whole = 4 * d + f + d + 4 * d  # their biases, and two norms
   layer = layer_split // 2 + layer_whole
   embed = (v * d + p * d) // 2 + 2 * d
-  assert found["params"] == 4 * (2 * layer + embed)
-  assert found["key_params"] == 4 * (layer + embed)
-  moments = found["opt_state"] - 2 * found["params"]
+  assert sizes["params"] == 4 * (2 * layer + embed)
+  assert sizes["key_params"] == 4 * (layer + embed)
+  moments = sizes["opt_state"] - 2 * sizes["params"]
   assert 0 <= moments < 64  # and the numbers of updates
-  assert found["queue"] == 4 * 64 * d // 8 + 4
+  assert sizes["queue"] == 4 * 64 * d // 8 + 4
 
 
 def test_a_dry_run_needs_as_many_devices_as_the_mesh_asks_for():
@@ -322,25 +324,23 @@ SMALL = dataclasses.replace(CHIPS["v5e"], name="small", memory=4096)
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
   """The report of a step that is compiled and does not fit, and the error."""
-  mesh = partitioning.make_mesh(data=4, fsdp=2)
-  state = _state(mesh)
   rate = schedules.constant(1e-3)
+  program = make_program(
+    MODEL,
+    OBJECTIVES,
+    STREAMS,
+    UpdateOptions(optimizer.adamw(rate), rate),
+    Parallelism(groups=16, microbatches=2),
+    partitioning.make_mesh(data=4, fsdp=2),
+  )
   file = tmp_path_factory.mktemp("report") / "compile.json"
   # Of XLA's passes none is left out by this, only the machine code is worse.
   jax.config.update("jax_disable_most_optimizations", True)
   with pytest.raises(compile_ahead.DoesNotFit) as error:
-    compile_ahead.look(
-      MODEL,
-      state,
-      OBJECTIVES,
-      STREAMS,
-      mesh,
-      groups=16,
-      microbatches=2,
+    compile_ahead.report_costs(
+      program,
       target=targets.Target("eight of them", SMALL, (4, 2)),
-      build=lambda: step.make_train_step(
-        _recipe(optimizer.adamw(rate), 2), state, mesh, learning_rate=rate
-      ),
+      compiling=True,
       json_file=str(file),
     )
   jax.config.update("jax_disable_most_optimizations", False)
@@ -447,10 +447,10 @@ def test_logits_are_the_largest_array_of_the_head():
     lambda *args: encoder.lm_logits(*args, MODEL), head, table, hidden
   )
   mesh = partitioning.make_mesh(abstract=1)
-  found = cost_model.temporary_bytes(
+  sizes = cost_model.temporary_bytes(
     MODEL, _state(mesh), OBJECTIVES, STREAMS, mesh.shape, microbatches=1
   )
-  assert found["softmax"] == 2 * logits.size * logits.dtype.itemsize
+  assert sizes["softmax"] == 2 * logits.size * logits.dtype.itemsize
 
 
 # With the compilers for TPUs, where they are installed

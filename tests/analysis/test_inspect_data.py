@@ -118,12 +118,13 @@ def test_masks_are_those_of_the_jitted_step():
     11,
   )
   mesh = partitioning.make_mesh(devices=2)
-  recipe = Recipe(run.model, run.objectives, options["optimizer"], {"mlm": 4})
+  optimizer = options["update"].optimizer
+  recipe = Recipe(run.model, run.objectives, optimizer, {"mlm": 4})
   update = train_step.make_train_step(
     recipe,
     abstract(recipe, mesh),
     mesh,
-    learning_rate=options["learning_rate"],
+    learning_rate=options["update"].learning_rate,
   )
   state = init_sharded(recipe, run.seed, mesh)
   feed = Feed(run.streams, mesh, run.groups, run.seed)
@@ -163,5 +164,5 @@ def test_positions_of_a_run_that_was_resumed(tmp_path):
 
 def test_another_job_has_no_steps():
   store = TinyStore()
-  with pytest.raises(Exception, match="not that of a pretraining.*'groups'"):
+  with pytest.raises(Exception, match="pretraining.*'parallelism'"):
     inspect_step.run_of({"output": "x"}, store)

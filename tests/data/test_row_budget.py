@@ -5,13 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import small_corpus
-import small_run
 
 from infoxlm_jax.data import loader, row_budget
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.training import pretrain
 
 STREAMS = {
   "mlm": TextStream(batch=64, row_length=4 * small_corpus.ROW_LENGTH),
@@ -95,14 +93,3 @@ def test_rows_that_are_not_known_are_told():
     stream.shapes(2)
   with pytest.raises(InputError, match="batch = 8 .* 3 groups"):
     stream.shapes(3)
-
-
-def test_a_dry_run_needs_the_data(capsys):
-  options = small_run.options("unused", dry_run=True)
-  options["streams"] |= {"mlm": TextStream(batch=4, row_length=72)}
-  with pytest.raises(InputError, match=r"\['mlm'\] have rows = None.*DATA"):
-    pretrain.pretrain(**options | {"data": None})
-  pretrain.pretrain(**options)
-  assert "stream mlm: rows = 4 of 72 tokens for batch = 4" in (
-    capsys.readouterr().out
-  )

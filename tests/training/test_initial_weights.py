@@ -15,6 +15,7 @@ from sentencepiece import sentencepiece_model_pb2
 from weights_files import assert_same
 
 from infoxlm_jax import gin_utils
+from infoxlm_jax.analysis.plan import plan
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
@@ -35,24 +36,24 @@ def weights(tmp_path_factory):
 
 
 def options(folder, weights, **changes):
-  return small_run.options(
-    folder,
-    model=model_of(weights, tokenizer=str(small_corpus.TOKENIZER)),
-    init_from=str(weights),
-    steps=2,
-    **changes,
-  )
+  given = {
+    "model": model_of(weights, tokenizer=str(small_corpus.TOKENIZER)),
+    "init_from": str(weights),
+    "steps": 2,
+  }
+  return small_run.options(folder, **given | changes)
 
 
 def test_a_run_starts_from_weights(tmp_path, weights, capsys):
   rate = schedules.constant(0.0)
-  chosen = options(tmp_path / "run", weights)
-  chosen |= {
-    "objectives": {"mlm": chosen["objectives"]["mlm"]},
-    "learning_rate": rate,
-    "optimizer": optimizer.adamw(rate),
-    "steps": 1,
-  }
+  chosen = options(
+    tmp_path / "run",
+    weights,
+    learning_rate=rate,
+    optimizer=optimizer.adamw(rate),
+    steps=1,
+  )
+  del chosen["objectives"]["xlco"]
   pretrain.pretrain(**chosen)
   report = (tmp_path / "run" / "init_from.txt").read_text()
   assert report.strip() in capsys.readouterr().out
@@ -60,13 +61,13 @@ def test_a_run_starts_from_weights(tmp_path, weights, capsys):
   identity = json.loads((tmp_path / "run" / "identity.json").read_text())
   assert identity["init_from"] == str(weights)
   # With a rate of 0 the checkpoint holds what the run began with.
-  _, params, found = load_weights(tmp_path / "run")
+  _, params, report_of_run = load_weights(tmp_path / "run")
   assert_same(params, load_weights(weights)[1])
-  assert "of the run, not of the model" in found.ignored.values()
+  assert "of the run, not of the model" in report_of_run.ignored.values()
   # Going on reads the weights no more.
   away = weights.rename(weights.with_name("away"))
   try:
-    pretrain.pretrain(**chosen | {"steps": 2})
+    pretrain.pretrain(**small_run.changed(chosen, steps=2))
   finally:
     away.rename(weights)
   assert_same(load_weights(tmp_path / "run" / "checkpoints")[1], params)
@@ -222,11 +223,11 @@ def test_the_gin_part(tmp_path, weights, capsys):
       "--gin.load.model_of.dropout=0.125",
     ],
   )
-  config.job(dry_run=True)
+  plan(config.arguments())
   assert "dropout" not in capsys.readouterr().err
   assert "load.model_of.dropout = 0.125" in config.text
-  assert "train.pretrain.model = @load.model_of()" in config.text
+  assert "pretrain.pretrain.model = @load.model_of()" in config.text
   assert not (tmp_path / "run").exists()
   config = gin_utils.load([str(file)], ["--gin.INIT_FROM=/absent/model"])
   with pytest.raises(InputError, match="no such file or folder"):
-    config.job(dry_run=True)
+    plan(config.arguments())

@@ -24,7 +24,7 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime.metrics import read_metrics
 from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
-from infoxlm_jax.training import pretrain
+from infoxlm_jax.training import pretrain, program, setup
 from infoxlm_jax.training.train_log import Diverged, TrainingLog
 
 
@@ -67,9 +67,9 @@ def stored(folder: Path, step: int):
   return arrays, position
 
 
-def assert_same_bits(found, wanted, without: tuple[str, ...] = ()) -> None:
+def assert_same_bits(arrays, wanted, without: tuple[str, ...] = ()) -> None:
   pairs = zip(
-    jax.tree_util.tree_leaves_with_path(found),
+    jax.tree_util.tree_leaves_with_path(arrays),
     jax.tree_util.tree_leaves_with_path(wanted),
     strict=True,
   )
@@ -81,7 +81,7 @@ def assert_same_bits(found, wanted, without: tuple[str, ...] = ()) -> None:
 def told(folder: Path, prefix: str = "train/") -> dict[int, dict]:
   """{update: its numbers} of metrics.jsonl, without those of the clock."""
   clock = ("seconds", "tokens_per_second", "wait_share")
-  found: dict[int, dict] = {}
+  lines: dict[int, dict] = {}
   for row in read_metrics(folder):
     numbers = {
       name: value
@@ -89,9 +89,9 @@ def told(folder: Path, prefix: str = "train/") -> dict[int, dict]:
       if name.startswith(prefix) and not any(c in name for c in clock)
     }
     if numbers:
-      assert row["step"] not in found, f"{row['step']} is there twice"
-      found[row["step"]] = numbers
-  return found
+      assert row["step"] not in lines, f"{row['step']} is there twice"
+      lines[row["step"]] = numbers
+  return lines
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +190,8 @@ def test_finished_run_says_so_and_computes_nothing(whole, monkeypatch):
   def never(*args, **keywords):
     raise AssertionError("computed again")
 
-  monkeypatch.setattr(pretrain.step, "make_train_step", never)
-  monkeypatch.setattr(pretrain, "Checkpoints", never)
+  monkeypatch.setattr(program.step, "make_train_step", never)
+  monkeypatch.setattr(setup, "Checkpoints", never)
   said = run(folder)
   assert "finished after 20 updates" in said and "Retrieval on test" in said
   assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
@@ -392,15 +392,6 @@ def test_refused_with_a_clear_message(tmp_path, changes, parts):
   said = refused(tmp_path / "run", **changes)
   for part in parts:
     assert part in said
-
-
-def test_dry_run_touches_nothing(tmp_path):
-  said = run(tmp_path / "run", dry_run=True)
-  assert "parameters" in said and "FLOPs" in said
-  assert not list(tmp_path.iterdir())
-  assert "row_length = 73" in refused(
-    tmp_path / "run", dry_run=True, streams=_stream(row_length=73)
-  )
 
 
 def test_prepared_data_are_whole():

@@ -134,8 +134,8 @@ def model_of(
 ) -> EncoderConfig:
   """The encoder that weights are of, without reading them.
 
-  In gin: `train.pretrain.model = @load.model_of()`. For the other options see
-  EncoderConfig; dropout is 0 unless given, as in continued pretraining.
+  In gin: `pretrain.pretrain.model = @load.model_of()`. For the other options
+  see EncoderConfig; dropout is 0 unless given, as in continued pretraining.
 
   Args:
     path: as load_weights takes it.
@@ -220,7 +220,7 @@ def check_fits(wanted: EncoderConfig, found: EncoderConfig, where: str) -> None:
     raise InputError(
       f"{where}: the weights are of another model than this configuration's:"
       f" {'; '.join(differing)}. Take the model from the weights:"
-      " train.pretrain.model = @load.model_of()"
+      " pretrain.pretrain.model = @load.model_of()"
     )
 
 

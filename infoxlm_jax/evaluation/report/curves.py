@@ -46,8 +46,8 @@ def _draw(axes: Any, rows: Sequence[Row], name: str, **look: Any) -> None:
 
 
 def _names(rows: Sequence[Row], prefix: str) -> list[str]:
-  found = dict.fromkeys(name for row in rows for name in row)
-  return [name for name in found if name.startswith(prefix)]
+  names = dict.fromkeys(name for row in rows for name in row)
+  return [name for name in names if name.startswith(prefix)]
 
 
 def plot_losses(rows: Sequence[Row], folder: Folder) -> Path | None:
@@ -96,26 +96,23 @@ def plot_losses(rows: Sequence[Row], folder: Folder) -> Path | None:
 
 
 def plot_contrast_health(
-  rows: Sequence[Row], folder: Folder, prefix: str = "train/"
-) -> list[Path]:
-  """The measures that show a collapse, over steps, one picture a contrast.
+  rows: Sequence[Row], folder: Folder, name: str | None = None
+) -> Path | None:
+  """contrast_health.png: measures that show a collapse, over steps.
 
-  contrast_health.png of a single contrast, contrast_health_NAME.png of each of
-  several; [] without any.
+  Args:
+    rows: of `metrics.read_metrics`.
+    folder: where the picture goes.
+    name: of the contrast, where a run has several; it joins the file's name.
+      None: the run's only one.
   """
-  names = contrasts({name for row in rows for name in row}, prefix)
-  single = len(names) == 1
-  return [
-    _plot_health(
-      rows,
-      Path(folder) / f"contrast_health{'' if single else f'_{name}'}.png",
-      f"{prefix}{name}/",
-    )
-    for name in names
-  ]
-
-
-def _plot_health(rows: Sequence[Row], path: Path, prefix: str) -> Path:
+  names = [name] if name else contrasts(_names(rows, "train/"), "train/")
+  if not names:
+    return None
+  prefix = f"train/{names[0]}/"
+  if not any(len(series(rows, each)[0]) for each in _names(rows, prefix)):
+    return None
+  path = Path(folder) / f"contrast_health{f'_{name}' if name else ''}.png"
   title = "Contrast health: collapsed vectors cannot pass these"
   with canvas(path, title, 11.0, 3.8) as figure:
     left, middle, right = figure.subplots(1, 3)
@@ -138,13 +135,13 @@ def _plot_health(rows: Sequence[Row], path: Path, prefix: str) -> Path:
     )
     middle.set_ylabel("1 - mean cosine of other pairs")
     right.set_title("Cosine of queries to ...")
-    for name, label, color, dash in (
+    for measure, label, color, dash in (
       ("positive_similarity", "own key", BLUE, "-"),
       ("queue_similarity_new", "newest in queue", ORANGE, "--"),
       ("queue_similarity_old", "oldest in queue", PURPLE, "-."),
     ):
       _draw(
-        right, rows, prefix + name, color=color, label=label, linestyle=dash
+        right, rows, prefix + measure, color=color, label=label, linestyle=dash
       )
     right.set_ylabel("mean cosine")
     for axes in (left, middle, right):

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from infoxlm_jax.evaluation import collapse, similarity
 from infoxlm_jax.evaluation.report import curves, figures, results_file, tables
 from infoxlm_jax.evaluation.retrieval import Retrieval
 from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
+from infoxlm_jax.runtime import distributed
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.metrics import read_metrics
 
@@ -22,11 +24,13 @@ Figures = list[Path | None]
 
 def say_if_finished(folder: Path, steps: int) -> bool:
   """Prints the table of a run that has done its steps; says whether it has."""
-  found = results_file.read_results(folder)
-  if not found or not found.get("finished") or found.get("steps", 0) < steps:
+  results = results_file.read_results(folder)
+  if not results or not results.get("finished"):
     return False
-  print(f"{folder}: finished after {found['steps']} updates.")
-  _print_tables(found)
+  if results.get("steps", 0) < steps:
+    return False
+  print(f"{folder}: finished after {results['steps']} updates.")
+  _print_tables(results)
   print(f"Report: {folder / results_file.REPORT_FILE}")
   return True
 
@@ -64,13 +68,9 @@ def read_start(folder: Path) -> dict[str, Scored]:
 
 
 def write(
-  folder: Path,
-  facts: Mapping[str, Any],
-  start: Scores,
-  end: Scores,
-  title: str,
+  folder: Path, facts: Mapping[str, Any], start: Scores, end: Scores
 ) -> None:
-  """Everything that a finished run leaves for people.
+  """Everything that a finished run leaves for people; process 0 writes it.
 
   Layer and pooling are chosen on dev and used on test, at step 0 too.
 
@@ -80,20 +80,32 @@ def write(
     start: scores of the untrained model, by split; {} without retrieval data.
       Without vectors (read_start) it has no part in the pictures of these.
     end: the same of the trained one.
-    title: of the report.
+
+  Raises:
+    StorageError: in all processes, if process 0 cannot write.
   """
+  with distributed.together("writing the report"):
+    if jax.process_index() == 0:
+      _write(folder, facts, start, end)
+
+
+def _write(
+  folder: Path, facts: Mapping[str, Any], start: Scores, end: Scores
+) -> None:
   rows = read_metrics(folder)
   notes = collapse.health_notes(rows)
   results = dict(facts) | {"finished": True, "health": notes}
-  pictures: Figures = [
-    curves.plot_losses(rows, folder / "figures"),
-    *curves.plot_contrast_health(rows, folder / "figures"),
-  ]
+  pictures: Figures = [curves.plot_losses(rows, folder / "figures")]
+  names = collapse.contrasts((name for row in rows for name in row), "train/")
+  for name in names if len(names) > 1 else (None,):
+    pictures.append(curves.plot_contrast_health(rows, folder / "figures", name))
   if "dev" in end:
     results["retrieval"] = _retrieval(start, end)
     pictures += _retrieval_figures(start, end, folder / "figures")
   results_file.write_results(folder, results)
-  results_file.write_report(folder, results, pictures, notes, title)
+  results_file.write_report(
+    folder, results, pictures, notes, f"Report of {folder.name}"
+  )
   _print_tables(results)
   for note in notes:
     print(f"- {note}")
@@ -102,19 +114,19 @@ def write(
 
 def _retrieval(start: Scores, end: Scores) -> dict[str, Any]:
   layer, pooling = end["dev"].retrieval.choose()
-  found: dict[str, Any] = {
+  retrieval: dict[str, Any] = {
     "dev": end["dev"].retrieval.at(layer, pooling),
     "chosen_on": "dev",
   }
   shown = "test" if "test" in end else "dev"
-  found[shown] = end[shown].retrieval.at(layer, pooling)
-  found["by_layer"] = end[shown].retrieval.by_layer()
+  retrieval[shown] = end[shown].retrieval.at(layer, pooling)
+  retrieval["by_layer"] = end[shown].retrieval.by_layer()
   if "dev" in start:
     # The untrained model gets its own best layer: the fair comparison.
     at_start = start["dev"].retrieval.choose()
-    found[f"{shown}_step_0"] = start[shown].retrieval.at(*at_start)
-    found["by_layer_step_0"] = start[shown].retrieval.by_layer()
-  return found
+    retrieval[f"{shown}_step_0"] = start[shown].retrieval.at(*at_start)
+    retrieval["by_layer_step_0"] = start[shown].retrieval.by_layer()
+  return retrieval
 
 
 def _print_tables(results: Mapping[str, Any]) -> None:

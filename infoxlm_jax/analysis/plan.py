@@ -1,0 +1,95 @@
+"""Tells what a training job would cost: --dry_run and --compile_for.
+
+The job itself is built as training builds it, up to where it would touch a
+folder or a device.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infoxlm_jax.analysis import compile_ahead, targets
+from infoxlm_jax.data import row_budget
+from infoxlm_jax.data.records import Store
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.training import initial_weights, validation
+from infoxlm_jax.training.program import Program, make_program
+
+_NEEDED = (
+  *("run", "model", "objectives", "streams", "update", "parallelism"),
+  *("data", "weights", "evaluation", "checkpoints"),
+)
+
+
+def plan(
+  arguments: Mapping[str, Any],
+  *,
+  target: str | None = None,
+  compile_for: str | None = None,
+  json_file: str | None = None,
+) -> None:
+  """Prints shapes and costs of a training job, and touches nothing.
+
+  Args:
+    arguments: of pretrain.pretrain, by name.
+    target: the machine that the configuration is meant for, see targets; the
+      report tells what it costs there. None: every chip that is known is
+      compared. The job itself takes the devices that it finds.
+    compile_for: compile the step for this machine, which need not be here,
+      and report what the compiler says.
+    json_file: where to write the report, too.
+
+  Raises:
+    InputError: the configuration cannot work, or is no training's.
+    DoesNotFit: compile_for finds too little memory there.
+  """
+  if missing := [name for name in _NEEDED if name not in arguments]:
+    raise InputError(
+      "the JOB of this gin file is no training whose cost could be told: it"
+      f" has no {', '.join(missing)}"
+    )
+  run, parallelism = arguments["run"], arguments["parallelism"]
+  evaluation, checkpoints = arguments["evaluation"], arguments["checkpoints"]
+  machine = targets.parse(name) if (name := compile_for or target) else None
+  compiling = compile_for is not None
+  validation.check_options(run, parallelism, evaluation, checkpoints)
+  program = make_program(
+    arguments["model"],
+    arguments["objectives"],
+    arguments["streams"],
+    arguments["update"],
+    parallelism,
+    compile_ahead.mesh_for(parallelism.mesh, machine, compiling),
+  )
+  weights = arguments["weights"]
+  if weights.init_from is not None:
+    initial_weights.check(
+      weights.init_from, program.model, weights.allow_pickle
+    )
+  compile_ahead.report_costs(
+    _with_rows(program, arguments["data"].folder),
+    target=machine,
+    compiling=compiling,
+    json_file=json_file,
+  )
+
+
+def _with_rows(program: Program, data: str | None) -> Program:
+  """The program whose streams all have rows, chosen from DATA if need be."""
+  waiting = [
+    name for name, stream in program.streams.items() if stream.rows is None
+  ]
+  if not waiting:
+    return program
+  if data is None:
+    raise InputError(
+      f"the streams {waiting} have rows = None, to be chosen from the prepared"
+      " data, and none are given: add --gin.DATA=FOLDER to this dry run"
+      " (prepare them first), or give the streams a number of rows"
+    )
+  streams, fits = row_budget.fit_all(
+    program.streams, Store(Path(data) / "train"), program.parallelism.groups
+  )
+  row_budget.say(streams, fits)
+  return dataclasses.replace(program, streams=streams)
