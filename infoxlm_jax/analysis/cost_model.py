@@ -13,8 +13,7 @@ import numpy as np
 
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import path_of
-from infoxlm_jax.objectives import masking
-from infoxlm_jax.objectives.contrast import Contrast, ContrastState
+from infoxlm_jax.objectives.contrast import ContrastState
 from infoxlm_jax.training.program import count_parameters
 from infoxlm_jax.training.state import TrainState
 
@@ -91,20 +90,10 @@ def temporary_bytes(
     stream = streams[objective.stream]
     rows = -(-stream.rows // (devices * microbatches))
     tokens = rows * stream.row_length
-    depth = model.num_layers
-    length: Any = stream.row_length
-    if isinstance(objective, Contrast):
-      depth, length = objective.layer, name
-      items = -(-stream.batch // microbatches)  # all devices' queries meet here
-      keys = -(-objective.queue_size // devices)
-      softmax = max(softmax, 2 * 4 * items * (keys + stream.batch // devices))
-    else:
-      slots = objective.mask_slots or masking.default_slots(
-        objective.mask_prob, stream.row_length
-      )
-      targets = min(rows * slots, objective.logits_chunk)
-      softmax = max(softmax, 2 * 4 * targets * model.padded_vocab)
-    kept += depth * tokens * _kept_per_token(model, stream.row_length)
+    cost = objective.cost(model, stream, devices, microbatches)
+    softmax = max(softmax, 2 * 4 * cost.logits)
+    kept += cost.layers * tokens * _kept_per_token(model, stream.row_length)
+    length: Any = stream.row_length if cost.joins_rows else name
     tokens_by_length[length] = tokens_by_length.get(length, 0) + tokens
   row_length = max(streams[o.stream].row_length for o in objectives.values())
   layer = max(tokens_by_length.values()) * _layer_per_token(model, row_length)
@@ -168,28 +157,6 @@ def _bytes_on_device(leaf: Any) -> int:
   return math.prod(_shape_on_device(leaf)) * leaf.dtype.itemsize
 
 
-def encode_flops(
-  model: EncoderConfig,
-  rows: int,
-  row_length: int,
-  layers: int,
-  read: int | None = None,
-) -> int:
-  """Floating-point operations of a forward pass over packed rows.
-
-  Two for each multiply-add of the matrix products: q, k, v, output and
-  feed-forward weights, and the two products of attention. Norms, softmax and
-  gelu are left out, as is usual. The last layer has keys and values of all
-  tokens, and the rest at `read` places of a row only (None: all).
-  """
-  d, f = model.hidden_size, model.ffn_size
-  keys_and_values = 2 * 2 * d * d
-  others = 2 * (2 * d * d + 2 * d * f) + 4 * row_length * d
-  whole = (layers - 1) * row_length * (keys_and_values + others)
-  places = row_length if read is None else read
-  return rows * (whole + row_length * keys_and_values + places * others)
-
-
 def step_flops(
   model: EncoderConfig,
   objectives: Mapping[str, Any],
@@ -200,25 +167,7 @@ def step_flops(
   What remat computes again is not counted, nor places without a target or an
   item. A row is taken to begin as many items as it has on average.
   """
-  flops = {}
-  d, v = model.hidden_size, model.padded_vocab
-  for name, objective in objectives.items():
-    stream = streams[objective.stream]
-    shape = (stream.rows, stream.row_length)
-    if isinstance(objective, Contrast):
-      directions = 2 if objective.directions == "both" else 1
-      read = None
-      if objective.pooling == "first":
-        read = min(math.ceil(stream.batch / stream.rows), stream.row_length)
-      side = encode_flops(model, *shape, objective.layer, read)
-      # Keys forward; queries forward and backward; logits the same.
-      logits = 2 * stream.batch * (objective.queue_size + stream.batch) * d
-      flops[name] = directions * (4 * side + 3 * logits)
-    else:
-      slots = objective.mask_slots or masking.default_slots(
-        objective.mask_prob, stream.row_length
-      )
-      head = 2 * stream.rows * slots * d * (v + d)
-      layers = encode_flops(model, *shape, model.num_layers, slots)
-      flops[name] = 3 * (layers + head)
-  return flops
+  return {
+    name: objective.cost(model, streams[objective.stream], 1, 1).flops
+    for name, objective in objectives.items()
+  }

@@ -57,6 +57,24 @@ class Targets(NamedTuple):
   shared: Tree
 
 
+class Cost(NamedTuple):
+  """What an objective costs in an update, from shapes alone.
+
+  Attributes:
+    flops: floating-point operations on all devices; a backward pass counts as
+      two forward passes.
+    layers: layers of the encoder whose values are kept for the backward pass.
+    logits: numbers of the largest logits that a device holds at one time.
+    joins_rows: whether its rows go through the encoder together with those of
+      other objectives of its type.
+  """
+
+  flops: int
+  layers: int
+  logits: int
+  joins_rows: bool
+
+
 class Context(NamedTuple):
   """What a loss may read besides parameters and rows.
 
@@ -149,6 +167,19 @@ class Objective:
       rows: one microbatch of this device, by objective, as `corrupt` gave it.
       model: the encoder's shapes.
       context: see Context.
+    """
+    raise NotImplementedError
+
+  def cost(
+    self, model: EncoderConfig, stream: Any, devices: int, microbatches: int
+  ) -> Cost:
+    """What it costs in an update.
+
+    Args:
+      model: the encoder's shapes.
+      stream: with "batch", "rows" and "row_length".
+      devices: that the batch is split over.
+      microbatches: pieces of a device's rows.
     """
     raise NotImplementedError
 

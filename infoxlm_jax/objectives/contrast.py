@@ -13,6 +13,7 @@ group, T tokens, D vector size.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from flax import struct
 
 from infoxlm_jax.errors import InputError, check_choice
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.model.flops import encode_flops
 from infoxlm_jax.model.pooling import (
   POOLINGS,
   framing,
@@ -33,6 +35,7 @@ from infoxlm_jax.model.pooling import (
 from infoxlm_jax.objectives import contrast_metrics, key_queue, masking
 from infoxlm_jax.objectives.base import (
   Context,
+  Cost,
   Encode,
   LossSum,
   Objective,
@@ -208,6 +211,22 @@ class Contrast(Objective):
     sides["items"] = rows["items"]
     terms = rows["items"].size * len(self.encoded)
     return sides, {"terms": jnp.asarray(terms)}
+
+  def cost(
+    self, model: EncoderConfig, stream: Any, devices: int, microbatches: int
+  ) -> Cost:
+    read = None
+    if self.pooling == "first":
+      read = min(math.ceil(stream.batch / stream.rows), stream.row_length)
+    side = encode_flops(model, stream.rows, stream.row_length, self.layer, read)
+    # Keys forward; queries forward and backward; logits the same.
+    keys = self.queue_size + stream.batch
+    logits = 2 * stream.batch * keys * model.hidden_size
+    flops = len(self.encoded) * (4 * side + 3 * logits)
+    # The queries of all devices meet each device's part of the keys.
+    queries = -(-stream.batch // microbatches)
+    local = -(-self.queue_size // devices) + stream.batch // devices
+    return Cost(flops, self.layer, queries * local, False)
 
   def targets(
     self,

@@ -14,9 +14,11 @@ import numpy as np
 
 from infoxlm_jax.model import embedding, encoder
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.model.flops import encode_flops
 from infoxlm_jax.objectives import masking
 from infoxlm_jax.objectives.base import (
   Context,
+  Cost,
   LossSum,
   Objective,
   Rows,
@@ -91,6 +93,21 @@ class MaskedLM(Objective):
     }
     terms = jnp.sum(slots.valid)
     return rows, {"terms": terms, "overflow": slots.overflow}
+
+  def cost(
+    self, model: EncoderConfig, stream: Any, devices: int, microbatches: int
+  ) -> Cost:
+    slots = self.mask_slots or masking.default_slots(
+      self.mask_prob, stream.row_length
+    )
+    rows = -(-stream.rows // (devices * microbatches))
+    targets = min(rows * slots, self.logits_chunk)
+    d, v = model.hidden_size, model.padded_vocab
+    head = 2 * stream.rows * slots * d * (v + d)
+    layers = encode_flops(
+      model, stream.rows, stream.row_length, model.num_layers, slots
+    )
+    return Cost(3 * (layers + head), model.num_layers, targets * v, True)
 
   @staticmethod
   def losses(

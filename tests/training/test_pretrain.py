@@ -381,7 +381,6 @@ def _contrast(**changes):
       {"objectives": _contrast(negatives="queue+bach")},
       ("did you mean 'queue+batch'?",),
     ),
-    ({"objectives": _contrast() | {"two": _contrast()["xlco"]}}, ("only one",)),
     ({"loss_norm": "join_sum"}, ("did you mean 'joint_sum'?",)),
     ({"keep_latest": 0}, ("keep_latest = 0",)),
     ({"data": "/no/such"}, ("/no/such",)),

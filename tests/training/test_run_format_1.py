@@ -21,7 +21,7 @@ from infoxlm_jax.checkpoint.manager import Checkpoints
 from infoxlm_jax.data.prepare.pipeline import prepare
 from infoxlm_jax.runtime.metrics import read_metrics
 from infoxlm_jax.training import pretrain
-from infoxlm_jax.training import state as train_state
+from infoxlm_jax.training.program import make_program
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +57,16 @@ def test_arrays_come_back(unpacked):
   stored = _by_orbax(unpacked / "run")
   assert {"key_params", "queue"} <= set(stored)
   options = _options(unpacked / "run")
-  recipe = train_state.Recipe(
+  program = make_program(
     options["model"],
     options["objectives"],
-    options["optimizer"],
-    {name: stream.batch for name, stream in options["streams"].items()},
+    options["streams"],
+    options["update"],
+    options["parallelism"],
+    options["parallelism"].mesh(),
   )
-  abstract = train_state.abstract(recipe, options["mesh"]())
   with Checkpoints(unpacked / "run" / "checkpoints") as checkpoints:
-    restored = checkpoints.restore(abstract)
+    restored = checkpoints.restore(program.state)
   assert restored is not None
   state, _ = restored
   contrast = state.objective_state["xlco"]
