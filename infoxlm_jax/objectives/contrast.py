@@ -44,6 +44,7 @@ from infoxlm_jax.objectives.base import (
   Targets,
   Tree,
   Unshard,
+  added_option,
   map_microbatches,
 )
 from infoxlm_jax.objectives.info_nce import info_nce, sharded_logsumexp
@@ -108,12 +109,12 @@ class Contrast(Objective):
   stream: str = "xlco"
   weight: float = 1.0
   start_step: int = 0
-  # Not in the repr, by which a run knows its objectives: they may change.
+  # Not part of a run's identity: these two may change on the way.
   momentum: Callable[[Any], jax.Array] | float = dataclasses.field(
     default=0.9999, repr=False
   )
   push_per_microbatch: bool = dataclasses.field(default=False, repr=False)
-  head: str = dataclasses.field(default="contrast", repr=False)
+  head: str = added_option("contrast")
 
   resizable = ("queue/keys",)
 

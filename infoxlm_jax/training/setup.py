@@ -19,6 +19,7 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.model import attention
+from infoxlm_jax.objectives.base import identity
 from infoxlm_jax.runtime import run_dir
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS, find_step
@@ -238,15 +239,11 @@ def _identity(
 
   Runs begun long ago have it in this form: no key or value may look different.
   """
-
-  def lasting(objective: Any) -> str:
-    # Weight and first update may change on the way.
-    return repr(dataclasses.replace(objective, weight=1.0, start_step=0))
-
   return {
     "model": dataclasses.asdict(program.model),
     "objectives": {
-      name: lasting(objective) for name, objective in program.objectives.items()
+      name: identity(objective)
+      for name, objective in program.objectives.items()
     },
     "seed": run.seed,
     "data": data.folder or "prepared into this folder",

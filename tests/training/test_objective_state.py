@@ -10,6 +10,7 @@ import pytest
 from test_step import GROUPS, _batch, _descent, _mesh
 
 from infoxlm_jax.model import partitioning
+from infoxlm_jax.objectives.base import identity
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.training import schedules, step
@@ -126,3 +127,16 @@ def test_without_a_contrast_there_is_no_state():
   states, metrics = _train({"mlm": MaskedLM("mlm")}, _mesh(1), 1)
   assert [s.objective_state for s in states] == [{}, {}]
   assert not any("momentum" in name for name in metrics[0])
+
+
+def test_identity_of_an_objective():
+  """As runs begun before `head` existed have it; weight may change."""
+  known = identity(Contrast(layer=1, weight=5.0, start_step=3, momentum=0.5))
+  assert known == (
+    "Contrast(layer=1, pooling='first', projection=True, normalize=False,"
+    " temperature=0.25, mask_prob=0.15, mask_specials=True,"
+    " negatives='queue', queue_size=131072, queue_dtype='float32',"
+    " directions='one', stream='xlco', weight=1.0, start_step=0)"
+  )
+  other = identity(Contrast(layer=1, head="other"))
+  assert other == known[:-1] + ", head='other')"
