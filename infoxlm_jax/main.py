@@ -23,7 +23,7 @@ from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import host_memory
 
-# A run cannot do without these; telling its costs can.
+# A run needs these settings, a report of its costs does not.
 _OPTIONAL_FOR_COSTS = ("DATA", "INIT_FROM", "MODEL_DIR")
 
 _EXIT_CODES = """
@@ -127,7 +127,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   )
   if costs_only:
     return _tell_costs(flags, config)
-  # Only now what is slow to import: a wrong name is told at once.
+  # Imported late because it is slow: a misspelt setting is refused at once.
   from infoxlm_jax.runtime import distributed
   from infoxlm_jax.runtime.signals import Stopped
   from infoxlm_jax.training.train_log import Diverged
@@ -158,7 +158,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
 def _tell_costs(
   flags: argparse.Namespace, config: gin_utils.Configuration
 ) -> int:
-  """Answers --dry_run and --compile_for; 1: too large for the machine."""
+  """Answers --dry_run and --compile_for; returns the exit code."""
   import jax
 
   # Not even an accelerator that is here is touched.
@@ -166,7 +166,7 @@ def _tell_costs(
   if flags.compile_for is None:
     print(config.text)
   arguments = config.arguments()
-  if "dry_run" in arguments:  # a job that answers for itself, as prepare does
+  if "dry_run" in arguments:  # such a job answers itself, as prepare does
     if flags.compile_for is not None or flags.json:
       raise InputError(
         "the JOB of this gin file is no training: --compile_for and --json are"

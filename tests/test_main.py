@@ -179,6 +179,19 @@ def test_dry_run_imports_no_tensorflow(quick_env, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_job_that_prepares_answers_a_dry_run_itself(
+  capsys, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "en.txt").write_text("one sentence")
+  args = ["--gin_file=gin/prepare/text.gin", "--gin.INPUT=en.txt"]
+  args += [f"--gin.TOKENIZER={small_corpus.TOKENIZER}", "--gin.MODEL_DIR=out"]
+  assert main([*args, "--dry_run"]) == 0
+  said = capsys.readouterr().out
+  assert "8,002 token ids" in said and "text: text_files-en.txt" in said
+  assert os.listdir(tmp_path) == ["en.txt"]
+
+
 @pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(quick_env, tmp_path):
   """A real process, from prepared records, which needs no TensorFlow."""

@@ -1,7 +1,8 @@
-"""Tells what a program costs on a machine that need not be here.
+"""Costs of a program on a machine that need not be here.
 
-From shapes alone (a dry run), or by compiling the real step for the machine.
-A report is a dict as it goes to JSON; compile_report.py puts it into words.
+They come from shapes alone (a dry run), or from compiling the training step
+for the machine. A report is a dict as it goes to JSON; compile_report.py puts
+it into words.
 """
 
 import dataclasses
@@ -66,12 +67,10 @@ def report_costs(
   """Prints the report of a program, and writes it as JSON.
 
   Args:
-    program: what is asked about, on a mesh from mesh_for; its streams have
-      rows.
-    target: the machine. None: every chip that is known is compared.
-    compiling: whether to compile the step for the target, besides telling
-      what its shapes say.
-    json_file: where to write the report.
+    program: on a mesh from mesh_for; its streams have rows.
+    target: the machine. None: all known chips are compared.
+    compiling: whether to compile the step for the target, too.
+    json_file: file to write the report to.
 
   Raises:
     DoesNotFit: a compiled step is too large for the target. The report is

@@ -1,4 +1,4 @@
-"""What a configuration costs, from its shapes alone.
+"""Memory and FLOPs of a configuration, from its shapes alone.
 
 Letters: B rows of a microbatch on one device, T tokens of a row, D hidden
 size, F feed-forward size, N heads, V vocabulary (padded), L layers.
@@ -21,7 +21,7 @@ PARTS = ("params", "key_params", "opt_state", "queue")
 
 
 def parameters(state: TrainState) -> dict[str, int]:
-  """How many parameters are trained, and how many the key encoder has."""
+  """Numbers of trained parameters, and of the key encoder's."""
   return {
     "parameters": count_parameters(state.params),
     "key_parameters": count_parameters(key_params(state)),

@@ -1,8 +1,7 @@
-"""What an update of a run sees: its batch, and what masking makes of it.
+"""Shows the batch of an update, before and after masking.
 
-Nothing is done again here in another way: batches come from the loader, masks
-from the function that the step itself calls, so what is shown is what is
-trained on.
+Batches come from the loader and masks from the function that the step calls,
+so these are the very tokens that the update trains on.
 """
 
 import json
@@ -28,7 +27,7 @@ Arrays = dict[str, Any]
 
 
 class Run(NamedTuple):
-  """What decides the batches and masks of a run; as pretrain.pretrain's."""
+  """The arguments of pretrain.pretrain that decide batches and masks."""
 
   streams: Mapping[str, Any]
   objectives: Mapping[str, Any]

@@ -1,7 +1,7 @@
-"""Tells what a training job would cost: --dry_run and --compile_for.
+"""Answers --dry_run and --compile_for for a training job.
 
-The job itself is built as training builds it, up to where it would touch a
-folder or a device.
+The job's program is built as training builds it. No folder is written and no
+device is used.
 """
 
 import dataclasses
@@ -29,20 +29,19 @@ def plan(
   compile_for: str | None = None,
   json_file: str | None = None,
 ) -> None:
-  """Prints shapes and costs of a training job, and touches nothing.
+  """Prints shapes and costs of a training job.
 
   Args:
     arguments: of pretrain.pretrain, by name.
-    target: the machine that the configuration is meant for, see targets; the
-      report tells what it costs there. None: every chip that is known is
-      compared. The job itself takes the devices that it finds.
-    compile_for: compile the step for this machine, which need not be here,
-      and report what the compiler says.
-    json_file: where to write the report, too.
+    target: the machine to report costs for, see targets. None: all known chips
+      are compared. The job itself takes the devices that it finds.
+    compile_for: the same, and the step is compiled for this machine, which
+      need not be here.
+    json_file: file to write the report to, besides.
 
   Raises:
-    InputError: the configuration cannot work, or is no training's.
-    DoesNotFit: compile_for finds too little memory there.
+    InputError: the configuration cannot work, or the job is no training.
+    DoesNotFit: the compiled step needs more memory than the machine has.
   """
   if missing := [name for name in _NEEDED if name not in arguments]:
     raise InputError(

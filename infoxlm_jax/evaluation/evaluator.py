@@ -1,4 +1,4 @@
-"""Evaluation of a run: losses and retrieval on dev as it goes, a report."""
+"""Evaluates a run: held-out losses, retrieval, and the final report."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ _RETRIEVAL = "dev/retrieval/"
 
 
 class Evaluation(NamedTuple):
-  """What one evaluation measured.
+  """The results of one evaluation.
 
   Attributes:
     metrics: numbers for metrics.jsonl, by name.
-    scores: retrieval by split, with the vectors that it was measured on.
+    scores: retrieval by split, with the sentence vectors.
   """
 
   metrics: dict[str, float]
@@ -32,7 +32,7 @@ class Evaluation(NamedTuple):
 
   @property
   def best_metric(self) -> float | None:
-    """What the best checkpoint is chosen by: the mean dev retrieval."""
+    """Mean dev retrieval, by which the best checkpoint is chosen."""
     directions = [
       value
       for name, value in self.metrics.items()
@@ -55,18 +55,18 @@ class Evaluation(NamedTuple):
 
 
 class Evaluator:
-  """evaluator(state, splits) -> Evaluation, the same sentences every time.
+  """evaluator(state, splits) -> Evaluation, always of the same sentences.
 
   Args:
-    folder: the run's, where the report is written.
-    data: the folder of prepared data; a dev store or retrieval file that is
-      not there leaves out what needs it.
+    folder: of the run; the report goes there.
+    data: folder of prepared data. Without its dev store there are no losses,
+      without its retrieval files no retrieval.
     tokenizer, model, mesh: of the run.
     eval_step: from eval_step.make_eval_step.
-    batches: draws the batches of a store for the held-out losses, the same
-      ones whenever it is called.
-    first_state: makes the state before the first update again. None where
-      the run began with given weights, which may be gone.
+    batches: draws batches of a store for the held-out losses; it draws the
+      same ones whenever it is called.
+    first_state: makes the state before the first update again. None if the
+      run began with given weights, since these may be gone.
     row_length: of the rows that sentences are packed into.
   """
 
@@ -109,9 +109,9 @@ class Evaluator:
     return Evaluation(metrics, scores)
 
   def keep_start(self, start: Evaluation) -> None:
-    """Keeps the evaluation before the first update in the run's folder.
+    """Writes retrieval before the first update to the run's folder.
 
-    A run that is stopped and continued has it for its report then.
+    The report of a run that is stopped and continued needs it.
     """
     if jax.process_index() == 0:
       final_report.keep_start(self._folder, start.scores)
@@ -119,13 +119,13 @@ class Evaluator:
   def report(
     self, facts: Mapping[str, Any], start: Evaluation | None, end: Evaluation
   ) -> None:
-    """Writes what a finished run leaves for people, and prints its tables.
+    """Writes report, results and pictures of a finished run; prints tables.
 
     Args:
-      facts: what was run, for results.json: steps, seconds, tokens, ...
-      start: before the first update. None in a run that was continued: it is
-        measured again, or read where `first_state` is None; what is read has
-        no vectors for the pictures.
+      facts: of the run, for results.json: steps, seconds, tokens, ...
+      start: before the first update. None if the run was continued: then it
+        is measured again or, without `first_state`, read from the run's
+        folder, which holds no vectors for the pictures.
       end: after the last update.
 
     Raises:

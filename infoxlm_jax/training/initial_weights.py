@@ -27,23 +27,23 @@ REPORT_FILE = "init_from.txt"  # in the run's folder
 
 
 def check(init_from: str, model: EncoderConfig, allow_pickle: bool) -> None:
-  """Whether the weights are of this model; reads no tensors where it can.
+  """Checks that weights are of this model; reads no tensors if it can.
 
   Raises:
-    InputError: they are not, or nothing is there.
+    InputError: they are of another model, or there are none.
   """
   check_fits(model, model_of(init_from, allow_pickle=allow_pickle), init_from)
 
 
 def check_tokenizer(init_from: str, tokenizer: Tokenizer) -> None:
-  """The data's ids must mean what they mean in the weights.
+  """Checks that an id stands for the same piece in data and weights.
 
-  Pieces are compared, not only hashes: XLM-R's vocabulary comes as a
-  SentencePiece file and as a tokenizer.json. Weights without a tokenizer are
-  taken as they are.
+  Compares pieces and not hashes alone, since XLM-R's vocabulary is published
+  as a SentencePiece file and as a tokenizer.json. Weights without a tokenizer
+  are accepted.
 
   Raises:
-    InputError: an id that stands for another piece, with both.
+    InputError: an id stands for two pieces; the message has both.
   """
   theirs = find_tokenizer(init_from)
   if theirs is None or theirs.sha256 == tokenizer.sha256:
@@ -74,8 +74,8 @@ def read_params(
 ) -> tuple[dict[str, Any], Report]:
   """Parameters for these objectives, laid out over the mesh.
 
-  The encoder must be in the weights; heads that are not are initialised, and
-  heads that no objective uses are left; the report says which.
+  The weights must hold the encoder. Heads that they lack are initialised, and
+  heads that no objective uses are ignored; the report lists both.
 
   Raises:
     InputError: see load_weights; or a head of another shape.
@@ -94,7 +94,7 @@ def read_params(
   for name in heads:
     _check_head(init_from, name, heads[name], wanted[name])
   if missing:
-    # Only the heads: XLA leaves out what does not reach the result.
+    # XLA drops the encoder from this program, since only heads are returned.
     made = jax.jit(
       lambda: {"heads": {name: random()["heads"][name] for name in missing}},
       out_shardings=partitioning.shardings(

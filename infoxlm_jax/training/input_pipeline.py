@@ -14,8 +14,9 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.runtime import distributed
 
-# Bytes of records that are compared with their hashes at every start: seconds.
-# Of more only the sizes are; damage within them is found when it is read.
+# At a start, records of up to so many bytes are compared with their hashes,
+# which takes seconds. Of larger sets only the sizes are compared, and damage
+# shows when a record is read.
 _VERIFIED = 16 << 30
 
 
@@ -26,7 +27,7 @@ class Feed:
   Attributes:
     streams: by name.
     mesh: over which groups are split.
-    groups: of a batch.
+    groups: pieces of a batch.
     seed: of the run.
   """
 
@@ -60,7 +61,7 @@ class Feed:
   def epochs(
     self, store: Store, samples: Mapping[str, int]
   ) -> dict[str, float]:
-    """How often each language or pair of each stream was gone through."""
+    """Epochs of each language or pair of each stream, by metric name."""
     epochs: dict[str, float] = {}
     for name, stream in self.streams.items():
       own = loader.stream_seed(self.seed, name)
@@ -70,22 +71,22 @@ class Feed:
     return epochs
 
   def apart(self, use: int) -> "Feed":
-    """The same streams in another order, for another use than training."""
+    """The same streams in another order, for a use other than training."""
     return dataclasses.replace(self, seed=self.seed + use)
 
   def start(self) -> dict[str, int]:
-    """The samples drawn before anything is."""
+    """No samples drawn yet, by stream."""
     return dict.fromkeys(self.streams, 0)
 
 
 def prepared_folder(
   folder: Path, data: str | None, prepare: Callable[..., Any] | None
 ) -> Path:
-  """The folder of prepared records; prepares it where it is not given.
+  """The folder of prepared records; prepares them if none is given.
 
   Args:
-    folder: the run's, which gets a folder `data`.
-    data: an already prepared folder.
+    folder: the run's; records that are prepared now go into folder/data.
+    data: a folder of prepared records.
     prepare: called with output=..., on process 0 only.
 
   Raises:

@@ -15,7 +15,7 @@ from infoxlm_jax.training.schedules import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-  """Which run it is, how long it goes on, and when it gives up.
+  """Folder, length and seed of a run.
 
   Attributes:
     model_dir: the run's folder.
@@ -24,7 +24,7 @@ class RunOptions:
     log_every: updates between lines of metrics.jsonl.
     bad_updates_allowed: consecutive updates without a finite loss and
       gradient (each changes nothing) before the run stops.
-    hang_seconds: end the process when no update came for so long. None: never.
+    hang_seconds: end the process after so long without an update. None: never.
   """
 
   model_dir: str
@@ -72,11 +72,11 @@ class Parallelism:
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-  """Where the prepared data are.
+  """The prepared data.
 
   Attributes:
-    folder: written by `prepare`. None: prepare now, into the run's folder.
-    prepare: called with output=folder where `folder` is None.
+    folder: of prepared data. None: the run prepares them into its own folder.
+    prepare: called as prepare(output=...) if `folder` is None.
   """
 
   folder: str | None = None
@@ -85,12 +85,12 @@ class DataOptions:
 
 @dataclasses.dataclass(frozen=True)
 class WeightOptions:
-  """Which weights a run starts from. They are read at its first start only.
+  """The initial weights, which a run reads when it is started first.
 
   Attributes:
-    init_from: a file, a folder or a name, see load.load_weights. None: random
+    init_from: file or folder of weights, see load.load_weights. None: random
       weights.
-    allow_pickle: whether it may be one of torch's pickled files.
+    allow_pickle: whether to accept one of torch's pickled files.
   """
 
   init_from: str | None = None
@@ -99,7 +99,7 @@ class WeightOptions:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
-  """How often a run is evaluated on dev, and on how much.
+  """Evaluation on dev during a run.
 
   Attributes:
     every: updates between evaluations.
@@ -112,12 +112,13 @@ class EvaluationOptions:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointOptions:
-  """How often a run is saved, and which checkpoints stay.
+  """Checkpoints during a run.
 
   Attributes:
     save_every: updates between checkpoints.
-    keep_latest: newest checkpoints to keep.
-    keep_best: checkpoints with the highest dev retrieval to keep besides.
+    keep_latest: number of newest checkpoints to keep.
+    keep_best: number of checkpoints with the highest dev retrieval to keep
+      besides.
   """
 
   save_every: int = 5000

@@ -1,4 +1,4 @@
-"""The pretraining job: setup builds a run, and here it is trained."""
+"""The pretraining job: setup builds a run, `train` is the loop over updates."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -46,23 +46,24 @@ def pretrain(
   """Pretrains an encoder; started again, it goes on exactly where it was.
 
   Args:
-    run: its folder, its length, its seed.
+    run: folder, length and seed of the run.
     model: shapes of the encoder; its vocabulary must be the tokenizer's.
-    objectives: what is trained, by name.
-    streams: what the objectives read, by name. One that no objective reads
-      is left out. Rows of None are chosen from the prepared data.
-    update: optimiser, rate and loss.
-    parallelism: devices, and how a batch is split over them.
+    objectives: the losses, by name.
+    streams: the batches that objectives read, by name. A stream that no
+      objective reads is left out. Rows of None are chosen from the prepared
+      data.
+    update: optimiser, learning rate and the sum of the losses.
+    parallelism: the devices, and how a batch is split over them.
     data: the prepared data, or how to prepare them.
-    weights: what the parameters start from.
-    evaluation: how often, and on how much.
-    checkpoints: how often, and which stay.
-    on_start: called once when the input is accepted, before the work.
+    weights: the initial parameters; random ones by default.
+    evaluation: how often to evaluate, and on how many batches.
+    checkpoints: how often to save, and which checkpoints to keep.
+    on_start: called once when the input is accepted, before the first update.
 
   Raises:
     InputError, StorageError: see errors.
-    Diverged: the last good checkpoint is kept.
-    Stopped: asked to stop by a signal; everything is saved.
+    Diverged: the loss is not finite; the last good checkpoint is kept.
+    Stopped: a signal asked the run to stop; everything is saved.
   """
   validation.check_options(run, parallelism, evaluation, checkpoints)
   program = make_program(

@@ -1,7 +1,7 @@
-"""What a configuration computes: shapes, where arrays lie, and the steps.
+"""The program of a configuration: abstract state, shardings, jitted steps.
 
-All that training asks of the state and the steps goes through here, and a dry
-run asks the same: nothing here allocates an array before it is told to.
+Training and a dry run build the same program. Building it allocates no arrays
+and compiles nothing.
 """
 
 import dataclasses
@@ -26,15 +26,15 @@ from infoxlm_jax.training.state import Recipe, TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """What a configuration computes; of the state it knows shapes only.
+  """All that the jitted steps of a run are built from.
 
   Attributes:
     model: shapes of the encoder.
     objectives: by name.
     streams: those that an objective reads, by name; rows may be None.
     update, parallelism: see options.
-    mesh: the devices, or descriptions of them.
-    state: abstract, with shardings.
+    mesh: of devices, or of descriptions of devices.
+    state: abstract: shapes, dtypes and shardings.
   """
 
   model: EncoderConfig
@@ -76,7 +76,7 @@ class Program:
     return eval_step.fill_batches(self.recipe)
 
   def random_state(self, seed: int) -> TrainState:
-    """The state before the first update, of random parameters."""
+    """The state before the first update, with random parameters."""
     return train_state.init_sharded(
       self.recipe, seed, self.mesh, self.parallelism.zero1
     )
@@ -88,9 +88,9 @@ class Program:
   def restore(
     self, checkpoints: Checkpoints
   ) -> tuple[TrainState, Mapping[str, bytes]] | None:
-    """The newest checkpoint's state and files; None where there is none.
+    """State and files of the newest checkpoint; None if there is none.
 
-    The state comes in this program's shapes: another batch size is no matter.
+    A queue that was saved with another batch size is brought to this one's.
     """
     restored = checkpoints.restore(
       self.state, train_state.resizable(self.objectives)
@@ -115,14 +115,14 @@ def make_program(
   parallelism: Parallelism,
   mesh: Mesh,
 ) -> Program:
-  """Checks a configuration and works out its shapes; allocates nothing.
+  """Checks a configuration and builds its program.
 
   Args:
     model, objectives, streams, update, parallelism: see pretrain.pretrain.
     mesh: from parallelism.mesh.
 
   Raises:
-    InputError: naming the parameter that cannot be.
+    InputError: a parameter has an impossible value; the message names it.
   """
   streams = validation.used_streams(objectives, streams)
   groups, microbatches = parallelism.groups, parallelism.microbatches
@@ -152,5 +152,5 @@ def _recipe(
 
 
 def count_parameters(params: Any) -> int:
-  """Numbers in a tree of arrays, the padding of the vocabulary included."""
+  """Parameters in a tree of arrays, the padding of the vocabulary included."""
   return sum(math.prod(x.shape) for x in jax.tree.leaves(params))

@@ -48,18 +48,18 @@ class Run:
     folder: the run's.
     options: see options.RunOptions.
     eval_every, save_every: updates between evaluations and checkpoints.
-    program: what it computes; all its streams have rows.
+    program: the steps to compile and their shapes; all streams have rows.
     tokenizer: of the data and the model.
     store: records to train on.
     feed: draws the batches.
     evaluator: measures a state, and writes the report at the end.
     checkpoints: open; the loop closes them.
     model_files: small files that every checkpoint gets, by name.
-    state: before the next update, which takes its arrays over.
-    position: of the data, before the next update; the loop moves it on.
+    state: before the next update, which donates its arrays.
+    position: in the data, before the next update; the loop advances it.
     resumed: whether state and position come from a checkpoint.
-    started: when the run began, by time.monotonic(), as if it had never been
-      interrupted.
+    started: time.monotonic() at which a run that was never interrupted would
+      have begun.
   """
 
   folder: Path
@@ -79,11 +79,11 @@ class Run:
   started: float
 
   def seconds(self) -> float:
-    """How long the run has taken, all its starts together."""
+    """Seconds that the run has taken, earlier starts included."""
     return time.monotonic() - self.started
 
   def fill(self, state: TrainState, say: Callable[[str], None]) -> TrainState:
-    """Fills the state of objectives, from batches drawn for this alone."""
+    """Fills queues with keys of batches that training does not see."""
     program, feed = self.program, self.feed
     for name, count in program.fill_batches().items():
       say(f"filling the queue of {name}: {count} batches of keys")
@@ -94,10 +94,10 @@ class Run:
     return state
 
   def facts(self, tokens: int) -> dict[str, Any]:
-    """What was run, for results.json.
+    """The facts of the run for results.json.
 
     Args:
-      tokens: trained on.
+      tokens: number of tokens trained on.
     """
     return {
       "steps": self.options.steps,
@@ -125,7 +125,7 @@ def start(
   Weights are read before the folder is claimed: bad ones leave nothing behind.
 
   Args:
-    program: what the run computes.
+    program: from make_program.
     run, data, weights, evaluation, checkpoints, on_start: see
       pretrain.pretrain.
 
@@ -179,6 +179,7 @@ def start(
     else None,
     row_length=min(128, program.model.max_positions),
   )
+  described = program.describe(tokenizer)
   return Run(
     folder=folder,
     options=run,
@@ -190,10 +191,7 @@ def start(
     feed=feed,
     evaluator=evaluator,
     checkpoints=opened,
-    model_files={
-      metadata.MODEL: program.describe(tokenizer),
-      **tokenizer.files,
-    },
+    model_files={metadata.MODEL: described, **tokenizer.files},
     state=state,
     position=position,
     resumed=restored is not None,
@@ -204,9 +202,10 @@ def start(
 def _read_weights(
   folder: Path, program: Program, weights: WeightOptions, seed: int
 ) -> tuple[dict[str, Any], Report] | None:
-  """The parameters to start from; None where there are none to be read.
+  """The initial parameters; None if they are random or a checkpoint exists.
 
-  What is quick is checked first, then the attention kernel on these devices.
+  Checks the weights' shapes first, which is quick, then the attention kernel
+  on these devices, and only then reads the tensors.
   """
   model, source = program.model, weights.init_from
   if find_step(folder) is not None:
@@ -235,9 +234,10 @@ def _read_weights(
 def _identity(
   run: RunOptions, program: Program, data: DataOptions, weights: WeightOptions
 ) -> dict[str, Any]:
-  """identity.json: what must not change between two starts of one run.
+  """identity.json: settings that must not change between starts of one run.
 
-  Runs begun long ago have it in this form: no key or value may look different.
+  They are compared with the file as text: a key or a value in another form
+  would refuse every run that has begun before.
   """
   return {
     "model": dataclasses.asdict(program.model),
@@ -257,7 +257,7 @@ def _tell_weights(folder: Path, report: Report) -> None:
 
 
 def _claim_data(folder: Path, program: Program, store: Store) -> Program:
-  """The program with rows for all streams, which the run's folder keeps."""
+  """Writes data.json and rows.json; returns the program with all rows set."""
   groups = program.parallelism.groups
   streams, fits = row_budget.fit_all(program.streams, store, groups)
   if jax.process_index() == 0:
@@ -270,7 +270,7 @@ def _claim_data(folder: Path, program: Program, store: Store) -> Program:
 def _restore(
   checkpoints: Checkpoints, program: Program, tokenizer: Tokenizer, steps: int
 ) -> tuple[TrainState, Position] | None:
-  """The newest checkpoint, if there is one; it must be of this run."""
+  """State and position of the newest checkpoint, if there is one."""
   restored = program.restore(checkpoints)
   if restored is None:
     return None
@@ -283,8 +283,7 @@ def _restore(
 def _first_state(
   program: Program, given: tuple[dict[str, Any], Report] | None, feed: Feed
 ) -> tuple[TrainState, Position]:
-  if given is None:
-    state = program.random_state(feed.seed)
-  else:
-    state = program.state_of(given[0], feed.seed)
-  return state, Position(feed.start())
+  position = Position(feed.start())
+  if given is not None:
+    return program.state_of(given[0], feed.seed), position
+  return program.random_state(feed.seed), position

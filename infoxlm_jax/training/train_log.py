@@ -1,4 +1,4 @@
-"""What a training loop tells: one line an update, read one update late."""
+"""Reports metrics of updates: to the terminal, to files, and as an alarm."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,17 +17,18 @@ class Diverged(Exception):
 
 
 class TrainingLog:
-  """Turns the metrics of updates into lines, a bar, and an alarm.
+  """Writes the metrics of updates, and raises Diverged.
 
   The host reads update n - 1 while the devices work on update n; `flush`
-  reads what is left.
+  reads the last one.
 
   Args:
-    writer, progress: where to tell.
+    writer: of metrics.jsonl.
+    progress: the bar on the terminal.
     every: updates between lines of metrics.jsonl; a line holds the mean of
       losses and rates since the one before.
     bad_updates_allowed: consecutive non-finite updates before Diverged.
-    tokens: seen by earlier parts of the run.
+    tokens: seen before this start of the run.
   """
 
   def __init__(
@@ -54,14 +55,14 @@ class TrainingLog:
 
   @contextmanager
   def waiting(self) -> Iterator[None]:
-    """Around the wait for a batch: its share of the time is a metric."""
+    """Encloses the wait for a batch; its share of the time is a metric."""
     start = time.monotonic()
     yield
     self._waited += time.monotonic() - start
 
   @contextmanager
   def paused(self) -> Iterator[None]:
-    """Around evaluation and saving, which are not time of updates."""
+    """Encloses evaluation and saving, whose time is not an update's."""
     start = time.monotonic()
     yield
     self._away += time.monotonic() - start
@@ -69,11 +70,12 @@ class TrainingLog:
   def add(
     self, number: int, metrics: Any, data: Mapping[str, Mapping[str, int]]
   ) -> None:
-    """Takes the metrics of an update that may still be running."""
+    """Adds the metrics of an update that may still be running."""
     self.flush()
     self._pending = (number, metrics, data)
 
   def flush(self) -> None:
+    """Waits for the last update that was added, and reports it."""
     if self._pending is None:
       return
     number, metrics, data = self._pending
@@ -114,11 +116,11 @@ class TrainingLog:
   def _brief(self, row: Mapping[str, float]) -> dict[str, float]:
     shown = {"loss": row["loss"]}
     for name, value in row.items():
-      objective, _, what = name.partition("/")
-      if what == "loss":
+      objective, _, measure = name.partition("/")
+      if measure == "loss":
         shown[objective] = value
     for name in row:
-      if name.endswith("/spread"):  # a contrast: its accuracy is the health
+      if name.endswith("/spread"):  # only a contrast has it
         objective = name.partition("/")[0]
         shown[f"{objective} accuracy"] = row[f"{objective}/accuracy"]
     if "tokens_per_second" in self.latest:

@@ -1,4 +1,4 @@
-"""Configuration that cannot work, found before anything is written."""
+"""Checks of a configuration, made before anything is written."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def check_options(
   evaluation: EvaluationOptions,
   checkpoints: CheckpointOptions,
 ) -> None:
-  """Raises InputError naming the option that is no count of something."""
+  """Raises InputError, naming the option, where one must be a count."""
   check_counts(run, steps="STEPS", log_every=None)
   check_counts(parallelism, groups="GROUPS", microbatches="MICROBATCHES")
   check_counts(evaluation, every="EVAL_EVERY", batches=None)
@@ -73,7 +73,7 @@ def check_training(
   groups: int,
   parts: int,
 ) -> None:
-  """Raises InputError naming the parameter that cannot be.
+  """Raises InputError, naming the parameter, where a value is impossible.
 
   Args:
     model, objectives, streams: of the run.
@@ -103,7 +103,7 @@ def check_training(
 
 
 def check_loss_norm(loss_norm: str) -> None:
-  """Else found only when the step is compiled."""
+  """The step would refuse another name only when it is compiled."""
   check_choice("loss_norm", loss_norm, _LOSS_NORMS)
 
 

@@ -23,7 +23,7 @@ Figures = list[Path | None]
 
 
 def say_if_finished(folder: Path, steps: int) -> bool:
-  """Prints the table of a run that has done its steps; says whether it has."""
+  """Whether a run has done its steps; if so, prints its tables."""
   results = results_file.read_results(folder)
   if not results or not results.get("finished"):
     return False
@@ -36,7 +36,7 @@ def say_if_finished(folder: Path, steps: int) -> bool:
 
 
 def keep_start(folder: Path, start: Scores) -> None:
-  """Keeps the retrieval before the first update for a run that is resumed."""
+  """Writes start.json: retrieval before the first update."""
   kept = {
     split: dataclasses.asdict(scored.retrieval)
     | {"accuracy": scored.retrieval.accuracy.tolist()}
@@ -46,7 +46,7 @@ def keep_start(folder: Path, start: Scores) -> None:
 
 
 def read_start(folder: Path) -> dict[str, Scored]:
-  """What keep_start kept, without vectors; {} where it kept nothing."""
+  """Reads start.json: scores without vectors; {} if there is no such file."""
   try:
     kept = json.loads((folder / _START_FILE).read_text())
   except (OSError, ValueError):
@@ -70,16 +70,16 @@ def read_start(folder: Path) -> dict[str, Scored]:
 def write(
   folder: Path, facts: Mapping[str, Any], start: Scores, end: Scores
 ) -> None:
-  """Everything that a finished run leaves for people; process 0 writes it.
+  """Writes report.md, results.json and the pictures; process 0 alone does.
 
   Layer and pooling are chosen on dev and used on test, at step 0 too.
 
   Args:
     folder: the run's folder.
-    facts: what was run, for results.json: steps, seconds, tokens, ...
+    facts: of the run, for results.json: steps, seconds, tokens, ...
     start: scores of the untrained model, by split; {} without retrieval data.
-      Without vectors (read_start) it has no part in the pictures of these.
-    end: the same of the trained one.
+      Scores without vectors (read_start) are left out of pictures of vectors.
+    end: scores of the trained model.
 
   Raises:
     StorageError: in all processes, if process 0 cannot write.
@@ -122,7 +122,7 @@ def _retrieval(start: Scores, end: Scores) -> dict[str, Any]:
   retrieval[shown] = end[shown].retrieval.at(layer, pooling)
   retrieval["by_layer"] = end[shown].retrieval.by_layer()
   if "dev" in start:
-    # The untrained model gets its own best layer: the fair comparison.
+    # To be fair, the untrained model is read at its own best layer.
     at_start = start["dev"].retrieval.choose()
     retrieval[f"{shown}_step_0"] = start[shown].retrieval.at(*at_start)
     retrieval["by_layer_step_0"] = start[shown].retrieval.by_layer()
