@@ -83,10 +83,10 @@ def scale_by_adam(
 ) -> Skipping:
   """Adam's direction: optax.scale_by_adam, with fairseq's epsilon and `accept`.
 
-  `accept` chooses inside the loop that writes the moments. Chosen outside, by
-  a wrapper around optax.scale_by_adam, old and new moments must both be kept:
-  on a CPU 4 bytes a parameter more (optax.conditionally_mask) and two to three
-  times the time.
+  `accept` chooses inside the loop that writes the moments. A wrapper around
+  optax.scale_by_adam would have to keep old and new moments: on a CPU
+  optax.conditionally_mask takes 4 bytes a parameter more, and three times as
+  long.
 
   Args:
     beta1, beta2, eps: as in optax.
