@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoxlm_jax.errors import InputError, exit_code
+from infoxlm_jax.runtime.files import check_new
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
   from infoxlm_jax.checkpoint.exporters import export, source, trim_vocabulary
   from infoxlm_jax.checkpoint.exporters.model_card import About
 
-  export.check_new(args.output)
+  check_new(args.output)
   found = source.open_source(
     args.checkpoint,
     tokenizer=args.tokenizer,
