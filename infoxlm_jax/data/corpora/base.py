@@ -42,7 +42,7 @@ class Corpus(Protocol):
     """JSON that changes when the examples do: options, files or version."""
 
   def size(self, split: str) -> int | None:
-    """Bytes that reading it consumes (consumed.py); None if not known."""
+    """Bytes that reading it consumes (open_files.py); None if not known."""
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     """Raises InputError where ready-made ids cannot be this tokenizer's."""

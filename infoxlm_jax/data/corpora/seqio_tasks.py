@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data.corpora import consumed
+from infoxlm_jax.data.corpora.open_files import note_consumed
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import resources
 
@@ -191,7 +191,7 @@ def _read(task: Any, split: str) -> Iterator[dict[str, Any]]:
   try:
     for batch in dataset.ragged_batch(_BATCH).as_numpy_iterator():
       columns = [_column(batch[name], task.name) for name in names]
-      consumed.add(size * len(columns[0]))
+      note_consumed(size * len(columns[0]))
       for values in zip(*columns, strict=True):
         yield dict(zip(names, values, strict=True))
   except tf.errors.OpError:

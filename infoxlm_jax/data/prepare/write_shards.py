@@ -19,7 +19,7 @@ from infoxlm_jax.data.manifest import (
 from infoxlm_jax.data.prepare.plan import File, Plan, read_json
 from infoxlm_jax.data.prepare.process_pool import Pool, Task
 from infoxlm_jax.data.prepare.shuffle import Source, make_shard
-from infoxlm_jax.runtime.phase import Phase
+from infoxlm_jax.runtime.progress import Progress
 
 _ZERO, _LAST = np.uint64(0), np.uint64(2**64 - 1)
 
@@ -71,9 +71,11 @@ def write_store(
         )
       )
   missing = [task for task in todo if not task[-1].exists()]
-  with Phase(f"{store} 4/4 shards", len(missing), progress) as phase:
+  with Progress(
+    len(missing), name=f"{store} 4/4 shards", phase=True, enabled=progress
+  ) as phase:
     for done, tokens in enumerate(pool.run(make_shard, missing), 1):
-      phase.reach(done, tokens)
+      phase.update(done, tokens=tokens)
   manifest = _manifest(plan, store, files, names, entries)
   folder = plan.output / store
   folder.mkdir()
