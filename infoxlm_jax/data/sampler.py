@@ -3,6 +3,11 @@
 Nothing here keeps state or depends on a library's random generator, so that a
 sample number means the same record in every version, on every platform and
 host, and resuming needs nothing but that number.
+
+prepare has shuffled the records on disk already (prepare/write_shards.py).
+That order is one for all; the order here is another in every epoch, for every
+seed of a run and of every stream, and independent of how the records are
+divided into shards.
 """
 
 import functools
@@ -160,7 +165,7 @@ class Sampler:
     return [float(e) for e in drawn / self.counts]
 
   def _make_cycle(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Source at each place of a cycle, and its how-manieth place that is."""
+    """The source at each place of a cycle, and its earlier places there."""
     slots = permute(np.arange(CYCLE), CYCLE, mix(self.seed, 1, number))
     ends = np.cumsum(self.quotas)
     sources = np.searchsorted(ends, slots, side="right").astype(np.int64)

@@ -1,4 +1,13 @@
-"""The last phase of prepare: the shards of a store, and its manifest."""
+"""The last phase of prepare: the shards of a store, and its manifest.
+
+Records lie in the order of their keys, which are hashes (shuffle.py). This
+order is not the one of training, which data/sampler.py draws anew in every
+epoch. It is what makes preparing possible in parallel and in little memory: a
+shard is a range of keys, whatever chunk its records come from, so the same
+input gives the same bytes in any number of processes. It also makes the
+records with the smallest keys a random sample, which is held out for dev; and
+who reads a shard from its start finds the input files mixed.
+"""
 
 import shutil
 from collections import Counter
