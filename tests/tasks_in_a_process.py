@@ -10,12 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data.corpora import (
-  consumed,
-  seqio_reader,
-  seqio_tasks,
-  sources,
-)
+from infoxlm_jax.data.corpora import seqio_reader, seqio_tasks, sources
+from infoxlm_jax.data.corpora.open_files import bytes_consumed
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
 
@@ -162,9 +158,9 @@ def local_builder() -> None:
   keep("tiny_ted", "pairs")
   task = sources.SeqioTask("tiny_text", MODULES, "text")
   TOLD["tfds_splits"] = list(task.splits())
-  size, before = task.size("train"), consumed.so_far()
+  size, before = task.size("train"), bytes_consumed()
   read("tiny_text", "text")
-  TOLD["tfds_consumed"] = [size, consumed.so_far() - before]
+  TOLD["tfds_consumed"] = [size, bytes_consumed() - before]
   TOLD["tfds_fingerprint"] = task.fingerprint("train")
 
 

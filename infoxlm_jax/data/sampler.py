@@ -3,6 +3,11 @@
 Nothing here keeps state or depends on a library's random generator, so a
 number means the same record in every version, on every platform and host, and
 resuming needs only that number.
+
+prepare has shuffled the records on disk already (prepare/write_shards.py).
+That order is the same for every run; the order here differs by epoch, by the
+seed of the run and by stream, and does not depend on how the records are
+divided into shards.
 """
 
 import functools

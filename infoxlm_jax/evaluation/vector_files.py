@@ -4,17 +4,17 @@ A file appears under its name when it is whole.
 """
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime import files
 
-Append = Callable[[np.ndarray], None]  # float32 [n, D]
+Append = Callable[[np.ndarray], object]  # float32 [n, D]
 STDOUT = "-"
 
 
@@ -33,27 +33,21 @@ def open_vectors(name: str, size: int) -> Iterator[Append]:
     StorageError: writing failed; nothing is left.
   """
   if name == STDOUT:
-    yield lambda vectors: _append_json(sys.stdout, vectors)
+    yield lambda vectors: sys.stdout.write(_json_lines(vectors))
     sys.stdout.flush()
     return
   path = check_new(name)
-  part = path.with_name(f".{path.name}.{os.getpid()}.part")
-  try:
-    file: IO[Any] = open(part, "xb" if path.suffix == ".npy" else "x")
-  except OSError as error:
-    raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-  try:
-    with file:
-      if path.suffix == ".npy":
-        with _npy(file, size) as append:
-          yield append
-      else:
-        yield lambda vectors: _append_json(file, vectors)
-    part.rename(path)
-  except OSError as error:
-    raise StorageError(f"{path}: could not be written: {error}") from error
-  finally:
-    part.unlink(missing_ok=True)
+  with contextlib.ExitStack() as stack:
+    try:
+      file = stack.enter_context(files.atomic_file(path))
+    except StorageError as error:
+      raise InputError(
+        f"{path}: cannot be written: {error.__cause__}"
+      ) from None
+    if path.suffix == ".npy":
+      yield stack.enter_context(_npy(file, size))
+    else:
+      yield lambda vectors: file.write(_json_lines(vectors).encode())
 
 
 def check_new(name: str) -> Path:
@@ -68,8 +62,7 @@ def check_new(name: str) -> Path:
       f"{name}: vectors are written as .npy or .jsonl, or to standard output"
       f" ({STDOUT})"
     )
-  if path.exists():
-    raise InputError(f"{name} exists: move it away, or choose another name")
+  files.check_new(path)
   return path
 
 
@@ -97,7 +90,6 @@ def _npy(file: IO[bytes], size: int) -> Iterator[Append]:
   assert file.tell() == start
 
 
-def _append_json(file: IO[str], vectors: np.ndarray) -> None:
-  for vector in vectors:
-    # The shortest digits that are the same float32 again.
-    file.write("[" + ", ".join(str(x) for x in vector) + "]\n")
+def _json_lines(vectors: np.ndarray) -> str:
+  # The shortest digits that are the same float32 again.
+  return "".join(f"[{', '.join(map(str, vector))}]\n" for vector in vectors)

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
+_REDRAW = 0.1  # seconds between two pictures of a bar
+
 
 def duration(seconds: float) -> str:
   """7.2 -> '7 s', 200 -> '3:20', 4000 -> '1:06:40'."""
@@ -42,69 +44,103 @@ def format_shown(shown: Mapping[str, Any]) -> str:
 
 
 class Progress:
-  """Tells a person how far a job is: a bar on a terminal, else plain lines.
+  """Shows how far a job is: name, share, time left, and values of the caller.
 
-  Args:
-    total: steps of the whole job.
-    initial: steps done before this process started.
-    every: seconds between two plain lines.
-    unit: what one step is called on the bar.
-    enabled: False for processes other than 0.
-    stream: where to write; standard error if None.
-    clock: seconds that only rise, for tests.
+  >>> with Progress(2, stream=sys.stdout) as progress:
+  ...   for step in (1, 2):
+  ...     progress.update(step, {"loss": 1 / step})
+  step 1/2 (50 %)  ETA ?  loss 1
+  step 2/2 (100 %)  ETA 0 s  loss 0.5
   """
 
   def __init__(
     self,
-    total: int,
-    initial: int = 0,
+    total: float | None,
+    initial: float = 0,
+    *,
+    name: str = "step",
+    phase: bool = False,
     every: float = 10.0,
-    unit: str = "step",
     enabled: bool = True,
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
-    self._total = total
-    self._every = every
-    self._unit = unit
-    self._enabled = enabled
+    """Begins.
+
+    Args:
+      total: what `update` counts up to; None where it is not known.
+      initial: what earlier processes did of it.
+      name: what is counted, or the name of the phase.
+      phase: whether this is one of several phases, which may be over at once.
+        A phase says nothing before `every` seconds, does not show its counts,
+        and says at the end how long it took.
+      every: seconds between two plain lines.
+      enabled: False for processes other than 0.
+      stream: where to write; standard error if None.
+      clock: seconds that only rise, for tests.
+    """
+    self._total, self._done, self._tokens = total, initial, 0
+    self._name, self._phase, self._every = name, phase, every
+    self._enabled = enabled and total != 0
     self._stream = stream or sys.stderr
     self._clock = clock
-    self._said = -math.inf
-    # The first update is not a start for the rate: compilation lies before.
-    self._times: deque[tuple[float, int]] = deque(maxlen=200)
-    self._bar = None
-    if enabled and self._stream.isatty():
+    self._begin = clock()
+    self._shown: Mapping[str, Any] = {}
+    self._said = self._begin if phase else -math.inf
+    # (seconds, done, tokens) from which rates are counted. The first update
+    # of a job is not among those before it: compilation lies between.
+    self._marks: deque[tuple[float, float, int]]
+    self._marks = deque(maxlen=None if phase else 200)
+    if phase:
+      self._marks.append((self._begin, initial, 0))
+    self._bar: Any = None
+    if self._enabled and self._stream.isatty():
       from tqdm import tqdm
 
       self._bar = tqdm(
         total=total,
-        initial=initial,
-        unit=unit,
         file=self._stream,
         dynamic_ncols=True,
-        smoothing=0.1,
+        bar_format="{desc} |{bar}|" if total else "{desc}",
       )
+      self._draw()
 
-  def update(self, step: int, shown: Mapping[str, Any]) -> None:
-    """Reports that `step` steps are done, with the values to show."""
+  def update(
+    self,
+    done: float,
+    shown: Mapping[str, Any] | None = None,
+    tokens: int = 0,
+  ) -> None:
+    """Reports progress.
+
+    Args:
+      done: how much of the total is done now.
+      shown: values to show, by name; see format_shown.
+      tokens: how many were made since the last update; their rate is shown.
+    """
     if not self._enabled:
       return
-    if self._bar is not None:
-      # First the values: tqdm draws at most ten times a second.
-      self._bar.set_postfix_str(format_shown(shown), refresh=False)
-      self._bar.update(step - self._bar.n)
-      return
     now = self._clock()
-    self._times.append((now, step))
-    if step < self._total and now - self._said < self._every:
-      return
-    self._said = now
-    share = 100 * step / max(self._total, 1)
-    self._print(
-      f"{self._unit} {step}/{self._total} ({share:.0f} %)  "
-      f"ETA {duration(self._eta(now, step))}  {format_shown(shown)}"
-    )
+    self._done, self._shown = done, shown or {}
+    self._tokens += tokens
+    self._marks.append((now, done, self._tokens))
+    last = self._total is not None and done >= self._total
+    if self._bar is not None:
+      if last or now - self._said >= _REDRAW:
+        self._said = now
+        self._draw()
+    elif now - self._said >= self._every or (last and not self._phase):
+      self._said = now
+      self._print(self._text())
+
+  def skip(self, done: float) -> None:
+    """Reports what an earlier process did; it does not count for the rates.
+
+    It goes by much faster than what is left to do.
+    """
+    self._done, self._tokens = done, 0
+    self._marks.clear()
+    self._marks.append((self._clock(), done, 0))
 
   def say(self, text: str) -> None:
     """Prints a message without breaking the bar."""
@@ -115,25 +151,54 @@ class Progress:
     else:
       self._print(text)
 
-  def close(self) -> None:
-    """Leaves the bar as it stands, on a line of its own."""
-    if self._bar is not None:
-      self._bar.close()
-
   def __enter__(self) -> "Progress":
     return self
 
-  def __exit__(self, *unused: object) -> None:
-    self.close()
+  def __exit__(self, kind: object, *unused: object) -> None:
+    whole = self._phase and kind is None
+    if self._bar is not None:
+      if whole and self._total:
+        self._done = self._total
+      self._draw()
+      self._bar.close()
+    elif whole and self._said > self._begin:
+      seconds = duration(self._clock() - self._begin)
+      self._print(f"{self._name}: done in {seconds}  {self._values()}".rstrip())
 
-  def _eta(self, now: float, step: int) -> float:
-    """Seconds left at the rate of the last updates; NaN while unknown."""
-    if step >= self._total:
+  def _draw(self) -> None:
+    self._bar.set_description_str(self._text(), refresh=False)
+    self._bar.n = min(self._done, self._total or math.inf)
+    self._bar.refresh()
+
+  def _text(self) -> str:
+    text = self._name
+    if self._total:
+      share = min(100.0, 100 * self._done / self._total)
+      count = "" if self._phase else f" {self._done}/{self._total}"
+      text += f"{count} ({share:.0f} %)  ETA {duration(self._left())}"
+    return f"{text}  {self._values()}".rstrip()
+
+  def _left(self) -> float:
+    """Seconds left at the rate since the first mark; NaN while unknown."""
+    assert self._total is not None
+    if self._done >= self._total:
       return 0.0
-    then, first = self._times[0]
-    if step <= first or now <= then:
+    if not self._marks:
       return math.nan
-    return (self._total - step) * (now - then) / (step - first)
+    then, before, _ = self._marks[0]
+    seconds, done = self._clock() - then, self._done - before
+    if seconds <= 0 or done <= 0:
+      return math.nan
+    return (self._total - self._done) * seconds / done
+
+  def _values(self) -> str:
+    """The caller's values, and the rate of tokens where they are counted."""
+    shown = dict(self._shown)
+    if self._tokens:
+      then, _, before = self._marks[0]
+      seconds = max(self._clock() - then, 1e-9)
+      shown["tokens/s"] = (self._tokens - before) / seconds
+    return format_shown(shown)
 
   def _print(self, text: str) -> None:
     print(text, file=self._stream, flush=True)

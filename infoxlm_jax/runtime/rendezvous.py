@@ -1,10 +1,13 @@
-"""A roll call before jax starts, so that a missing process has a name.
+"""All processes meet before jax starts, so that a missing one has a name.
 
-jax itself waits for all processes and then aborts, without a word about who
-did not come. So process 0 listens first, for a minute, at the port that will
-be the coordinator's; the others say who they are; and all get its verdict. A
-message is one line of JSON. Nothing of the run passes here, and nothing is
-believed but numbers.
+jax.distributed.initialize of jax 0.10.2 does not say who did not come: at its
+initialization_timeout it aborts the process (134) with "DEADLINE_EXCEEDED:
+RegisterTask". Its service lists the missing, in process 0 only, after a
+timeout of its own, an hour, which `initialize` does not pass on. Nor does it
+compare versions or settings. So process 0 listens first, for a minute, at the
+port that will be the coordinator's; the others send their number and facts;
+and all get its verdict. A message is one line of JSON. Nothing of the run
+passes here, and nothing is believed but numbers.
 """
 
 import contextlib
@@ -185,14 +188,14 @@ def _send(line: socket.socket, message: Mapping[str, Any]) -> None:
 
 def _receive(line: socket.socket) -> dict[str, Any]:
   """One message; {} for anything else."""
-  found = b""
+  received = b""
   with contextlib.suppress(OSError, ValueError):
-    while not found.endswith(b"\n") and len(found) < _LONGEST:
+    while not received.endswith(b"\n") and len(received) < _LONGEST:
       part = line.recv(_LONGEST)
       if not part:
         break
-      found += part
-    message = json.loads(found)
+      received += part
+    message = json.loads(received)
     if isinstance(message, dict):
       return message
   return {}

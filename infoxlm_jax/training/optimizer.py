@@ -1,8 +1,7 @@
-"""Adam as fairseq and as torch have it, torch's clipping, and the EMA.
+"""AdamW as fairseq and as torch compute it, and optimisers that can skip.
 
-An update that must not count (its loss is not finite) is a question to the
-optimiser: `update(..., accept=False)` gives changes of zero and the state as
-it was. Adam answers by its coefficients, in the same pass over memory.
+`update(..., accept=False)` skips an update whose loss or gradient is not
+finite: the changes are zeros, and the state stays as it was, bit for bit.
 """
 
 import re
@@ -31,99 +30,135 @@ def adamw(
   fairseq_eps: bool = False,
   no_decay: Sequence[str] = (),
 ) -> Skipping:
-  """Clip, Adam, decoupled weight decay times the rate.
+  """Clipping, Adam, and decoupled weight decay times the learning rate.
 
-  optax's parts chained give the same; here moments are written once and the
-  change is computed from what was written, two thirds of the memory traffic
-  on a CPU.
+  The state is Adam's alone: the learning rate follows Adam's count.
 
   Args:
     learning_rate: the rate of update n + 1 as a function of n.
     beta1, beta2, eps, weight_decay: as in the paper's runs by default.
     clip_norm: global gradient norm to clip to, None for no clipping.
-    fairseq_eps: add eps to sqrt(v) before the bias correction, as fairseq
-      does (its effective eps starts 7 x larger), instead of after.
+    fairseq_eps: see scale_by_adam.
     no_decay: regular expressions of parameter paths without weight decay.
       The released code decays every parameter, biases and norms too.
   """
 
-  def init(params: Any) -> optax.ScaleByAdamState:
-    def zeros() -> Any:
-      return jax.tree.map(jnp.zeros_like, params)
+  def decays(params: Any) -> Any:
+    def one(path: Any, _: Any) -> bool:
+      name = jax.tree_util.keystr(path, simple=True, separator="/")
+      return not any(re.search(pattern, name) for pattern in no_decay)
 
-    return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros(), zeros())
+    return jax.tree_util.tree_map_with_path(one, params)
+
+  adam = scale_by_adam(beta1, beta2, eps, fairseq_eps=fairseq_eps)
+  chain = optax.chain(
+    optax.identity() if clip_norm is None else clip_by_global_norm(clip_norm),
+    adam,
+    optax.add_decayed_weights(weight_decay, decays),
+    optax.scale_by_learning_rate(learning_rate),
+  )
 
   def update(
-    grads: Any, state: Any, params: Any, *, accept: jax.Array | bool = True
-  ) -> tuple[Any, Any]:
+    grads: Any,
+    state: optax.ScaleByAdamState,
+    params: Any,
+    *,
+    accept: jax.Array | bool = True,
+  ) -> tuple[Any, optax.ScaleByAdamState]:
+    states = (
+      optax.EmptyState(),
+      state,
+      optax.MaskedState(optax.EmptyState()),
+      optax.ScaleByScheduleState(state.count),
+    )
+    changes, new = chain.update(grads, states, params, accept=accept)
+    changes = jax.tree.map(lambda u: jnp.where(accept, u, 0.0), changes)
+    return changes, new[1]
+
+  return Skipping(adam.init, update)
+
+
+def scale_by_adam(
+  beta1: float, beta2: float, eps: float, *, fairseq_eps: bool = False
+) -> Skipping:
+  """Adam's direction: optax.scale_by_adam, with fairseq's epsilon and `accept`.
+
+  `accept` chooses inside the loop that writes the moments. A wrapper around
+  optax.scale_by_adam would have to keep old and new moments: on a CPU
+  optax.conditionally_mask takes 4 bytes a parameter more, and three times as
+  long.
+
+  Args:
+    beta1, beta2, eps: as in optax.
+    fairseq_eps: add eps to sqrt(v) before the bias correction, as fairseq
+      does (its effective eps starts 7 x larger), instead of after.
+  """
+
+  def update(
+    grads: Any,
+    state: optax.ScaleByAdamState,
+    params: Any = None,
+    *,
+    accept: jax.Array | bool = True,
+  ) -> tuple[Any, optax.ScaleByAdamState]:
+    del params
     accept = jnp.asarray(accept)
-    scale = 1.0 if clip_norm is None else clip_factor(grads, clip_norm)
 
     def moment(old: Any, beta: float, power: int) -> Any:
-      keep = jnp.where(accept, beta, 1.0)
-      take = jnp.where(accept, 1 - beta, 0.0)
+      return jax.tree.map(
+        lambda m, g: jnp.where(accept, beta * m + (1 - beta) * g**power, m),
+        old,
+        grads,
+      )
 
-      def one(m: jax.Array, g: jax.Array) -> jax.Array:
-        # A bad gradient may be nan, which no coefficient would hide.
-        return keep * m + take * jnp.where(accept, g * scale, 0.0) ** power
-
-      return jax.tree.map(one, old, grads)
-
-    mu, nu = _written((moment(state.mu, beta1, 1), moment(state.nu, beta2, 2)))
+    mu, nu = moment(state.mu, beta1, 1), moment(state.nu, beta2, 2)
     count = state.count + accept.astype(jnp.int32)
     t = jnp.maximum(count, 1).astype(jnp.float32)
     correct1, correct2 = 1 - beta1**t, 1 - beta2**t
-    rate = jnp.where(accept, learning_rate(state.count), 0.0)
 
-    def change(path: Any, p: jax.Array, m: jax.Array, v: jax.Array) -> Any:
+    def direction(m: jax.Array, v: jax.Array) -> jax.Array:
       if fairseq_eps:
-        step = jnp.sqrt(correct2) / correct1 * m / (jnp.sqrt(v) + eps)
-      else:
-        step = m / correct1 / (jnp.sqrt(v / correct2) + eps)
-      name = jax.tree_util.keystr(path, simple=True, separator="/")
-      decays = not any(re.search(pattern, name) for pattern in no_decay)
-      return -rate * (step + weight_decay * p if decays else step)
+        return jnp.sqrt(correct2) / correct1 * m / (jnp.sqrt(v) + eps)
+      return m / correct1 / (jnp.sqrt(v / correct2) + eps)
 
-    changes = jax.tree_util.tree_map_with_path(change, params, mu, nu)
-    return changes, optax.ScaleByAdamState(count, mu, nu)
+    directions = jax.tree.map(direction, mu, nu)
+    return directions, optax.ScaleByAdamState(count, mu, nu)
 
-  return Skipping(init, update)
+  return Skipping(optax.scale_by_adam().init, update)
+
+
+def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+  """torch.nn.utils.clip_grad_norm_: times min(1, max_norm / (norm + 1e-6)).
+
+  optax.clip_by_global_norm has no 1e-6.
+  """
+
+  def clip(grads: Any, _: Any) -> Any:
+    factor = jnp.minimum(1.0, max_norm / (optax.global_norm(grads) + 1e-6))
+    return optax.tree.scale(factor, grads)
+
+  return optax.stateless(clip)
 
 
 def skipping(transformation: optax.GradientTransformation) -> Skipping:
-  """Any transformation of optax as one that takes `accept`."""
+  """Any transformation of optax as one that takes `accept`.
+
+  Its state stays its own: optax.conditionally_mask would add a counter.
+  """
   if isinstance(transformation, Skipping):
     return transformation
-  inner = optax.with_extra_args_support(transformation)
+  masked = optax.conditionally_mask(
+    transformation, lambda _, accept: accept, forward_extra_args=True
+  )
 
   def update(
     grads: Any, state: Any, params: Any, *, accept: jax.Array | bool = True
   ) -> tuple[Any, Any]:
-    changes, new = inner.update(grads, state, params)
+    counted = optax.ConditionallyMaskState(jnp.zeros((), jnp.int32), state)
+    changes, new = masked.update(grads, counted, params, accept=accept)
+    return changes, new.inner_state
 
-    def if_accepted(yes: Any, no: Any) -> Any:
-      return jax.tree.map(lambda y, n: jnp.where(accept, y, n), yes, no)
-
-    zeros = jax.tree.map(jnp.zeros_like, changes)
-    return if_accepted(changes, zeros), if_accepted(new, state)
-
-  return Skipping(inner.init, update)
-
-
-def clip_factor(grads: Any, max_norm: float) -> jax.Array:
-  """torch.nn.utils.clip_grad_norm_: min(1, max / (norm + 1e-6))."""
-  return jnp.minimum(1.0, max_norm / (optax.global_norm(grads) + 1e-6))
-
-
-def _written(tree: Any) -> Any:
-  """The tree, in memory before anything reads it: on CPUs only.
-
-  XLA would compute it again in every loop that reads it, from copies of what
-  it replaces. Compilers of other devices join these loops into one.
-  """
-  return jax.lax.platform_dependent(
-    tree, cpu=jax.lax.optimization_barrier, default=lambda tree: tree
-  )
+  return Skipping(transformation.init, update)
 
 
 def move_average(average: Any, new: Any, momentum: jax.Array) -> Any:
@@ -132,6 +167,6 @@ def move_average(average: Any, new: Any, momentum: jax.Array) -> Any:
   In float16 or bfloat16 an average at .9999 never moves: a change of 1e-4 of
   a weight's distance is below its precision.
   """
-  return jax.tree.map(
-    lambda a, n: momentum * a + (1 - momentum) * n, average, new
-  )
+  # The roles exchanged, since incremental_update takes 1 - momentum: rounded
+  # there, momentum itself is exact here.
+  return optax.incremental_update(average, new, momentum)

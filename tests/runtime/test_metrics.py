@@ -1,7 +1,6 @@
-"""metrics.jsonl, its TensorBoard twin, and the progress lines."""
+"""metrics.jsonl and its TensorBoard twin."""
 
 import errno
-import io
 import json
 import math
 import struct
@@ -13,7 +12,6 @@ import pytest
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.metrics import MetricWriter, read_metrics, series
-from infoxlm_jax.runtime.progress import Progress, duration, format_shown
 
 
 def _board(folder: Path) -> list:
@@ -186,57 +184,3 @@ def test_reserved_names_are_refused(tmp_path):
     pytest.raises(ValueError, match="time"),
   ):
     writer.write(1, {"time": 1.0})
-
-
-@pytest.mark.parametrize(
-  "seconds, text",
-  [(7.2, "7 s"), (59.6, "1:00"), (200, "3:20"), (4000, "1:06:40")],
-)
-def test_duration(seconds, text):
-  assert duration(seconds) == text
-  assert duration(math.nan) == "?"
-
-
-def test_format_shown():
-  shown = {"mlm": 5.12345, "accuracy": 0.5, "tokens/s": 22710.4}
-  assert format_shown(shown) == "mlm 5.123  accuracy 50.0 %  22.7k tokens/s"
-
-
-def test_plain_progress_lines_come_at_intervals_with_eta():
-  now = 0.0
-  stream = io.StringIO()
-  bar = Progress(100, every=10.0, stream=stream, clock=lambda: now)
-  for step in (1, 2, 3, 4, 100):
-    # The first step takes long (compilation), then 4 seconds each.
-    now = 60.0 + 4 * step
-    bar.update(step, {"loss": 2.0})
-  bar.close()
-  assert stream.getvalue().splitlines() == [
-    "step 1/100 (1 %)  ETA ?  loss 2",
-    # 96 steps of 4 seconds.
-    "step 4/100 (4 %)  ETA 6:24  loss 2",
-    "step 100/100 (100 %)  ETA 0 s  loss 2",
-  ]
-
-
-def test_bar_on_a_terminal_shows_values_and_messages():
-  class Terminal(io.StringIO):
-    def isatty(self):
-      return True
-
-  stream = Terminal()
-  with Progress(4, initial=2, stream=stream) as bar:
-    bar.say("a message")
-    bar.update(4, {"loss": 2.0, "accuracy": 0.25})
-  text = stream.getvalue()
-  assert "a message\n" in text
-  assert "4/4" in text.splitlines()[-1]
-  assert "accuracy 25.0 %" in text
-
-
-def test_disabled_progress_is_silent():
-  stream = io.StringIO()
-  with Progress(4, enabled=False, stream=stream) as bar:
-    bar.say("a message")
-    bar.update(4, {})
-  assert stream.getvalue() == ""

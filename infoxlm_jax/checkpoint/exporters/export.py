@@ -3,11 +3,8 @@
 A folder appears under its name when it is whole and was compared.
 """
 
-import contextlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +24,9 @@ from infoxlm_jax.checkpoint.exporters.sentence_transformers_files import (
 from infoxlm_jax.checkpoint.exporters.source import Source, first_layers
 from infoxlm_jax.checkpoint.importers.hf_config import to_hugging_face
 from infoxlm_jax.data.tokenizers.export import hugging_face_files
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.pooling import Reading
+from infoxlm_jax.runtime.files import atomic_folder
 
 # (model, texts, how to read a text's vector) -> vectors, float32 [N, D].
 Encode = Callable[[Source, Sequence[str], Reading], np.ndarray]
@@ -59,7 +57,7 @@ def export_transformers(
       output that transformers does not reproduce.
     StorageError: writing failed.
   """
-  with new_folder(output) as folder:
+  with atomic_folder(output) as folder:
     class_name, said = _write_model(source, folder, dtype)
     kind = task(class_name)
     _write_card(
@@ -123,7 +121,7 @@ def export_sentence_transformers(
       f"{source.path}: holds no tokenizer, and a model that reads sentences"
       " needs one: give its file or folder"
     )
-  with new_folder(output) as folder:
+  with atomic_folder(output) as folder:
     class_name, said = _write_model(source, folder, dtype)
     modules = module_files(
       source.config, source.tokenizer, pooling, normalize, prefix
@@ -163,37 +161,6 @@ def export_sentence_transformers(
       str(compare_torch.compare_model(folder, source, class_name, dtype)),
       str(compare_torch.compare_vectors(folder, vectors)),
     ]
-
-
-@contextlib.contextmanager
-def new_folder(output: str | Path) -> Iterator[Path]:
-  """A folder to write into, which is renamed at the end; removed on errors.
-
-  Raises:
-    InputError: it exists, or cannot be made.
-    StorageError: writing failed.
-  """
-  output = Path(output)
-  check_new(output)
-  part = output.with_name(f"{output.name}.partial-{os.getpid()}")
-  try:
-    part.mkdir(parents=True)
-  except OSError as error:
-    raise InputError(f"{output}: cannot be written: {error.strerror}") from None
-  try:
-    yield part
-    check_new(output)
-    part.rename(output)
-  except OSError as error:
-    raise StorageError(f"{output}: could not be written: {error}") from error
-  finally:
-    shutil.rmtree(part, ignore_errors=True)
-
-
-def check_new(output: str | Path) -> None:
-  """Raises InputError for an output that exists."""
-  if os.path.lexists(output):
-    raise InputError(f"{output} exists: move it away, or choose another name")
 
 
 def _write_model(

@@ -1,8 +1,10 @@
 """A Hugging Face config.json and our EncoderConfig, both ways."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from infoxlm_jax.checkpoint.importers.open_weights import read_json
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 
@@ -17,6 +19,73 @@ MODEL_TYPES = {
 # Special ids where neither config.json nor a tokenizer says them.
 _MBERT_IDS = {"bos_id": 101, "eos_id": 102, "unk_id": 100, "mask_id": 103}
 _ACTIVATIONS = ("gelu", "relu")
+# Far beyond any model of these kinds.
+_MOST = {
+  "vocab_size": 1 << 31,
+  "num_layers": 1000,
+  "hidden_size": 1 << 20,
+  "num_heads": 1 << 10,
+  "ffn_size": 1 << 20,
+  "max_positions": 1 << 20,
+  "position_offset": 1 << 20,
+  "type_vocab_size": 1 << 20,
+}
+
+
+def path_of(weights: Path) -> Path:
+  """Where the config.json of a file of weights stands."""
+  return weights.parent / "config.json"
+
+
+def of_weights(
+  file: Path, stated: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> tuple[EncoderConfig, str]:
+  """The config of the encoder in a file of weights, and what says so.
+
+  Args:
+    file: the weights.
+    stated: what the file itself says in the place of a config.json, if it
+      does, see open_weights.open_tensors.
+    options: as from_hugging_face takes them.
+
+  Raises:
+    InputError: no config.json beside the file, or one that describes no model.
+  """
+  path = file
+  if stated is None:
+    path = path_of(file)
+    if not path.is_file():
+      raise InputError(
+        f"{file}: there is no {path.name} beside it, which says what the"
+        " architecture is; put the model's own there"
+      )
+    stated = read_json(path)
+  try:
+    config = from_hugging_face(stated, str(path), **options)
+  except (TypeError, ValueError, ZeroDivisionError) as error:
+    raise InputError(f"{path}: describes no model: {error}") from None
+  check_numbers(config, str(path))
+  return config, str(path)
+
+
+def check_numbers(config: EncoderConfig, where: str) -> None:
+  """Checks numbers that anybody may have written, before they size loops.
+
+  Raises:
+    InputError: one that no encoder has.
+  """
+  for name, most in _MOST.items():
+    value = getattr(config, name)
+    least = 0 if name in ("position_offset", "type_vocab_size") else 1
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not least <= value <= most:
+      raise InputError(
+        f"{where}: says that {name} is {value!r}, which is no number from"
+        f" {least} to {most:,}"
+      )
+  eps = config.layer_norm_eps
+  if not isinstance(eps, float) or not 0 <= eps < 1:
+    raise InputError(f"{where}: says that layer_norm_eps is {eps!r}")
 
 
 def from_hugging_face(

@@ -135,7 +135,7 @@ def looks_like(path: Path) -> str:
       " repository that it came from."
     )
   if head.startswith(b"PK"):
-    return " It is a zip file, as .npz and torch's files are."
+    return " It is a zip file, as torch's files are."
   if head.startswith(b"\x80"):
     return " It is a pickle, as old torch files are."
   if head.lstrip()[:1] == b"<":

@@ -1,7 +1,7 @@
 """Weights from anywhere as our parameters, with a report on every tensor.
 
-Hugging Face folders and files, fairseq's XLM-R and InfoXLM, .npz, and this
-project's own checkpoints. Which tensor is which array is layouts.py's table.
+Hugging Face folders and files, fairseq's XLM-R and InfoXLM, and this project's
+own checkpoints. Which tensor is which array is parameter_map.py's table.
 """
 
 import dataclasses
@@ -33,17 +33,6 @@ from infoxlm_jax.model.partitioning import path_of
 from infoxlm_jax.runtime.run_layout import find_step
 
 _NOT_WANTED = "a head that is not asked for"
-# Far beyond any model of these kinds.
-_MOST = {
-  "vocab_size": 1 << 31,
-  "num_layers": 1000,
-  "hidden_size": 1 << 20,
-  "num_heads": 1 << 10,
-  "ffn_size": 1 << 20,
-  "max_positions": 1 << 20,
-  "position_offset": 1 << 20,
-  "type_vocab_size": 1 << 20,
-}
 # What a model is run with, which says nothing about its arrays.
 _OWN_CHOICE = {
   *("bos_id", "pad_id", "eos_id", "unk_id", "mask_id", "num_ids"),
@@ -67,8 +56,8 @@ def load_weights(
   """Reads weights array by array; never holds more than one copy of them.
 
   Args:
-    path: a Hugging Face folder, a file in one (.safetensors, .npz, .bin,
-      fairseq's .pt), or a run, checkpoints or step folder of this project.
+    path: a Hugging Face folder, a file in one (.safetensors, .bin, fairseq's
+      .pt), or a run, checkpoints or step folder of this project.
     allow_pickle: whether torch's pickled files may be read.
     mesh: lay the arrays out over it by partitioning.RULES, each process
       reading only what its devices hold. None: numpy arrays on the host (jax
@@ -91,26 +80,26 @@ def load_weights(
     return _own(step, mesh, heads, model, options)
   file = open_weights.find(path)
   tensors, stated = open_weights.open_tensors(file, allow_pickle=allow_pickle)
-  config, config_path = _config(file, stated, options)
+  config, config_path = hf_config.of_weights(file, stated, options)
   if model is not None:
     check_fits(model, config, config_path)
     config = model
-  found, entries, ignored = tensor_names.sort(tensors, config, str(file))
+  by_name, entries, ignored = tensor_names.sort(tensors, config, str(file))
   if heads is not None:
     for head in sorted(set(entries) - {"", *heads}):
       left = [name for e in entries.pop(head) for name in e.names]
-      ignored |= {found[name].name: _NOT_WANTED for name in left}
+      ignored |= {by_name[name].name: _NOT_WANTED for name in left}
   chosen = [entry for parts in entries.values() for entry in parts]
   for entry in chosen:
-    assemble.check_shapes(entry, found, config, config_path)
-  read = {e.path: assemble.read(e, found, config, mesh) for e in chosen}
+    assemble.check_shapes(entry, by_name, config, config_path)
+  read = {e.path: assemble.read(e, by_name, config, mesh) for e in chosen}
   report = Report(
     source=str(file),
     kind=config.architecture,
     loaded=tuple(
       Loaded(
         e.path,
-        tuple(found[name].name for name in tensor_names.all_names(e, config)),
+        tuple(by_name[name].name for name in tensor_names.all_names(e, config)),
         tuple(read[e.path].shape),
       )
       for e in chosen
@@ -198,23 +187,25 @@ def _stated_model(
     return read_model(read_step_files(step), step, **options)
   file = open_weights.find(path)
   stated = None
-  if not _config_path(file).is_file() and file.suffix in SUFFIXES:
+  if not hf_config.path_of(file).is_file() and file.suffix in SUFFIXES:
     _, stated = open_weights.open_tensors(file, allow_pickle=allow_pickle)
-  return _config(file, stated, options)[0]
+  return hf_config.of_weights(file, stated, options)[0]
 
 
-def check_fits(wanted: EncoderConfig, found: EncoderConfig, where: str) -> None:
+def check_fits(
+  wanted: EncoderConfig, stored: EncoderConfig, where: str
+) -> None:
   """The configured encoder must be the one that the weights are of.
 
   Raises:
     InputError: names everything that differs, both ways.
   """
-  mine, theirs = (dataclasses.asdict(c) for c in (wanted, found))
+  mine, theirs = (dataclasses.asdict(c) for c in (wanted, stored))
   differing = [
     f"{name} is {mine[name]!r} in this configuration and {theirs[name]!r} in"
     " the weights"
     for name in mine
-    if name not in _OWN_CHOICE and _meant(wanted, name) != _meant(found, name)
+    if name not in _OWN_CHOICE and _meant(wanted, name) != _meant(stored, name)
   ]
   if differing:
     raise InputError(
@@ -231,48 +222,6 @@ def _meant(config: EncoderConfig, name: str) -> Any:
   return getattr(config, name)
 
 
-def _config_path(file: Path) -> Path:
-  return file.parent / open_weights.CONFIG
-
-
-def _config(
-  file: Path, stated: dict[str, Any] | None, options: dict[str, Any]
-) -> tuple[EncoderConfig, str]:
-  """The encoder's config, and what said so."""
-  path = _config_path(file)
-  if stated is None:
-    if not path.is_file():
-      raise InputError(
-        f"{file}: there is no {open_weights.CONFIG} beside it, which says what"
-        " the architecture is; put the model's own there"
-      )
-    stated = open_weights.read_json(path)
-  else:
-    path = file
-  try:
-    config = hf_config.from_hugging_face(stated, str(path), **options)
-  except (TypeError, ValueError, ZeroDivisionError) as error:
-    raise InputError(f"{path}: describes no model: {error}") from None
-  _check_numbers(config, str(path))
-  return config, str(path)
-
-
-def _check_numbers(config: EncoderConfig, where: str) -> None:
-  """The numbers of a file that may hold anything, before they size loops."""
-  for name, most in _MOST.items():
-    value = getattr(config, name)
-    least = 0 if name in ("position_offset", "type_vocab_size") else 1
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not least <= value <= most:
-      raise InputError(
-        f"{where}: says that {name} is {value!r}, which is no number from"
-        f" {least} to {most:,}"
-      )
-  eps = config.layer_norm_eps
-  if not isinstance(eps, float) or not 0 <= eps < 1:
-    raise InputError(f"{where}: says that layer_norm_eps is {eps!r}")
-
-
 def _own(
   step: Path,
   mesh: Mesh | None,
@@ -283,7 +232,7 @@ def _own(
   """The same from a checkpoint of this project."""
   files = read_step_files(step)
   config = read_model(files, step, **options)
-  _check_numbers(config, str(step))
+  hf_config.check_numbers(config, str(step))
   if model is not None:
     check_fits(model, config, str(step))
     config = model

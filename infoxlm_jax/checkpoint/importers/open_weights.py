@@ -7,7 +7,6 @@ from typing import Any
 from infoxlm_jax.checkpoint.importers import fairseq, torch_pickle
 from infoxlm_jax.checkpoint.importers.lazy_tensor import Tensor
 from infoxlm_jax.checkpoint.importers.safetensors_files import open_safetensors
-from infoxlm_jax.checkpoint.importers.zip_files import open_npz
 from infoxlm_jax.errors import InputError
 
 _INDEX = ".index.json"
@@ -15,12 +14,10 @@ _INDEX = ".index.json"
 _NAMES = (
   "model.safetensors",
   "model.safetensors" + _INDEX,
-  "model.npz",
   "pytorch_model.bin",
   "pytorch_model.bin" + _INDEX,
   "model.pt",
 )
-CONFIG = "config.json"
 
 
 def find(path: Path) -> Path:
@@ -32,8 +29,8 @@ def find(path: Path) -> Path:
   if not path.exists():
     raise InputError(
       f"{path}: no such file or folder. Give a Hugging Face folder, a file"
-      " (.safetensors, .npz, torch's .bin or .pt), or a checkpoint of this"
-      " project; nothing is downloaded."
+      " (.safetensors, torch's .bin or .pt), or a checkpoint of this project;"
+      " nothing is downloaded."
     )
   if path.is_file():
     return path
@@ -70,17 +67,11 @@ def open_tensors(
       tensors = torch_pickle.named_tensors(file, state["model"])
       return fairseq.translate(file, tensors, fairseq.options(state))
     return torch_pickle.named_tensors(file, state), None
-  return _open_plain(file), None
-
-
-def _open_plain(file: Path) -> dict[str, Tensor]:
   if file.suffix == ".safetensors":
-    return open_safetensors(file)
-  if file.suffix == ".npz":
-    return open_npz(file)
+    return open_safetensors(file), None
   raise InputError(
     f"{file}: unknown kind of file. Weights are .safetensors (also many with"
-    " .safetensors.index.json), .npz, or torch's .bin and .pt"
+    " .safetensors.index.json), or torch's .bin and .pt"
   )
 
 
@@ -88,7 +79,7 @@ def _open_shards(index: Path, allow_pickle: bool) -> dict[str, Tensor]:
   places = read_json(index).get("weight_map")
   if not isinstance(places, dict) or not places:
     raise InputError(f"{index}: has no weight_map of tensors to files")
-  found: dict[str, Tensor] = {}
+  opened: dict[str, Tensor] = {}
   for shard in sorted(set(places.values()), key=str):
     if not isinstance(shard, str) or PurePosixPath(shard).name != shard:
       raise InputError(
@@ -101,14 +92,14 @@ def _open_shards(index: Path, allow_pickle: bool) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
       # What the index does not name is still there, and is reported.
       if places.get(name, shard) == shard:
-        found[name] = tensor
+        opened[name] = tensor
   for name, shard in places.items():
-    if name not in found:
+    if name not in opened:
       raise InputError(
         f"{index}: says that {shard} holds the tensor {name}, which it does"
         " not: the shards are of different models, or one is truncated"
       )
-  return found
+  return opened
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -118,9 +109,9 @@ def read_json(path: Path) -> dict[str, Any]:
     InputError: the file cannot be read, or holds something else.
   """
   try:
-    found = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:
     raise InputError(f"{path}: cannot be read as JSON: {error}") from None
-  if not isinstance(found, dict):
+  if not isinstance(content, dict):
     raise InputError(f"{path}: holds no JSON object")
-  return found
+  return content

@@ -1,6 +1,6 @@
 """Tensors of .safetensors files, one file or many with an index."""
 
-import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,61 +30,57 @@ _DTYPES: dict[str, Any] = {
 
 
 def open_safetensors(path: Path) -> dict[str, Tensor]:
-  """Reads the header only.
-
-  The library checks it (that the tensors fill the file without gaps or
-  overlaps), then the data are read by their offsets: the library's own
-  reading would keep the whole file in memory beside the result.
+  """The tensors of a file by name; reads the header only.
 
   Raises:
     InputError: the file cannot be read, or is not what it says.
   """
+  with _open(path) as file:
+    return {
+      name: _tensor(path, name, file.get_slice(name)) for name in file.keys()
+    }
+
+
+def _open(path: Path) -> Any:
+  """The library's handle; it checks that the tensors fill the file."""
   try:
-    with safe_open(path, framework="numpy"):
-      pass
-    with open(path, "rb") as file:
-      length = int.from_bytes(file.read(8), "little")
-      header = json.loads(file.read(length))
-  except (OSError, SafetensorError, ValueError) as error:
+    return safe_open(path, framework="numpy")
+  except (OSError, SafetensorError) as error:
     raise InputError(
       f"{path}: cannot be read as safetensors: {error}.{looks_like(path)}"
     ) from None
-  header.pop("__metadata__", None)
-  return {
-    name: _tensor(path, name, entry, 8 + length)
-    for name, entry in header.items()
-  }
 
 
-def _tensor(path: Path, name: str, entry: Any, base: int) -> Tensor:
-  dtype = _DTYPES.get(entry["dtype"])
-  start = base + entry["data_offsets"][0]
+def _tensor(path: Path, name: str, stored: Any) -> Tensor:
+  shape, code = tuple(stored.get_shape()), stored.get_dtype()
+  # A dtype that is not in the table is refused before it is read.
+  dtype = np.dtype(_DTYPES.get(code, np.uint8))
   return Tensor(
     name=name,
     file=path,
-    shape=tuple(entry["shape"]),
-    dtype=entry["dtype"] if dtype is None else np.dtype(dtype).name,
-    # A dtype that is not in the table is refused before it is read.
-    pieces=_pieces(path, start, np.dtype(dtype or np.uint8)),
+    shape=shape,
+    dtype=dtype.name if code in _DTYPES else code,
+    pieces=_pieces(path, name, shape, dtype.itemsize),
   )
 
 
-def _pieces(path: Path, base: int, dtype: np.dtype) -> Pieces:
+def _pieces(
+  path: Path, name: str, shape: tuple[int, ...], itemsize: int
+) -> Pieces:
+  width = math.prod(shape[1:])
+
   def pieces(start: int, stop: int) -> Iterator[np.ndarray]:
-    buffer = np.empty(PIECE_BYTES // dtype.itemsize, dtype)
-    with open(path, "rb", buffering=0) as file:
-      file.seek(base + start * dtype.itemsize)
-      while start < stop:
-        piece = buffer[: stop - start]
-        # A view of bytes: bfloat16 has no buffer protocol of its own.
-        found = file.readinto(piece.view(np.uint8).data) or 0
-        whole = found // dtype.itemsize
-        if not whole:
-          return
-        # The kernel may give less than asked for, in the middle of a number.
-        if rest := found % dtype.itemsize:
-          file.seek(-rest, 1)
-        yield piece[:whole]
-        start += whole
+    while start < stop:
+      first = start // width
+      rows = max(1, PIECE_BYTES // (width * itemsize))
+      last = min(first + rows, -(-stop // width))
+      # Opened for every piece: the library maps the file, and what was read
+      # of it counts as the process's memory until it is closed.
+      with _open(path) as file:
+        stored = file.get_slice(name)
+        piece = stored[first:last] if shape else stored[...]
+      piece = piece.reshape(-1)[start - first * width : stop - first * width]
+      yield piece
+      start += len(piece)
 
   return pieces

@@ -11,9 +11,11 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,11 +25,13 @@ from infoxlm_jax.checkpoint.importers.lazy_tensor import (
   Tensor,
   looks_like,
 )
-from infoxlm_jax.checkpoint.importers.zip_files import check_zip
 from infoxlm_jax.errors import InputError
 
 TORCH = (2, 10)  # the first with both holes mended
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+# Weights hardly compress (float32 noise: 1.1 times); deflate can reach 1,000.
+_MAX_RATIO = 20
+_SMALL = 16 << 20  # a file that unpacks to so little is harmless
 
 
 def refuse(path: Path) -> InputError:
@@ -82,6 +86,34 @@ def read_torch(path: Path, *, allow_pickle: bool) -> Any:
       f"{path}: cannot be read as a torch file: {first}."
       f"{looks_like(path) if not zipped else ' It is damaged or truncated.'}"
     ) from None
+
+
+def check_zip(path: Path) -> None:
+  """Refuses a broken directory, two members of one name, and a zip bomb.
+
+  Sizes are the declared ones; a member never yields more than it declares.
+
+  Raises:
+    InputError: see above.
+  """
+  try:
+    with zipfile.ZipFile(path) as archive:
+      members = archive.infolist()
+    stored = path.stat().st_size
+  except (OSError, EOFError, RuntimeError, ValueError, BadZipFile) as error:
+    raise InputError(
+      f"{path}: cannot be read as a zip file: {error}.{looks_like(path)}"
+    ) from None
+  declared = sum(member.file_size for member in members)
+  if declared > max(_MAX_RATIO * stored, _SMALL):
+    raise InputError(
+      f"{path}: {stored:,} bytes would unpack to {declared:,}, more than"
+      f" {_MAX_RATIO} times as much. Weights do not compress so well: this is a"
+      " zip bomb or no file of weights."
+    )
+  names = Counter(member.filename for member in members)
+  if twice := [name for name, count in names.items() if count > 1]:
+    raise InputError(f"{path}: holds the member {twice[0]!r} more than once")
 
 
 def named_tensors(path: Path, state: Any) -> dict[str, Tensor]:

@@ -21,8 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data.corpora import consumed
-from infoxlm_jax.data.corpora.open_files import read_lines, reading
+from infoxlm_jax.data.corpora.open_files import (
+  note_consumed,
+  read_lines,
+  reading,
+)
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 
@@ -81,7 +84,7 @@ class Rows:
 
   def __getitem__(self, row: int) -> np.ndarray:
     start = int(self._offsets[row]) // self._itemsize
-    consumed.add(int(self._sizes[row]) * self._itemsize)
+    note_consumed(int(self._sizes[row]) * self._itemsize)
     return np.array(self.ids[start : start + int(self._sizes[row])], np.int32)
 
   def row_of(self, place: int) -> int:

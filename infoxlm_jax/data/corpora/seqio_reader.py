@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from infoxlm_jax.data.corpora import consumed
 from infoxlm_jax.data.corpora.base import Example
+from infoxlm_jax.data.corpora.open_files import note_consumed
 from infoxlm_jax.data.corpora.seqio_tasks import (
   BATCH,
   import_seqio,
@@ -227,7 +227,7 @@ def _read(task: Any, split: str) -> Iterator[dict[str, Any]]:
   try:
     for batch in dataset.ragged_batch(BATCH).as_numpy_iterator():
       columns = [_column(batch[name], task.name) for name in names]
-      consumed.add(size * len(columns[0]))
+      note_consumed(size * len(columns[0]))
       for values in zip(*columns, strict=True):
         yield dict(zip(names, values, strict=True))
   except tf.errors.OpError:

@@ -1,45 +1,27 @@
 """Files of named arrays that are read in part: safetensors, mapped to memory.
 
-Written beside and renamed, so that a file that is there is complete.
+They appear whole, so that a file that is there is complete.
 """
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from infoxlm_jax.errors import StorageError
+from infoxlm_jax.runtime.files import write_atomically
 
 _DTYPES = {"I32": "<i4", "I64": "<i8", "U64": "<u8"}
 _META = "meta"
 
 
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
-  """A file to write into, which gets its name when all of it is on disk."""
-  beside = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    with beside.open("wb") as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    beside.replace(path)
-  except BaseException:
-    with contextlib.suppress(OSError):
-      beside.unlink()
-    raise
-
-
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON, whole or not at all."""
   text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-  with written_whole(path) as file:
-    file.write(text.encode())
+  write_atomically(path, text)
 
 
 def write_arrays(
@@ -50,8 +32,7 @@ def write_arrays(
     {k: np.ascontiguousarray(a) for k, a in arrays.items()},
     {_META: json.dumps(meta)},
   )
-  with written_whole(path) as file:
-    file.write(content)
+  write_atomically(path, content)
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

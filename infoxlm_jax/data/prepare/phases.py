@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data.corpora import consumed
+from infoxlm_jax.data.corpora.open_files import bytes_consumed
 from infoxlm_jax.data.manifest import Manifest
 from infoxlm_jax.data.prepare.array_files import read_arrays, write_json
 from infoxlm_jax.data.prepare.chunks import cut_chunks
@@ -28,7 +28,7 @@ from infoxlm_jax.data.prepare.shuffle import smallest_keys
 from infoxlm_jax.data.prepare.tokenize import make_chunk
 from infoxlm_jax.data.prepare.write_shards import write_store
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.runtime.phase import Phase
+from infoxlm_jax.runtime.progress import Progress
 
 # At most one record in so many is held out of a language or pair.
 _HELD_OUT_SHARE = 20
@@ -91,9 +91,9 @@ def _tokenize(
   """Phase 1: the chunks of all parts."""
   todo = [part for part in parts if not (part.folder / "read.json").exists()]
   counts: dict[Path, int] = {}
-  start = consumed.so_far()
+  start = bytes_consumed()
 
-  def tasks(phase: Phase) -> Iterator[Task]:
+  def tasks(phase: Progress) -> Iterator[Task]:
     for part in todo:
       part.folder.mkdir(parents=True, exist_ok=True)
       limit = plan.request["max_side"]
@@ -110,7 +110,7 @@ def _tokenize(
         counts[part.folder] += 1
         path = chunk_path(part, chunk.number)
         if path.exists() or records_path(path).exists():
-          phase.skip(consumed.so_far() - start)
+          phase.skip(bytes_consumed() - start)
           continue
         yield (
           chunk,
@@ -122,9 +122,9 @@ def _tokenize(
         )
 
   name = f"{store} 1/4 tokenise"
-  with Phase(name, _size(todo), progress) as phase:
+  with Progress(_size(todo), name=name, phase=True, enabled=progress) as phase:
     for tokens in pool.run(make_chunk, tasks(phase)):
-      phase.reach(consumed.so_far() - start, tokens)
+      phase.update(bytes_consumed() - start, tokens=tokens)
   for folder, count in counts.items():
     write_json(folder / "read.json", {"chunks": count})
   return [
@@ -155,9 +155,14 @@ def _find_duplicates(
       for number in range(count)
       if not (folder / f"{number:04d}").exists()
     ]
-    with Phase(f"{store} 2/4 duplicates", len(todo), progress) as phase:
+    with Progress(
+      len(todo),
+      name=f"{store} 2/4 duplicates",
+      phase=True,
+      enabled=progress,
+    ) as phase:
       for done, _ in enumerate(pool.run(find_duplicates, todo), 1):
-        phase.reach(done)
+        phase.update(done)
     write_json(folder / "passes.json", {"passes": count})
   count = read_json(folder / "passes.json")["passes"]
   return [folder / f"{number:04d}" for number in range(count)]
@@ -177,9 +182,11 @@ def _make_records(
     for place, (_, path) in enumerate(chunks)
     if not records_path(path).exists()
   ]
-  with Phase(f"{store} 3/4 records", len(todo), progress) as phase:
+  with Progress(
+    len(todo), name=f"{store} 3/4 records", phase=True, enabled=progress
+  ) as phase:
     for done, tokens in enumerate(pool.run(make_records, todo), 1):
-      phase.reach(done, tokens)
+      phase.update(done, tokens=tokens)
   return [
     File(records_path(path), part, read_arrays(records_path(path))[0]["groups"])
     for part, path in chunks

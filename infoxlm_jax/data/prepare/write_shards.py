@@ -1,4 +1,13 @@
-"""Writes the shards and the manifest of a store: the last phase of prepare."""
+"""Writes the shards and the manifest of a store: the last phase of prepare.
+
+Records are in the order of their keys, which are hashes (shuffle.py). Training
+does not read them in this order: data/sampler.py draws another one in every
+epoch. The order of keys lets prepare work in parallel and in little memory: a
+shard is a range of keys, whatever chunk its records come from, so the same
+input gives the same bytes with any number of processes. It also makes the
+records with the smallest keys a random sample, which is held out for dev, and
+a reader who starts at the first record of a shard finds the input files mixed.
+"""
 
 import shutil
 from collections import Counter
@@ -19,7 +28,7 @@ from infoxlm_jax.data.manifest import (
 from infoxlm_jax.data.prepare.plan import File, Plan, read_json
 from infoxlm_jax.data.prepare.process_pool import Pool, Task
 from infoxlm_jax.data.prepare.shuffle import Source, make_shard
-from infoxlm_jax.runtime.phase import Phase
+from infoxlm_jax.runtime.progress import Progress
 
 _ZERO, _LAST = np.uint64(0), np.uint64(2**64 - 1)
 
@@ -80,9 +89,11 @@ def write_store(
         )
       )
   missing = [task for task in todo if not task[-1].exists()]
-  with Phase(f"{store} 4/4 shards", len(missing), progress) as phase:
+  with Progress(
+    len(missing), name=f"{store} 4/4 shards", phase=True, enabled=progress
+  ) as phase:
     for done, tokens in enumerate(pool.run(make_shard, missing), 1):
-      phase.reach(done, tokens)
+      phase.update(done, tokens=tokens)
   manifest = _manifest(plan, store, files, names, entries)
   folder = plan.output / store
   folder.mkdir()

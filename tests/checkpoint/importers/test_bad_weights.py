@@ -1,5 +1,6 @@
 """Weights that cannot be used: one paragraph, exit code 2, nothing written."""
 
+import contextlib
 import functools
 import io
 import json
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from weights_files import tensors_of
 
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
+from infoxlm_jax.checkpoint.importers.torch_pickle import check_zip
 from infoxlm_jax.cli import import_checkpoint
 from infoxlm_jax.errors import InputError
 
@@ -267,14 +269,6 @@ def test_shards(tmp_path, capsys, places, message):
   assert message in refused(folder, capsys)
 
 
-def npz(tmp_path, **arrays):
-  folder = tmp_path / "model"
-  folder.mkdir()
-  weights_files.write_config(folder)
-  np.savez(folder / "model.npz", **(tensors_of("xlmr_mlm") | arrays))
-  return folder
-
-
 class Harmful:
   """Unpickled, it would make a file."""
 
@@ -285,71 +279,41 @@ class Harmful:
     return (open, (str(self.path), "w"))
 
 
-def test_objects_in_npz_are_never_unpickled(tmp_path, capsys):
-  mark = tmp_path / "model" / "mark"
-  folder = npz(tmp_path, harm=np.array([Harmful(mark)], object))
-  assert "holds Python objects" in refused(folder, capsys)
-  assert not mark.exists()
-
-
-def test_npz_truncated(tmp_path, capsys):
-  folder = npz(tmp_path)
-  content = (folder / "model.npz").read_bytes()
-  (folder / "model.npz").write_bytes(content[: len(content) // 2])
-  assert "cannot be read as a zip file" in refused(folder, capsys)
-
-
-def test_npz_with_a_flipped_bit(tmp_path, capsys):
-  folder = npz(tmp_path)
-  content = bytearray((folder / "model.npz").read_bytes())
-  array = tensors_of("xlmr_mlm")[QUERY]
-  content[content.index(array.tobytes()) + 99] ^= 4
-  (folder / "model.npz").write_bytes(bytes(content))
-  message = refused(folder, capsys)
-  assert f"{QUERY}.npy" in message and "damaged" in message
-
-
-def test_zip_bomb(tmp_path, capsys):
-  folder = npz(tmp_path)
-  with zipfile.ZipFile(
-    folder / "model.npz", "w", zipfile.ZIP_DEFLATED
-  ) as archive:
-    archive.writestr("a.npy", bytes(40 << 20))
-  message = refused(folder, capsys)
-  assert "would unpack to 41,943,040" in message and "zip bomb" in message
-
-
-def header(shape, fortran=False):
+def zipped(**members):
   written = io.BytesIO()
-  np.lib.format.write_array_header_1_0(
-    written, {"descr": "<f4", "fortran_order": fortran, "shape": shape}
-  )
+  with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+    for name, content in members.items():
+      archive.writestr(name, content)
   return written.getvalue()
 
 
-@pytest.mark.parametrize(
-  ("members", "message"),
-  [
-    ({"a.npy": header((10**9,)) + bytes(16)}, "declares 4,000,000,000 bytes"),
-    ({"a.npy": header((2, 2), True) + bytes(16)}, "Fortran order"),
-    ({"a.npy": b"no array"}, "is no plain array"),
-    ({"a.npy": b""}, "is no plain array"),
-  ],
-)
-def test_members_that_are_no_arrays(tmp_path, capsys, members, message):
-  folder = npz(tmp_path)
-  with zipfile.ZipFile(folder / "model.npz", "w") as archive:
-    for name, content in members.items():
-      archive.writestr(name, content)
-  assert message in refused(folder, capsys)
-
-
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_members_of_one_name(tmp_path, capsys):
-  folder = npz(tmp_path)
-  with zipfile.ZipFile(folder / "model.npz", "a") as archive:
-    archive.writestr("lm_head.bias.npy", header((101,)) + bytes(404))
-  assert "more than once" in refused(folder, capsys)
+def test_zip_files_that_torch_never_opens(tmp_path):
+  file = tmp_path / "model.bin"
+  file.write_bytes(zipped(a=bytes(100), b=bytes(200)))
+  check_zip(file)
+  file.write_bytes(zipped(a=bytes(40 << 20)))
+  with pytest.raises(InputError, match="would unpack to 41,943,040, .* bomb"):
+    check_zip(file)
+  file.write_bytes(zipped(a=bytes(100), b=bytes(200))[:-10])
+  with pytest.raises(InputError, match="model.bin: cannot be read as a zip"):
+    check_zip(file)
+  with zipfile.ZipFile(file, "w") as archive:
+    for content in ("first", "second"):
+      archive.writestr("data.pkl", content)
+  with pytest.raises(InputError, match="holds the member 'data.pkl' more than"):
+    check_zip(file)
+
+
+@given(places=st.lists(st.integers(0, 10**6), min_size=1), value=st.binary())
+def test_a_damaged_zip_is_told_or_harmless(tmp_path_factory, places, value):
+  file = tmp_path_factory.mktemp("damaged") / "model.bin"
+  content = bytearray(zipped(a=bytes(100), b=bytes(200)))
+  for place, byte in zip(places, value, strict=False):
+    content[place % len(content)] = byte
+  file.write_bytes(content)
+  with contextlib.suppress(InputError):
+    check_zip(file)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
@@ -378,15 +342,14 @@ def test_a_tokenizer_with_more_ids_than_rows(tmp_path):
     model_of(oracle.ORACLES / "xlmr_mlm", tokenizer=str(small_corpus.TOKENIZER))
 
 
-@pytest.mark.parametrize("form", ["safetensors", "npz"])
 @given(seed=st.integers(0, 2**32 - 1))
-def test_any_damage_is_told_or_harmless(tmp_path_factory, form, seed):
+def test_any_damage_is_told_or_harmless(tmp_path_factory, seed):
   """Bytes changed, cut off or added anywhere: InputError, or weights."""
   draw = np.random.default_rng(seed)
   folder = tmp_path_factory.mktemp("damaged")
   weights_files.write_config(folder)
-  file = folder / f"model.{form}"
-  content = bytearray(_whole(form))
+  file = folder / "model.safetensors"
+  content = bytearray(_whole())
   # Half of the damage where the structure is: at the two ends.
   ends = [*range(4000), *range(len(content) - 4000, len(content))]
   for _ in range(draw.integers(1, 4)):
@@ -404,9 +367,5 @@ def test_any_damage_is_told_or_harmless(tmp_path_factory, form, seed):
 
 
 @functools.cache
-def _whole(form):
-  if form == "safetensors":
-    return (oracle.ORACLES / "xlmr_mlm" / "model.safetensors").read_bytes()
-  written = io.BytesIO()
-  np.savez(written, **tensors_of("xlmr_mlm"))
-  return written.getvalue()
+def _whole():
+  return (oracle.ORACLES / "xlmr_mlm" / "model.safetensors").read_bytes()

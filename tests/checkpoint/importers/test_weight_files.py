@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from weights_files import assert_same, tensors_of
 
-from infoxlm_jax.checkpoint.importers import lazy_tensor, load
+from infoxlm_jax.checkpoint.importers import (
+  lazy_tensor,
+  load,
+  safetensors_files,
+)
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
-from infoxlm_jax.checkpoint.importers.safetensors_files import open_safetensors
-from infoxlm_jax.checkpoint.importers.zip_files import open_npz
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
@@ -47,14 +49,6 @@ def test_sharded_equals_single(tmp_path, wanted):
   weights_files.write_config(tmp_path)
   index = write_shards(tmp_path, tensors_of("xlmr_mlm"))
   for path in (tmp_path, index):
-    assert_same(load_weights(path)[1], wanted)
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz_equals_safetensors(tmp_path, wanted, save):
-  weights_files.write_config(tmp_path)
-  save(tmp_path / "model.npz", **tensors_of("xlmr_mlm"))
-  for path in (tmp_path, tmp_path / "model.npz"):
     assert_same(load_weights(path)[1], wanted)
 
 
@@ -279,31 +273,46 @@ _SHAPES = st.lists(st.integers(0, 9), min_size=1, max_size=3)
   part=st.tuples(st.floats(0, 1), st.floats(0, 1)),
 )
 def test_rows_in_pieces_of_any_size(tmp_path_factory, shape, seed, piece, part):
-  """Readers against plain slicing, with pieces that end anywhere."""
+  """The reader against plain slicing, with pieces that end anywhere."""
   draw = np.random.default_rng(seed)
   arrays = {
     "a": draw.normal(size=shape).astype(np.float32),
     "b": draw.normal(size=shape).astype(np.float16),
     "c": draw.normal(size=shape).astype(ml_dtypes.bfloat16),
   }
-  folder = tmp_path_factory.mktemp("pieces")
-  save_file(arrays, folder / "x.safetensors")
-  np.savez(folder / "x.npz", a=arrays["a"], b=arrays["b"])
+  file = tmp_path_factory.mktemp("pieces") / "x.safetensors"
+  save_file(arrays | {"scalar": np.array(2.5, np.float32)}, file)
   start, stop = sorted(round(p * shape[0]) for p in part)
   with pytest.MonkeyPatch.context() as patch:
-    for module in ("safetensors_files", "zip_files"):
-      patch.setattr(
-        f"infoxlm_jax.checkpoint.importers.{module}.PIECE_BYTES", piece
+    patch.setattr(safetensors_files, "PIECE_BYTES", piece)
+    tensors = safetensors_files.open_safetensors(file)
+    assert tensors.pop("scalar").read() == 2.5
+    assert list(tensors) == list(arrays)
+    for name, tensor in tensors.items():
+      expected = arrays[name].astype(np.float32)
+      np.testing.assert_array_equal(tensor.read(), expected)
+      np.testing.assert_array_equal(
+        tensor.rows(start, stop).read(), expected[start:stop]
       )
-    files = (
-      open_safetensors(folder / "x.safetensors"),
-      open_npz(folder / "x.npz"),
-    )
-    for found in files:
-      for name, tensor in found.items():
-        expected = arrays[name].astype(np.float32)
-        np.testing.assert_array_equal(tensor.read(), expected)
-        np.testing.assert_array_equal(
-          tensor.rows(start, stop).read(), expected[start:stop]
-        )
-        assert tensor.same_as(tensor)
+      assert tensor.same_as(tensor)
+
+
+def test_a_piece_is_read_without_the_rest():
+  """No piece is larger than PIECE_BYTES, so no copy of a table is."""
+  tensors = safetensors_files.open_safetensors(
+    oracle.ORACLES / "xlmr_mlm" / "model.safetensors"
+  )
+  table = tensors["roberta.embeddings.word_embeddings.weight"]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(safetensors_files, "PIECE_BYTES", 10 * 32 * 4)
+    sizes = [piece.size for piece in table.pieces(0, table.size)]
+  assert sizes == [320] * 10 + [32]  # 101 rows of 32
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+  folder = weights_files.copy(tmp_path / "model")
+  file = folder / "model.safetensors"
+  tensors = safetensors_files.open_safetensors(file)
+  file.unlink()
+  with pytest.raises(InputError, match="model.safetensors: cannot be read"):
+    next(iter(tensors.values())).read()

@@ -10,6 +10,8 @@ import small_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infoxlm_jax.data.corpora import fairseq
+from infoxlm_jax.data.corpora.open_files import bytes_consumed
 from infoxlm_jax.data.corpora.sources import FairseqBinary
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
@@ -238,3 +240,14 @@ def test_the_tokenizer_must_be_theirs(tmp_path):
   save(tmp_path, [[0, 2], [0, 5, 2], [0, 6, size, 2]])
   with pytest.raises(InputError, match=rf"bin, row 3: id {size} is not in"):
     corpus.check_tokenizer(tokenizer)
+
+
+def test_rows_consume_their_ids(tmp_path):
+  save(tmp_path / "x", [[0, 5, 2, 6, 2], [0, 9, 2]])
+  before = bytes_consumed()
+  size = FairseqBinary(str(tmp_path / "x"), "mlm").size("train")
+  assert size == 8 * np.dtype("<i4").itemsize
+  (index,) = fairseq.find_indexes(str(tmp_path / "x"), "train")
+  sentences = fairseq.read_sentences(fairseq.Rows(index))
+  assert [x.tolist() for x in sentences] == [[5], [6], [9]]
+  assert bytes_consumed() - before == size

@@ -10,7 +10,13 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoxlm_jax.data.corpora import file_names, open_files, seqio_reader, tsv
+from infoxlm_jax.data.corpora import (
+  file_names,
+  open_files,
+  seqio_reader,
+  sources,
+  tsv,
+)
 from infoxlm_jax.errors import InputError
 
 PACK = {
@@ -227,3 +233,25 @@ def test_unknown_module(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   with pytest.raises(ModuleNotFoundError, match="no_such_package"):
     seqio_reader.import_tasks(["my_tasks"])
+
+
+def test_readers_consume_their_sizes(tmp_path):
+  """Whatever the format, packed or not: only then is an ETA one."""
+  pair = "a\tb\n" * 900
+  (tmp_path / "en-fr.tsv").write_text(pair)
+  (tmp_path / "en-de.tsv.gz").write_bytes(gzip.compress(pair.encode()))
+  for x in ("en", "fr"):
+    (tmp_path / f"m.en-fr.{x}").write_text("text\n" * 70_000)
+  body = '<tu><tuv xml:lang="en"><seg>a</seg></tuv></tu>' * 50
+  body += body.replace("en", "fr")
+  both = '<tu><tuv xml:lang="en"><seg>a</seg></tuv><tuv xml:lang="fr">'
+  both += "<seg>b</seg></tuv></tu>"
+  (tmp_path / "a.tmx").write_text(f"<tmx><body>{body}{both}</body></tmx>")
+  for corpus in (
+    sources.Tsv(f"{tmp_path}/*.tsv*"),
+    sources.Moses(f"{tmp_path}/m.en-fr"),
+    sources.Tmx(f"{tmp_path}/a.tmx"),
+  ):
+    before = open_files.bytes_consumed()
+    assert sum(1 for _ in corpus.examples("train"))
+    assert open_files.bytes_consumed() - before == corpus.size("train"), corpus
