@@ -56,7 +56,7 @@ def test_all_there_whoever_comes_first(late):
 
 def test_the_port_is_free_at_once_for_the_coordinator():
   port = free_port()
-  called([0, 1], 2, port=port)
+  assert called([0, 1], 2, port=port) == [None] * 2
   with socket.create_server(("", port)):
     pass
 
