@@ -70,7 +70,9 @@ def test_there_is_a_quickstart():
 
 
 def test_every_gin_file_begins_with_what_it_is():
-  for path in (ROOT / "gin").rglob("*.gin"):
+  paths = sorted((ROOT / "gin").rglob("*.gin"))
+  assert len(paths) > len(RUN_FILES) > 5
+  for path in paths:
     first = path.read_text().partition("\n")[0]
     assert first.startswith(("# python -m infoxlm_jax.main", "# Part:")), path
 
@@ -192,7 +194,8 @@ def test_undefined_macros(write):
 
 def test_percent_in_text_is_no_macro(write):
   name = write(HEAD + "schedules.constant.value = 'a %RATES b'  # %OTHER\n")
-  gin_utils.load([name], [])
+  config = gin_utils.load([name], [])
+  assert "schedules.constant.value = 'a %RATES b'" in config.text
 
 
 @pytest.mark.parametrize(
