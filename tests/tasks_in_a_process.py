@@ -1,4 +1,4 @@
-"""Run by test_data_tasks.py, in a process of its own: reads tasks, tells JSON.
+"""Run by test_seqio_tasks.py in a process of its own: reads tasks, tells JSON.
 
 python tasks_in_a_process.py CORPORA    writes CORPORA/../told.json
 """

@@ -70,7 +70,9 @@ def test_there_is_a_quickstart():
 
 
 def test_every_gin_file_begins_with_what_it_is():
-  for path in (ROOT / "gin").rglob("*.gin"):
+  paths = sorted((ROOT / "gin").rglob("*.gin"))
+  assert len(paths) > len(RUN_FILES) > 5
+  for path in paths:
     first = path.read_text().partition("\n")[0]
     assert first.startswith(("# python -m infoxlm_jax.main", "# Part:")), path
 
@@ -192,7 +194,8 @@ def test_undefined_macros(write):
 
 def test_percent_in_text_is_no_macro(write):
   name = write(HEAD + "schedules.constant.value = 'a %RATES b'  # %OTHER\n")
-  gin_utils.load([name], [])
+  config = gin_utils.load([name], [])
+  assert "schedules.constant.value = 'a %RATES b'" in config.text
 
 
 @pytest.mark.parametrize(
@@ -222,7 +225,7 @@ def test_bracket_that_is_not_closed(write):
 @pytest.mark.parametrize("value", ["5", "pretrain.pretrain", "'text'", "None"])
 def test_job_that_is_no_function(value):
   config = gin_utils.load(["gin/quickstart.gin"], [f"--gin.JOB={value}"])
-  with pytest.raises(InputError, match="JOB = .* no|JOB = .* is not a ref"):
+  with pytest.raises(InputError, match="JOB = .* is not a reference to a"):
     config.job()
 
 

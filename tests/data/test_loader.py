@@ -51,7 +51,9 @@ def digests(found):
 
 @pytest.fixture(scope="module")
 def unbroken(store):
-  return run(store)
+  batches = run(store)
+  assert len(batches) == 10
+  return batches
 
 
 def test_shapes(unbroken):
@@ -83,7 +85,9 @@ def test_any_number_of_hosts(store, unbroken, hosts):
       lambda *x: np.concatenate(x), *(part[step][0] for part in parts)
     )
     assert digest(joined) == digest(batch)
+    assert stats.keys() == STREAMS.keys()
     for name, counts in stats.items():
+      assert counts["items"] == STREAMS[name].batch
       for key, count in counts.items():
         assert count == sum(part[step][1][name][key] for part in parts)
 
@@ -169,7 +173,9 @@ def test_items_do_not_depend_on_the_number_of_groups(store):
   }
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(globals(), "STREAMS", wide)
-    assert contents(1) == contents(2) == contents(4)
+    whole = contents(1)
+    assert [len(items) for items in whole] == [8, 12] * 3
+    assert whole == contents(2) == contents(4)
 
 
 def test_seeds_and_names_draw_unlike(store, unbroken):

@@ -91,6 +91,8 @@ def test_place_gives_every_item_back(lengths, rows, row_length, padded):
     for k, n in enumerate(lengths)
   ]
   items, full = join(sentences, 10, ids)
+  assert [len(item) for item in items] == [2 + min(n, 10) for n in lengths]
+  assert full == [2 + n for n in lengths]
   stats = dict.fromkeys(("tokens", "slots", "truncated_items"), 0)
   stats["cut_tokens"] = 0
   rows = len(items) if padded else rows

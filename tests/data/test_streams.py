@@ -119,9 +119,12 @@ def test_the_arrangement_says_what_build_does():
   )
   drawn = stream.draw(store, 5, np.arange(200))
   arrays, _ = build(stream, store, 5, 0, 0, 1)
+  assert len(drawn.mode) == 200
   for n, mode in enumerate(drawn.mode.tolist()):
     source = {"c": drawn.record[n], "d": drawn.partner[1][n]}
-    for side, parts in stream.arrangement(mode).items():
+    arrangement = stream.arrangement(mode)
+    assert set(arrangement) == {"query", "key"}
+    for side, parts in arrangement.items():
       item = arrays[side]["tokens"][arrays[side]["segments"] == n + 1]
       wanted = tuple(10 * source[p[0]] + 4 + int(p[1]) for p in parts)
       assert sentences(item.tolist()) == wanted
@@ -189,10 +192,12 @@ def contrast(store, **options):
   number = 4000
   stream = ContrastStream(batch=number, rows=number, row_length=7, **options)
   arrays, _ = build(stream, store, 9, 0, 0, 1)
-  return arrays["items"].tolist(), [
+  both = [
     (sentences(q), sentences(k))
     for q, k in zip(items(arrays["query"]), items(arrays["key"]), strict=True)
   ]
+  assert len(both) == number
+  return arrays["items"].tolist(), both
 
 
 def test_without_mixup():

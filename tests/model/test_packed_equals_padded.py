@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_corpus
+import trees
 
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
@@ -122,10 +123,4 @@ def test_packed_equals_padded(name):
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
     assert float(loss) > 1
     scale = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(theirs))
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(
-        a, b, rtol=1e-6, atol=1e-6 * scale
-      ),
-      grads,
-      theirs,
-    )
+    trees.assert_close(grads, theirs, rtol=1e-6, atol=1e-6 * scale)

@@ -172,9 +172,15 @@ def test_series_takes_the_last_of_a_step_in_order_of_steps():
   assert values.tolist() == [5.0, 2.0]
 
 
-@pytest.mark.parametrize("value", [np.zeros(2), "text"])
-def test_a_metric_is_one_number(tmp_path, value):
-  with MetricWriter(tmp_path) as writer, pytest.raises(ValueError):
+@pytest.mark.parametrize(
+  ("value", "message"),
+  [(np.zeros(2), r"one number, got shape \(2,\)"), ("text", "'text'")],
+)
+def test_a_metric_is_one_number(tmp_path, value, message):
+  with (
+    MetricWriter(tmp_path) as writer,
+    pytest.raises(ValueError, match=message),
+  ):
     writer.write(1, {"x": value})
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import optax
 import oracle
 import pytest
-from test_step import GROUPS, _batch, _descent, _mesh, _objectives
+from test_step import GROUPS, _batch, _descent, _mesh, _objectives, _start
 
-from infoxlm_jax.model import partitioning
+from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.objectives import key_queue
+from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.training import schedules, step
 from infoxlm_jax.training import state as train_state
 
@@ -108,10 +109,44 @@ def test_each_microbatch_pushes(made):
   np.testing.assert_array_equal(key_queue.in_order(after, 20)[:4], kept)
 
 
-def test_the_first_microbatch_sees_an_empty_queue_the_second_does_not(made):
-  """Update 1: half the queries have no negative, half have eight."""
-  _, metrics = made
-  assert 0 < metrics[0]["xlco/loss"]
+def test_the_second_microbatch_has_the_keys_of_the_first_as_negatives():
+  """Update 1, from an empty queue: InfoNCE in numpy, in float64.
+
+  The vectors are the encoder's, which other tests compare with oracles.
+  """
+  objective = Contrast(layer=1, queue_size=20, mask_prob=0.0, temperature=0.25)
+  mesh, descent, half = _mesh(1), _descent(0.01), GROUPS // 2
+  config, state, numbers = _start({"xlco": objective}, descent, half, mesh)
+  update = step.make_train_step(
+    state,
+    mesh,
+    config,
+    {"xlco": objective},
+    descent,
+    learning_rate=schedules.constant(0.01),
+    momentum=schedules.constant(0.5),
+    microbatches=2,
+    push_per_microbatch=True,
+  )
+  batch = _batch(0)["xlco"]
+  encode = jax.jit(
+    lambda params, rows: encoder.encode(params, rows, config, num_layers=1)
+  )
+  # One item a group, whose <s> is the first token of its row.
+  q, k = (
+    np.asarray(encode(state.params, batch[side]))[:, 0, 0].astype(np.float64)
+    @ numbers["proj_0"]
+    for side in ("query", "key")
+  )
+  own = np.sum(q * k, axis=1)[half:, None]
+  others = q[half:] @ k[:half].T
+  losses = np.log1p(np.exp((others - own) / 0.25).sum(axis=1))
+  assert losses.min() > 0.1
+  _, metrics = update(
+    state, {"xlco": jax.device_put(batch, partitioning.batch_sharding(mesh))}
+  )
+  # The first half has no negatives, and so no loss.
+  assert metrics["xlco/loss"] == pytest.approx(losses.sum() / GROUPS, rel=1e-5)
 
 
 def test_gradient_norm_is_of_the_whole_gradient(made):

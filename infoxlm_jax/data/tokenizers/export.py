@@ -8,14 +8,14 @@ from typing import Any
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.data.tokenizers.file_names import CONFIG, JSON, SENTENCEPIECE
 from infoxlm_jax.data.tokenizers.huggingface import JsonTokenizer
-from infoxlm_jax.data.tokenizers.sentencepiece_proto import (
+from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
+from infoxlm_jax.data.tokenizers.xlmr import (
   BYTE,
   NORMAL,
   UNIGRAM,
+  SentencePieceTokenizer,
   read_proto,
 )
-from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
-from infoxlm_jax.data.tokenizers.xlmr import SentencePieceTokenizer
 from infoxlm_jax.errors import InputError
 
 SPECIALS_MAP = "special_tokens_map.json"

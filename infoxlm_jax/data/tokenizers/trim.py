@@ -30,15 +30,15 @@ from infoxlm_jax.data.tokenizers.file_names import (
   checked_ids,
 )
 from infoxlm_jax.data.tokenizers.huggingface import JsonTokenizer
-from infoxlm_jax.data.tokenizers.sentencepiece_proto import (
+from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
+from infoxlm_jax.data.tokenizers.xlmr import (
   BPE,
   BYTE,
   NORMAL,
   USER_DEFINED,
+  SentencePieceTokenizer,
   read_proto,
 )
-from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
-from infoxlm_jax.data.tokenizers.xlmr import SentencePieceTokenizer
 
 _BATCH = 1024
 

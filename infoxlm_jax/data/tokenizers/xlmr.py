@@ -9,6 +9,7 @@ first ordinary piece, number 3, becomes id 4, and <mask> follows the last one:
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -19,6 +20,10 @@ from infoxlm_jax.data.tokenizers.file_names import (
   sha256_of,
 )
 from infoxlm_jax.errors import InputError
+
+# The file format's numbers of types of pieces, and of types of models.
+NORMAL, USER_DEFINED, BYTE = 1, 4, 6
+UNIGRAM, BPE = 1, 2
 
 _SPECIAL_NAMES = ("<s>", "<pad>", "</s>", "<unk>")
 
@@ -116,3 +121,15 @@ def _read(model: bytes, path: str) -> sentencepiece.SentencePieceProcessor:
       "setting these ids."
     )
   return spm
+
+
+def read_proto(tokenizer: SentencePieceTokenizer) -> Any:
+  """A new ModelProto of the file: .pieces, .trainer_spec, .normalizer_spec."""
+  # Not at the top of the file: it loads protobuf.
+  from sentencepiece import sentencepiece_model_pb2
+
+  # Its classes are made at import, so type checkers do not see them.
+  module: Any = sentencepiece_model_pb2
+  proto = module.ModelProto()
+  proto.ParseFromString(tokenizer.files[SENTENCEPIECE])
+  return proto

@@ -1,6 +1,6 @@
 """tokenizer.json of a SentencePiece model, read by the tokenizers package.
 
-tests/test_tokenizer_parity.py has transformers read the same files.
+test_tokenizer_parity.py has transformers read the same files.
 """
 
 import gzip

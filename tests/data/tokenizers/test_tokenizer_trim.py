@@ -62,6 +62,7 @@ def assert_same_pieces(tokenizer, trimmed, texts):
   small = tokenizer_from_files(trimmed.files, "trimmed")
   assert small.vocab_size == len(trimmed.kept)
   old = tokenizer.encode_batch(texts)
+  assert len(old) == len(texts)
   for before, after in zip(old, small.encode_batch(texts), strict=True):
     assert trimmed.kept[after].tolist() == before.tolist()
   return small
