@@ -29,10 +29,12 @@ def run(tmp_path_factory):
   """A run's folder with a full checkpoint; (folder, its state)."""
   folder = tmp_path_factory.mktemp("run")
   options = small_run.options(folder)
-  mesh = options["mesh"]()
+  mesh = options["parallelism"].mesh()
   model, objectives = options["model"], options["objectives"]
   batches = {"mlm": 4, "xlco": 8}
-  recipe = train_state.Recipe(model, objectives, options["optimizer"], batches)
+  recipe = train_state.Recipe(
+    model, objectives, options["update"].optimizer, batches
+  )
   state = train_state.init_sharded(recipe, 0, mesh)
   # A key encoder that differs from the encoder.
   own = state.objective_state["xlco"]

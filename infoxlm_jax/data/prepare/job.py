@@ -44,17 +44,17 @@ def prepare(
   Raises:
     InputError, StorageError, Stopped: see pipeline.prepare.
   """
-  if "://" in model_dir:
-    raise InputError(
-      f"MODEL_DIR={model_dir!r} is an address; prepare needs a folder of this "
-      "machine."
-    )
   if dry_run:
     model = load_tokenizer(resources.find(tokenizer))
     print(f"{model.vocab_size:,} token ids, from {model.path}")
     for corpus in corpora:
       print(f"{corpus.kind}: {corpus.name}, {', '.join(corpus.splits())}")
     return
+  if "://" in model_dir:
+    raise InputError(
+      f"MODEL_DIR={model_dir!r} is an address; prepare needs a folder of this "
+      "machine."
+    )
   folder = pipeline.prepare(
     Path(model_dir),
     tokenizer=tokenizer,

@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+import small_corpus
 
 from infoxlm_jax import gin_utils
 from infoxlm_jax.data.corpora.sources import (
@@ -15,6 +16,7 @@ from infoxlm_jax.data.corpora.sources import (
   Tsv,
 )
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.main import main
 
 EXPECTED = {
   "text": TextFiles("corpora/*.txt.gz"),
@@ -87,3 +89,17 @@ def test_every_file_is_tested(root):
   for name in EXPECTED:
     text = (root / "gin" / "prepare" / f"{name}.gin").read_text()
     assert re.search(r"^include 'gin/prepare/prepare.gin'$", text, re.M)
+
+
+def test_a_dry_run_needs_no_folder_to_write(tmp_path, capsys):
+  """MODEL_DIR is what a run needs; looking at the corpora does not."""
+  (tmp_path / "en.txt").write_text("One sentence.\n")
+  argv = [
+    "--gin_file=gin/prepare/text.gin",
+    "--dry_run",
+    f"--gin.INPUT={tmp_path / 'en.txt'}",
+    f"--gin.TOKENIZER={small_corpus.TOKENIZER}",
+  ]
+  assert main(argv) == 0
+  said = capsys.readouterr().out
+  assert "8,002 token ids" in said and "text: " in said
