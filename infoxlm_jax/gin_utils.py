@@ -58,7 +58,7 @@ class Configuration:
       return function(**arguments)
 
   def arguments(self) -> dict[str, Any]:
-    """What JOB would be called with: its defaults and what is bound."""
+    """The arguments that JOB would be called with: defaults and bound ones."""
     reference = self._reference()
     function = inspect.unwrap(reference.configurable.wrapped)
     defaults = {
@@ -80,7 +80,7 @@ class Configuration:
     return reference
 
   def write(self, folder: Path) -> None:
-    """config.gin, and operative_config.gin: what was really used so far."""
+    """Writes config.gin, and operative_config.gin: what was used so far."""
     from infoxlm_jax.runtime.files import write_atomically
 
     write_atomically(folder / "config.gin", self.text)
@@ -97,7 +97,7 @@ def load(
 ) -> Configuration:
   """Parses gin files and overrides of the command line.
 
-  What an earlier call had parsed in this process is forgotten.
+  The configuration of an earlier call in this process is forgotten.
 
   Args:
     files: names of gin files, found in the current folder, `search`, and this

@@ -54,7 +54,7 @@ class Corpus:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """What became of the sentences of one input corpus in one language or pair.
+  """Counts of the sentences of one input corpus in one language or pair.
 
   read = sentences + all of dropped; records that are held out from training
   count, too. truncated and split are parts of `sentences`. A pair has two

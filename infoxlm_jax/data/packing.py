@@ -135,7 +135,7 @@ def pack(lengths: np.ndarray, rows: int, row_length: int) -> Packed:
   raise InputError(
     f"{len(lengths)} items do not fit into {rows} rows of {row_length} tokens, "
     f"even when each is cut to {MIN_LENGTH}: raise rows or row_length, or "
-    "lower batch (all per group)."
+    "lower batch (these are the numbers of one group)."
   )
 
 

@@ -79,7 +79,7 @@ def _field(fields: dict[str, Any], name: str, option: str, where: str) -> str:
   if not isinstance(value, str):
     raise InputError(
       f"{where}: field {name!r} is {json.dumps(value)[:40]}, no text. Set"
-      f" {option} to a field of text, or mend the line."
+      f" {option} to a field of text, or correct the line."
     )
   if not value.isascii():
     try:
@@ -87,6 +87,6 @@ def _field(fields: dict[str, Any], name: str, option: str, where: str) -> str:
     except UnicodeEncodeError as error:
       raise InputError(
         f"{where}: field {name!r} has half a surrogate pair"
-        f" ({value[error.start]!a}), which is no character. Mend the line."
+        f" ({value[error.start]!a}), which is no character. Correct the line."
       ) from None
   return value

@@ -1,6 +1,6 @@
 """Shards: the records of a group from all chunks, sorted by their keys.
 
-A shard is one range of keys. What a file of records holds: make_records.py.
+A shard is one range of keys. make_records.py describes the files of records.
 """
 
 import dataclasses
