@@ -1,7 +1,7 @@
 """Tensors of torch's pickled files: only on request, and only as data.
 
 A pickle can run any program when it is read. torch's `weights_only=True`
-refuses everything but tensors, but was itself found to be leaky twice; hence a
+refuses everything but tensors, but was leaky itself, twice; hence a
 flag that the user must give, and a torch that has both holes mended.
 """
 
@@ -73,8 +73,8 @@ def read_torch(path: Path, *, allow_pickle: bool) -> Any:
   except pickle.UnpicklingError as error:
     # Not torch's own words: they advise to read it without the safe mode.
     problem = "it is no pickle of tensors as torch writes it"
-    if found := re.search(r"GLOBAL (\S+)", str(error)):
-      problem = f"it names {found[1]}, which is no tensor"
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+      problem = f"it names {named[1]}, which is no tensor"
     raise InputError(
       f"{path}: refused: {problem}. Nothing of it was run. A file of weights"
       " holds tensors and plain values only; do not use this one unless you"
@@ -175,8 +175,8 @@ def _torch() -> Any:
     version = torch.__version__
   except ImportError:
     version = "none"
-  found = re.match(r"(\d+)\.(\d+)", str(version))
-  if not found or (int(found[1]), int(found[2])) < TORCH:
+  numbers = re.match(r"(\d+)\.(\d+)", str(version))
+  if not numbers or (int(numbers[1]), int(numbers[2])) < TORCH:
     raise InputError(
       f"reading torch's files needs torch {TORCH[0]}.{TORCH[1]} or newer"
       f" (installed: {version}; older ones have CVE-2025-32434 or"
