@@ -25,7 +25,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 # Packages that only some modules may know.
 ONLY = {
   "flax.linen": {"model.layers"},
-  "orbax": {"checkpoint.manager"},
+  "orbax": {"checkpoint.manager", "checkpoint.params"},
   "gin": {"gin_errors", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}

@@ -6,7 +6,7 @@ now at objective_state/<name>/, stood at the top of the tree.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -71,3 +71,31 @@ class Layout:
     return jax.tree_util.tree_map_with_path(
       lambda path, _: leaves[self._stored_path[path_of(path)]], state
     )
+
+
+def in_stored_shapes(
+  abstract: Any, stored: Mapping[str, Any], resizable: Collection[str]
+) -> Any:
+  """A state whose resizable arrays have the shapes that are stored.
+
+  Args:
+    abstract: shapes, dtypes and shardings of a state.
+    stored: shape, dtype and checksum of each stored array, by path.
+    resizable: paths of arrays that may be stored in another shape, as long as
+      the last dimension is the same. They come back replicated.
+  """
+
+  def stored_shape(path: Any, leaf: Any) -> Any:
+    name = path_of(path)
+    entry = stored.get(name)
+    if name not in resizable or entry is None:
+      return leaf
+    shape = tuple(entry["shape"])
+    if shape == leaf.shape or shape[-1] != leaf.shape[-1]:
+      return leaf
+    replicated = jax.sharding.NamedSharding(
+      leaf.sharding.mesh, jax.sharding.PartitionSpec()
+    )
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=replicated)
+
+  return jax.tree_util.tree_map_with_path(stored_shape, abstract)

@@ -6,35 +6,29 @@ beside them and compared after a restore.
 """
 
 import dataclasses
-import json
 import logging
 import math
 import os
-import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
 
 from infoxlm_jax.checkpoint.checksums import describe
-from infoxlm_jax.checkpoint.layout import Layout
+from infoxlm_jax.checkpoint.layout import Layout, in_stored_shapes
 from infoxlm_jax.checkpoint.metadata import (
   CHECKSUMS,
   Damaged,
   checksums,
   read_folder,
-  unflatten,
   verified,
 )
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.model.partitioning import path_of
-from infoxlm_jax.runtime.run_layout import FILES, STATE
 
 _METRIC = "best"
 _policy = ocp.checkpoint_managers
@@ -239,7 +233,7 @@ class Checkpoints:
     files = self.read_files(step)
     layout = Layout(files, abstract)
     del files[CHECKSUMS]
-    abstract = _in_stored_shapes(abstract, layout.arrays, resizable)
+    abstract = in_stored_shapes(abstract, layout.arrays, resizable)
     wanted = {
       path_of(path): [list(leaf.shape), str(leaf.dtype)]
       for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
@@ -303,134 +297,6 @@ class Checkpoints:
       logging.warning("%s", failure)  # it must not hide what went wrong first
 
 
-def read_params(
-  step: Path,
-  files: Mapping[str, bytes],
-  sharding_of: Callable[[str, tuple[int, ...]], jax.sharding.Sharding],
-  wanted: Callable[[str], bool] = lambda path: True,
-  part: str = "params",
-) -> tuple[dict[str, Any], list[str]]:
-  """One part of a state, such as the parameters; all else stays on disk.
-
-  Args:
-    step: folder of one checkpoint, of a run or of weights only.
-    files: as read_step_files gives them.
-    sharding_of: where an array goes, by its path in the parameters and shape.
-    wanted: which of the arrays to read.
-    part: path of a part of the state: "params", or a key encoder's, see
-      metadata.key_encoder_part.
-
-  Returns:
-    The parameters, nested ({} where there are none), and the paths of the
-    arrays that were not read.
-
-  Raises:
-    InputError: an array cannot be read, or is not what was saved.
-  """
-  # Paths as they are on disk: of an older format, too.
-  stored, prefix = json.loads(files[CHECKSUMS])["arrays"], f"{part}/"
-  chosen = {
-    path: entry
-    for path, entry in stored.items()
-    if path.startswith(prefix) and wanted(path.removeprefix(prefix))
-  }
-  left = [path for path in stored if path not in chosen]
-  if not chosen:
-    return {}, left
-  abstract = unflatten(
-    {
-      path: jax.ShapeDtypeStruct(
-        tuple(entry["shape"]),
-        jnp.dtype(entry["dtype"]),
-        sharding=sharding_of(path.removeprefix(prefix), tuple(entry["shape"])),
-      )
-      for path, entry in chosen.items()
-    }
-  )
-  try:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-      found = reader.restore(
-        epath.Path(os.path.abspath(step / STATE)),
-        args=ocp.args.PyTreeRestore(
-          item=abstract,
-          restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-          partial_restore=True,
-        ),
-      )
-  except Exception as error:  # orbax and tensorstore have many
-    raise InputError(
-      f"{step}: cannot be read: {_first_line(error)}. Give another step's"
-      " folder."
-    ) from error
-  for path, entry in describe(_on_host(found)).items():
-    if entry["sum"] != stored[path]["sum"]:
-      raise InputError(
-        f"{step}: array {path} is not what was saved (its checksum differs)."
-        " Give another step's folder."
-      )
-  for name in part.split("/"):
-    found = found[name]
-  return found, left
-
-
-def write_params(
-  folder: Path, params: Mapping[str, Any], files: Mapping[str, bytes]
-) -> None:
-  """Writes a checkpoint of weights only: a folder with state/ and files/.
-
-  Args:
-    folder: new; it appears when all of it is written.
-    params: numpy arrays, nested.
-    files: small files by name, stored with their hashes.
-
-  Raises:
-    InputError: the folder exists, or cannot be made.
-    StorageError: writing failed; nothing is left.
-  """
-  if folder.exists():
-    raise InputError(f"{folder} exists: move it away, or choose another name")
-  state = {"params": dict(params)}
-  files = dict(files) | {CHECKSUMS: checksums(state, files)}
-  part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-  try:
-    (part / FILES).mkdir(parents=True)
-  except OSError as error:
-    raise InputError(f"{folder}: cannot be written: {error}") from None
-  try:
-    for name, content in files.items():
-      (part / FILES / name).write_bytes(content)
-    # Compressed, float32 weights are 8 % smaller, and held in memory twice.
-    handler = ocp.PyTreeCheckpointHandler(use_compression=False)
-    with ocp.Checkpointer(handler) as writer:
-      writer.save(
-        epath.Path(os.path.abspath(part / STATE)),
-        args=ocp.args.PyTreeSave(jax.device_put(state)),
-      )
-    part.rename(folder)
-  except Exception as error:  # orbax wraps storage failures in its own
-    raise StorageError(
-      f"{folder}: could not be written: {_first_line(error)}"
-    ) from error
-  finally:
-    shutil.rmtree(part, ignore_errors=True)
-
-
-def _on_host(tree: Any) -> Any:
-  """Numpy's views of arrays that are in this machine's memory as a whole."""
-
-  def plain(x: jax.Array) -> bool:
-    devices: Any = x.sharding.device_set
-    return len(devices) == 1 and all(d.platform == "cpu" for d in devices)
-
-  if all(plain(x) for x in jax.tree.leaves(tree)):
-    return jax.tree.map(np.asarray, tree)
-  return tree
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _metric_of(metrics: Mapping[str, float]) -> float:
   return metrics[_METRIC]
 
@@ -440,24 +306,3 @@ def _in_words(shape_and_dtype: Sequence[Any] | None) -> str:
     return "absent"
   shape, dtype = shape_and_dtype
   return f"{dtype}{shape}"
-
-
-def _in_stored_shapes(
-  abstract: Any, stored: Mapping[str, Any], resizable: Collection[str]
-) -> Any:
-  """`abstract` with its resizable arrays in the shapes that are stored."""
-
-  def stored_shape(path: Any, leaf: Any) -> Any:
-    name = path_of(path)
-    entry = stored.get(name)
-    if name not in resizable or entry is None:
-      return leaf
-    shape = tuple(entry["shape"])
-    if shape == leaf.shape or shape[-1] != leaf.shape[-1]:
-      return leaf
-    replicated = jax.sharding.NamedSharding(
-      leaf.sharding.mesh, jax.sharding.PartitionSpec()
-    )
-    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=replicated)
-
-  return jax.tree_util.tree_map_with_path(stored_shape, abstract)

@@ -34,13 +34,14 @@ def convert(args: argparse.Namespace) -> None:
     StorageError: writing failed.
   """
   # Slow to import, and not needed for --help.
-  from infoxlm_jax.checkpoint import manager, metadata
+  from infoxlm_jax.checkpoint import metadata
   from infoxlm_jax.checkpoint.importers.find_tokenizer import (
     find_tokenizer,
     with_ids_of,
   )
   from infoxlm_jax.checkpoint.importers.load import load_weights
   from infoxlm_jax.checkpoint.metadata import describe_model
+  from infoxlm_jax.checkpoint.params import write_params
   from infoxlm_jax.runtime import run_layout
 
   source, output = Path(args.input), Path(args.output)
@@ -57,7 +58,7 @@ def convert(args: argparse.Namespace) -> None:
     stored = metadata.read_step_files(step)
     files[metadata.MODEL] = stored[metadata.MODEL]
   print(report)
-  manager.write_params(output, params, files)
+  write_params(output, params, files)
   if "masked_lm" not in params["heads"]:
     print(
       "no head for masked language modelling: a run that needs one initialises"

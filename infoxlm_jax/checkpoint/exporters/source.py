@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
-from infoxlm_jax.checkpoint import manager
 from infoxlm_jax.checkpoint.importers.find_tokenizer import (
   find_tokenizer,
   with_ids_of,
@@ -23,6 +22,7 @@ from infoxlm_jax.checkpoint.metadata import (
   read_model,
   read_step_files,
 )
+from infoxlm_jax.checkpoint.params import read_params
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
@@ -142,7 +142,7 @@ def _key_encoder(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
       " checkpoint is of weights only"
     )
   device = SingleDeviceSharding(jax.local_devices()[0])
-  params, _ = manager.read_params(
+  params, _ = read_params(
     step,
     files,
     lambda name, shape: device,

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, SingleDeviceSharding
 
-from infoxlm_jax.checkpoint import manager
 from infoxlm_jax.checkpoint.importers import (
   assemble,
   hf_config,
@@ -26,6 +25,7 @@ from infoxlm_jax.checkpoint.metadata import (
   read_step_files,
   unflatten,
 )
+from infoxlm_jax.checkpoint.params import read_params
 from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
@@ -246,7 +246,7 @@ def _own(
     part = path.split("/")
     return heads is None or part[0] != "heads" or part[1] in heads
 
-  params, left = manager.read_params(step, files, sharding_of, wanted)
+  params, left = read_params(step, files, sharding_of, wanted)
   leaves = jax.tree_util.tree_leaves_with_path(params)
   loaded = tuple(
     Loaded(path, (f"params/{path}",), tuple(leaf.shape))

@@ -12,7 +12,7 @@ import pytest
 import bench_import
 from infoxlm_jax.checkpoint import checksums
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
-from infoxlm_jax.checkpoint.manager import write_params
+from infoxlm_jax.checkpoint.params import write_params
 from infoxlm_jax.cli import import_checkpoint
 from infoxlm_jax.errors import InputError
 
