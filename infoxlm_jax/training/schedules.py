@@ -11,7 +11,7 @@ import optax
 
 from infoxlm_jax.errors import InputError
 
-# What optax calls so, too.
+# optax.Schedule, with types.
 Schedule = Callable[[jax.Array | int], jax.Array | float]
 
 
