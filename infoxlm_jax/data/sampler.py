@@ -1,8 +1,8 @@
 """Chooses a sample's record from the seed and the number of the sample.
 
-Nothing here keeps state or depends on a library's random generator, so a
-number means the same record in every version, on every platform and host, and
-resuming needs only that number.
+Nothing here keeps state or depends on a library's random generator, so that a
+sample number means the same record in every version, on every platform and
+host, and resuming needs nothing but that number.
 """
 
 import functools

@@ -45,7 +45,7 @@ class Corpus(Protocol):
     """JSON that changes when the examples may: options, files or version."""
 
   def size(self, split: str) -> int | None:
-    """Bytes of input that reading it consumes; None if not known."""
+    """Bytes that reading it consumes (open_files.py); None if not known."""
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     """Raises InputError where ready-made ids cannot be this tokenizer's."""

@@ -1,4 +1,4 @@
-"""Finds input files, decompresses them, and reads their lines."""
+"""Input files: finding them, unpacking them, their lines."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Writes the shards and the manifest of a store: the last phase of prepare."""
+"""The last phase of prepare: the shards of a store, and its manifest."""
 
 import shutil
 from collections import Counter
