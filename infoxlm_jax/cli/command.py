@@ -2,12 +2,12 @@
 
 import argparse
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from infoxlm_jax.errors import InputError, exit_code
+from infoxlm_jax.runtime import files
 
 _EXIT_CODES = """
 exit codes:
@@ -64,8 +64,7 @@ def check_new(output: str | Path) -> None:
   Raises:
     InputError: it exists, or would lie in something that is no folder.
   """
-  if os.path.lexists(output):
-    raise InputError(f"{output} exists: move it away, or choose another name")
+  files.check_new(output)
   place = next(p for p in Path(output).absolute().parents if p.exists())
   if not place.is_dir():
     raise InputError(f"{output}: cannot be written: {place} is no folder")

@@ -6,8 +6,8 @@ r"""Converts weights from elsewhere into a checkpoint of this project.
 
 INPUT is a folder or a file that is here already (nothing is downloaded): a
 Hugging Face folder of XLM-R, RoBERTa, InfoXLM, XLM-Align, BERT (mBERT, e5) or
-XLM with safetensors, one file or several, a .npz, or, with --allow_pickle,
-torch's .bin and fairseq's model.pt; config.json stands beside the weights.
+XLM with safetensors, one file or several, or, with --allow_pickle, torch's
+.bin and fairseq's model.pt; config.json stands beside the weights.
 Prints what became of every tensor. OUTPUT is then a checkpoint of weights
 only, for training (--gin.INIT_FROM=OUTPUT), export and encoding; training also
 takes INPUT itself.

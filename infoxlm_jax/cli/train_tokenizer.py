@@ -18,14 +18,13 @@ the most that needs no sentence twice. Same input and options, same bytes out.
 """
 
 import argparse
-import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from infoxlm_jax.cli import command
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime.files import write_atomically
 
 # The ending of the file that each type is written as; SentencePiece's may have
 # another, but not .json.
@@ -77,21 +76,9 @@ def train(args: argparse.Namespace) -> None:
   )
   tokenizer = tokenizer_from_files(files, str(args.output))
   table = train_on_files.report(tokenizer, sentences)
-  _write(args.output, *files.values())
+  write_atomically(args.output, *files.values())
   print(table)
   print(f"{args.output}: {tokenizer.vocab_size} ids, {tokenizer.sha256}")
-
-
-def _write(path: Path, content: bytes) -> None:
-  beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside.write_bytes(content)
-    os.rename(beside, path)
-  except OSError as error:
-    with contextlib.suppress(OSError):
-      beside.unlink(missing_ok=True)
-    raise StorageError(f"writing {path} failed: {error.strerror}.") from error
 
 
 def _parser() -> argparse.ArgumentParser:

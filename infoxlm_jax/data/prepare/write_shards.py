@@ -1,6 +1,6 @@
 """Writes the shards and the manifest of a store: the last phase of prepare.
 
-Records are in the order of their keys, which are hashes (shuffle.py). Training
+Records are in the order of their keys, which are hashes (make_records.py). Training
 does not read them in this order: data/sampler.py draws another one in every
 epoch. The order of keys lets prepare work in parallel and in little memory: a
 shard is a range of keys, whatever chunk its records come from, so the same
