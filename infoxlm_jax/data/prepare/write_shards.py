@@ -1,12 +1,13 @@
 """Writes the shards and the manifest of a store: the last phase of prepare.
 
-Records are in the order of their keys, which are hashes (make_records.py). Training
-does not read them in this order: data/sampler.py draws another one in every
-epoch. The order of keys lets prepare work in parallel and in little memory: a
-shard is a range of keys, whatever chunk its records come from, so the same
-input gives the same bytes with any number of processes. It also makes the
-records with the smallest keys a random sample, which is held out for dev, and
-a reader who starts at the first record of a shard finds the input files mixed.
+Records are in the order of their keys, which are hashes (make_records.py).
+Training does not read them in this order: data/sampler.py draws another one in
+every epoch. The order of keys lets prepare work in parallel and in little
+memory: a shard is a range of keys, whatever chunk its records come from, so
+the same input gives the same bytes with any number of processes. It also makes
+the records with the smallest keys a random sample, which is held out for dev,
+and a reader who starts at the first record of a shard finds the input files
+mixed.
 """
 
 import shutil
