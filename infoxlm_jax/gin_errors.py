@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,17 +95,37 @@ def _suggestion(text: str, name: str) -> str:
   ):
     for full, function in known.items():
       if full.rpartition(".")[2] == match[1].rpartition(".")[2]:
-        return nearest(match[2], inspect.signature(function).parameters)
+        own = inspect.signature(function).parameters
+        return nearest(match[2], own) or _owner(match[2], known)
   if match := re.search(r"No module named '(\S+)'", text):
-    stem = match[1].rpartition(".")[2]
-    return nearest(
-      stem, sorted({p.stem for p in Path(__file__).parent.rglob("*.py")})
-    )
+    return _nearest_module(match[1].rpartition(".")[2])
   match = re.search(r"(?:matching (?:reference )?'@?|selector )([\w./]+)", text)
   if match:
     wanted = match[1].rpartition("/")[2]
     return nearest(wanted, known)
   return nearest(name, _PARAMETER.findall(gin.config_str())) if name else ""
+
+
+def _owner(parameter: str, known: Mapping[str, Any]) -> str:
+  """A question with another callable that has a parameter of this name."""
+  for full, function in known.items():
+    try:
+      if parameter in inspect.signature(function).parameters:
+        return f"; did you mean {full}.{parameter}?"
+    except ValueError:  # some builtins have no signature
+      continue
+  return ""
+
+
+def _nearest_module(name: str) -> str:
+  """A question with the module of this package whose name is nearest."""
+  package = Path(__file__).parent
+  modules: dict[str, str] = {}
+  for path in sorted(package.rglob("*.py")):
+    inside = path.relative_to(package.parent).with_suffix("")
+    modules.setdefault(path.stem, ".".join(inside.parts))
+  close = difflib.get_close_matches(name, modules, 1, 0.6)
+  return f"; did you mean {modules[close[0]]}?" if close else ""
 
 
 def _file_in(text: str) -> str:

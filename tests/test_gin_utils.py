@@ -139,6 +139,11 @@ def test_path_that_looks_like_a_number():
     ),
     ("--gin.texts/sources.SeqioTask.modulez=[]", "did you mean modules?"),
     ("--gin.JOB=@pretrain.pretrian", "did you mean pretrain.pretrain?"),
+    # It was an argument of the job itself.
+    (
+      "--gin.pretrain.pretrain.log_every=1",
+      "did you mean options.RunOptions.log_every?",
+    ),
     ("--dry_rum", "did you mean --dry_run?"),
     ("--gin_files=a.gin", "did you mean --gin_file?"),
     ("gin/quickstart.gin", "did you mean --gin_file=gin/quickstart.gin?"),
@@ -207,7 +212,10 @@ def test_percent_in_text_is_no_macro(write):
     ("X = @nothing.here", "@nothing.here"),
     ("schedules.constant.valeu = 1", "did you mean value?"),
     ("schedules.constnat.value = 1", "did you mean schedules.constant?"),
-    ("from infoxlm_jax.training import schedule", "did you mean schedules?"),
+    (
+      "from infoxlm_jax.training import schedule",
+      "did you mean infoxlm_jax.training.schedules?",
+    ),
   ],
 )
 def test_broken_line_names_file_and_line(write, line, found):
