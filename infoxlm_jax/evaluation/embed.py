@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.objectives.contrast import framing, members, pool
+from infoxlm_jax.model.pooling import framing, members, pool
 
 Embed = Callable[..., np.ndarray]
 Group = list[tuple[int, np.ndarray, int, int]]  # number, ids, row, offset

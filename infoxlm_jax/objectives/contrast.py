@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.model.pooling import framing, members, pool, unit
 from infoxlm_jax.objectives import masking
 from infoxlm_jax.objectives.base import Context, LossSum, Rows, Sums
-from infoxlm_jax.objectives.info_nce import info_nce, unit
-from infoxlm_jax.special_ids import Ids
+from infoxlm_jax.objectives.info_nce import info_nce
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,50 +190,6 @@ class Contrast:
     if self.projection:
       z = z @ params["heads"]["contrast"]["projection"]
     return unit(z) if self.normalize else z
-
-
-def framing(tokens: jax.Array, ids: Ids) -> jax.Array:
-  """Where <s>, </s> and padding stand, which "mean" leaves out: bool."""
-  return (tokens == ids.bos) | (tokens == ids.eos) | (tokens == ids.pad)
-
-
-def members(rows: Any, num_items: int, pooling: str) -> jax.Array:
-  """Which tokens an item's vector is the mean of: 0 or 1, [G, n, R, T].
-
-  Args:
-    rows: "segments", "positions" and "framing" (of the tokens before
-      masking), [G, R, T].
-    num_items: n.
-    pooling: see Contrast.
-  """
-  segments_GRT = rows["segments"]
-  if pooling == "first":
-    counts_GRT = rows["positions"] == 0
-  elif pooling == "mean":
-    counts_GRT = ~rows["framing"]
-  elif pooling == "mean_all":
-    counts_GRT = jnp.ones_like(segments_GRT, bool)
-  else:
-    raise ValueError(f"pooling={pooling!r} is not first, mean or mean_all")
-  item_n = 1 + jnp.arange(num_items)
-  mine_GnRT = segments_GRT[:, None] == item_n[:, None, None]
-  return (mine_GnRT & counts_GRT[:, None]).astype(jnp.float32)
-
-
-def pool(hidden_GRTD: jax.Array, members_GnRT: jax.Array) -> jax.Array:
-  """The mean of each item's members, float32 [G, n, D].
-
-  A product inside the group: its items are few, so it is cheaper than
-  scatters, and it never leaves the group's device.
-  """
-  sum_GnD = jnp.einsum(
-    "gnrt,grtd->gnd",
-    members_GnRT.astype(hidden_GRTD.dtype),
-    hidden_GRTD,
-    preferred_element_type=jnp.float32,
-  )
-  count_Gn = jnp.sum(members_GnRT, axis=(-2, -1))
-  return sum_GnD / jnp.maximum(count_Gn, 1.0)[..., None]
 
 
 def _add(a: Sums, b: Sums) -> Sums:

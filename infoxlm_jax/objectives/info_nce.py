@@ -6,6 +6,7 @@ Letters: N queries of this device, B keys of the whole batch, D vector size.
 import jax
 import jax.numpy as jnp
 
+from infoxlm_jax.model.pooling import unit
 from infoxlm_jax.objectives import key_queue
 from infoxlm_jax.objectives.base import Context, LossSum, Sums
 
@@ -123,9 +124,3 @@ def _health(
         mean_D = jax.lax.pmean(mean_D, context.axes)
       sums[f"queue_similarity_{name}"] = jnp.sum(q @ mean_D)
   return {name: (value, count) for name, value in sums.items()}
-
-
-def unit(x: jax.Array) -> jax.Array:
-  """x at length 1 along its last axis; zero stays zero."""
-  square = jnp.sum(x * x, axis=-1, keepdims=True)
-  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

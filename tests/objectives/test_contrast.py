@@ -13,7 +13,7 @@ from infoxlm_jax.model import encoder
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import key_queue
 from infoxlm_jax.objectives.base import Context, all_losses
-from infoxlm_jax.objectives.contrast import Contrast, members, pool
+from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.info_nce import info_nce
 
 
@@ -172,29 +172,6 @@ def test_constant_vectors_raise_the_alarm():
   ).metrics
   plain = {f"xlco/{n}": float(s / w) for n, (s, w) in metrics.items()}
   assert collapse.collapsed(plain) is None
-
-
-@pytest.mark.parametrize("pooling", ["first", "mean", "mean_all"])
-def test_pooling_against_numpy(pooling):
-  random = np.random.default_rng(1)
-  hidden = random.normal(size=(2, 2, 6, 4)).astype(np.float32)
-  segments = np.array([[[1, 1, 1, 2, 2, 0], [3, 3, 3, 3, 0, 0]]] * 2)
-  positions = np.array([[[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 0, 0]]] * 2)
-  special = (positions == 0) & (segments > 0)
-  rows = {"segments": segments, "positions": positions, "framing": special}
-  got = pool(jnp.asarray(hidden), members(rows, 4, pooling))
-  assert got.shape == (2, 4, 4)
-  for group in range(2):
-    for item in (1, 2, 3):
-      mine = segments[group] == item
-      if pooling == "first":
-        mine &= positions[group] == 0
-      if pooling == "mean":
-        mine &= ~special[group]
-      np.testing.assert_allclose(
-        got[group, item - 1], hidden[group][mine].mean(0), rtol=1e-5
-      )
-  assert not np.asarray(got)[:, 3].any()  # an item that is not there
 
 
 @pytest.fixture(scope="module")
