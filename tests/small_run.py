@@ -29,9 +29,9 @@ LENGTH = small_corpus.ROW_LENGTH
 STEPS = 20
 
 
-def one_device(**where: Any) -> Any:
-  """The first device, or what a look ahead asks for."""
-  return partitioning.make_mesh(**{"devices": 1, **where})
+def one_device() -> Any:
+  """A mesh of the first device."""
+  return partitioning.make_mesh(partitioning.MeshShape(devices=1))
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
     "steps": STEPS,
     "groups": 4,
     "data": str(small_corpus.prepared()),
-    "mesh": one_device,
+    "mesh": partitioning.MeshShape(devices=1),
     "eval_batches": 1,
     "eval_every": 1000,
     "save_every": 1000,

@@ -45,7 +45,9 @@ def measure(
   model, objectives, adam, rate = parts(preset, example, options)
   zero1 = mode == "zero1"
   fsdp = count if mode == "fsdp" else 1
-  mesh = partitioning.make_mesh(fsdp=fsdp, devices=count)
+  mesh = partitioning.make_mesh(
+    partitioning.MeshShape(fsdp=fsdp, devices=count)
+  )
   state = train_state.abstract(
     model, objectives, adam, ROWS * count, mesh, zero1
   )

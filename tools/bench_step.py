@@ -155,7 +155,7 @@ class Bench:
     from infoxlm_jax.training import state as train_state
 
     self.model, self.objectives, adam, rate = parts(preset, example, options)
-    mesh = partitioning.make_mesh(devices=1)
+    mesh = partitioning.make_mesh(partitioning.MeshShape(devices=1))
     self.state = train_state.init_sharded(
       1, self.model, self.objectives, adam, items, mesh
     )

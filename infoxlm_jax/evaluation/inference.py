@@ -57,7 +57,7 @@ def load(
     InputError: nothing is there, something is broken, or the tokenizer is
       missing or of another model.
   """
-  mesh = partitioning.make_mesh(devices=devices)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=devices))
   found = find_tokenizer(path, tokenizer)
   if found is None:
     raise InputError(

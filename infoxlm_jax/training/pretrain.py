@@ -61,7 +61,7 @@ def pretrain(
   init_from: str | None = None,
   allow_pickle: bool = False,
   prepare: Callable[..., Any] | None = None,
-  mesh: Callable[..., Any] = partitioning.make_mesh,
+  mesh: partitioning.MeshShape = partitioning.ALL_DEVICES,
   microbatches: int = 1,
   push_per_microbatch: bool = False,
   zero1: bool = False,
@@ -105,7 +105,7 @@ def pretrain(
       random ones. Read at the first start only.
     allow_pickle: whether `init_from` may be one of torch's pickled files.
     prepare: called with output=folder when `data` is None.
-    mesh: builds the device mesh.
+    mesh: sizes of the device mesh.
     seed: of the parameters, the masks and the order of the data.
     eval_every: updates between evaluations on dev.
     eval_batches: batches of held-out text that losses are measured on.
@@ -136,7 +136,7 @@ def pretrain(
     machine = targets.parse(meant_for) if meant_for else None
     devices = compile_ahead.mesh_for(mesh, machine, compile_for is not None)
   else:
-    devices = mesh()
+    devices = partitioning.make_mesh(mesh)
   streams = validation.used_streams(objectives, streams)
   validation.check_counts(
     steps=steps,

@@ -187,7 +187,7 @@ def _state(mesh, objectives=None):
 
 def test_bytes_of_the_state():
   """On a mesh that is not here, by hand: 4 x 2 over data and fsdp."""
-  mesh = partitioning.make_mesh(data=4, fsdp=2, abstract=8)
+  mesh = partitioning.abstract_mesh(partitioning.MeshShape(data=4, fsdp=2), 8)
   found = cost_model.state_bytes(_state(mesh, {"xlco": OBJECTIVES["xlco"]}))
   d, f, v, p = 32, 64, MODEL.padded_vocab, 34
   layer_split = 4 * d * d + 2 * d * f  # kernels
@@ -199,16 +199,6 @@ def test_bytes_of_the_state():
   moments = found["opt_state"] - 2 * found["params"]
   assert 0 <= moments < 64  # and the numbers of updates
   assert found["queue"] == 4 * 64 * d // 8 + 4
-
-
-def test_a_dry_run_needs_as_many_devices_as_the_mesh_asks_for():
-  assert partitioning.make_mesh(fsdp=16, abstract=0).size == 16
-  assert partitioning.make_mesh(data=5, fsdp=3, abstract=0).size == 15
-  assert partitioning.make_mesh(devices=512, abstract=0).size == 512
-  shape = partitioning.make_mesh(fsdp=2, abstract=16).shape
-  assert (shape["data"], shape["fsdp"]) == (8, 2)
-  with pytest.raises(InputError, match="this run has 16"):
-    partitioning.make_mesh(fsdp=3, abstract=16)
 
 
 @pytest.mark.parametrize("mesh", MESHES)
@@ -317,7 +307,7 @@ SMALL = dataclasses.replace(CHIPS["v5e"], name="small", memory=4096)
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
   """The report of a step that is compiled and does not fit, and the error."""
-  mesh = partitioning.make_mesh(data=4, fsdp=2)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(data=4, fsdp=2))
   state = _state(mesh)
   rate = schedules.constant(1e-3)
   file = tmp_path_factory.mktemp("report") / "compile.json"
@@ -430,7 +420,7 @@ def test_collectives_of_one_kind_are_one_line():
 
 
 def test_the_batch_has_the_shapes_that_the_loader_gives():
-  mesh = partitioning.make_mesh(data=8, abstract=8)
+  mesh = partitioning.abstract_mesh(partitioning.MeshShape(data=8), 8)
   batch = compile_ahead.abstract_batch(STREAMS, 16, mesh)
   assert batch["mlm"]["tokens"].shape == (16, 1, 32)
   assert batch["xlco"]["query"]["segments"].shape == (16, 1, 32)
@@ -448,7 +438,7 @@ def test_logits_are_the_largest_array_of_the_head():
   logits = jax.eval_shape(
     lambda *args: encoder.lm_logits(*args, MODEL), head, table, hidden
   )
-  mesh = partitioning.make_mesh(abstract=1)
+  mesh = partitioning.abstract_mesh(partitioning.MeshShape(), 1)
   found = cost_model.temporary_bytes(
     MODEL, _state(mesh), OBJECTIVES, STREAMS, mesh.shape, microbatches=1
   )

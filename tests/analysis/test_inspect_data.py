@@ -122,7 +122,7 @@ def test_masks_are_those_of_the_jitted_step():
     4,
     11,
   )
-  mesh = partitioning.make_mesh(devices=2)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=2))
   setup = (run.model, run.objectives, options["optimizer"], 0, mesh)
   update = train_step.make_train_step(
     abstract(*setup),

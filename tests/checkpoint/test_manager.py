@@ -40,7 +40,7 @@ def make_state(step: int, *, batch: int = 8, width: int = 64) -> TrainState:
     queue=Queue(normal(4, batch, 16), jnp.int32(step)),
     rng=jnp.asarray([3, 4], jnp.uint32),
   )
-  mesh = partitioning.make_mesh(data=4, fsdp=2)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(data=4, fsdp=2))
   return jax.device_put(state, partitioning.shardings(state, mesh))
 
 

@@ -83,7 +83,9 @@ def test_lookup_score_and_their_gradients(chunk, parts):
     found = jax.jit(functools.partial(_found, chunk=chunk, axis=None))(numbers)
   else:
     # Tokens are split too: each device has its own targets and ids.
-    mesh = partitioning.make_mesh(tensor=parts, devices=parts)
+    mesh = partitioning.make_mesh(
+      partitioning.MeshShape(tensor=parts, devices=parts)
+    )
     part = P("tensor")
     specs = dict.fromkeys(("nll", "hit", "vectors"), part)
     specs |= {

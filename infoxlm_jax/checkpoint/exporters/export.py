@@ -237,7 +237,7 @@ def _vectors(
   source: Source, pooling: str, normalize: bool, prefix: str, dtype: str
 ) -> np.ndarray:
   """Ours, of the sentences that the export is compared on."""
-  mesh = partitioning.make_mesh(devices=1)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=1))
   params = jax.tree.map(
     lambda x: jnp.asarray(x).astype(dtype).astype(jnp.float32), source.params
   )
