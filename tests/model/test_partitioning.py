@@ -37,10 +37,10 @@ def test_slices_that_devices_tell():
     )
     for i in range(8)
   ]
-  found = partitioning._over_slices((4, 1, 2), 2, devices)
-  assert found.shape == (4, 1, 2)
-  assert {d.slice_index for d in found[:2].ravel()} == {0}
-  assert {d.slice_index for d in found[2:].ravel()} == {1}
+  in_mesh = partitioning._over_slices((4, 1, 2), 2, devices)
+  assert in_mesh.shape == (4, 1, 2)
+  assert {d.slice_index for d in in_mesh[:2].ravel()} == {0}
+  assert {d.slice_index for d in in_mesh[2:].ravel()} == {1}
   with pytest.raises(InputError, match="slices=4, where the devices are of 2"):
     partitioning._over_slices((4, 1, 2), 4, devices)
 
@@ -65,8 +65,8 @@ def test_shapes_of_devices_that_are_not_here():
   assert abstract_mesh(MeshShape(fsdp=16)).axis_sizes == (1, 16, 1)
   assert abstract_mesh(MeshShape(data=5, fsdp=3)).axis_sizes == (5, 3, 1)
   assert abstract_mesh(MeshShape(devices=512)).axis_sizes == (512, 1, 1)
-  found = abstract_mesh(MeshShape(fsdp=2, tensor=2), 16)
-  assert dict(found.shape) == {"data": 4, "fsdp": 2, "tensor": 2}
+  mesh = abstract_mesh(MeshShape(fsdp=2, tensor=2), 16)
+  assert dict(mesh.shape) == {"data": 4, "fsdp": 2, "tensor": 2}
   with pytest.raises(InputError, match="this run has 16"):
     abstract_mesh(MeshShape(fsdp=3), 16)
 
