@@ -56,9 +56,12 @@ LENGTH = small_corpus.ROW_LENGTH
 STEPS = 20
 
 
-def one_device(**where: Any) -> Any:
-  """The first device, or the abstract mesh that a dry run asks for."""
-  return partitioning.make_mesh(**{"devices": 1, **where})
+ONE_DEVICE = partitioning.MeshShape(devices=1)
+
+
+def one_device() -> Any:
+  """A mesh of the first device."""
+  return partitioning.make_mesh(ONE_DEVICE)
 
 
 @contextlib.contextmanager
@@ -113,7 +116,7 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
       "xlco": streams.ContrastStream(batch=8, rows=8, row_length=LENGTH),
     },
     "update": UpdateOptions(optimizer.adamw(rate), rate),
-    "parallelism": Parallelism(groups=4, mesh=one_device),
+    "parallelism": Parallelism(groups=4, mesh=ONE_DEVICE),
     "data": DataOptions(str(small_corpus.prepared())),
     "weights": WeightOptions(),
     "evaluation": EvaluationOptions(every=1000, batches=1),

@@ -43,7 +43,9 @@ def measure(
   model, objectives, adam, rate = parts(preset, example, options)
   zero1 = mode == "zero1"
   fsdp = count if mode == "fsdp" else 1
-  mesh = partitioning.make_mesh(fsdp=fsdp, devices=count)
+  mesh = partitioning.make_mesh(
+    partitioning.MeshShape(fsdp=fsdp, devices=count)
+  )
   batches = dict.fromkeys(objectives, ROWS * count)
   recipe = train_state.Recipe(model, objectives, adam, batches)
   state = train_state.abstract(recipe, mesh, zero1)

@@ -129,7 +129,7 @@ class Bench:
     from infoxlm_jax.training import step
 
     self.model, self.objectives, adam, rate = parts(preset, example, options)
-    mesh = partitioning.make_mesh(devices=1)
+    mesh = partitioning.make_mesh(partitioning.MeshShape(devices=1))
     recipe = train_state.Recipe(
       self.model, self.objectives, adam, {"mlm": 0, "tlm": 0, "xlco": items}
     )

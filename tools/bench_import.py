@@ -50,7 +50,8 @@ def peak():
   return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 distributed.start(setting)
 fsdp = len(jax.devices()) if what == "mesh" else 1
-mesh = None if what == "load" else partitioning.make_mesh(fsdp=fsdp)
+shape = partitioning.MeshShape(fsdp=fsdp)
+mesh = None if what == "load" else partitioning.make_mesh(shape)
 before, start = peak(), time.perf_counter()
 if what == "tool":
   if import_checkpoint.main(["--input", folder, "--output", output]):

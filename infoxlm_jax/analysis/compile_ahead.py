@@ -8,7 +8,7 @@ it into words.
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +40,21 @@ class DoesNotFit(Exception):
 
 
 def mesh_for(
-  mesh: Callable[..., Any], target: Target | None, compiling: bool
+  shape: partitioning.MeshShape, target: Target | None, compiling: bool
 ) -> Any:
   """The mesh that a run on the target would have.
 
   Args:
-    mesh: partitioning.make_mesh with its options.
-    target: None: any that has as many devices as the mesh asks for.
+    shape: sizes of the mesh.
+    target: None: any that has as many devices as the shape asks for.
     compiling: whether descriptions of the target's devices are needed; else
       the mesh has sizes only.
   """
   if target is None:
-    return mesh(abstract=0)
+    return partitioning.abstract_mesh(shape)
   if compiling:
-    return mesh(on=targets.devices(target))
-  return mesh(abstract=target.count)
+    return partitioning.make_mesh(shape, targets.devices(target))
+  return partitioning.abstract_mesh(shape, target.count)
 
 
 def report_costs(

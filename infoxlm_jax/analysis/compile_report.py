@@ -155,7 +155,7 @@ def remedies(report: Report) -> str:
     choices.append(
       (
         sum(state.values()) + guess["gradients"],
-        f"--gin.partitioning.make_mesh.fsdp={2 * split} (now {split})",
+        f"--gin.partitioning.MeshShape.fsdp={2 * split} (now {split})",
       )
     )
   chunk = now["logits_chunk"]

@@ -109,7 +109,7 @@ def encode(
   from infoxlm_jax.model import partitioning
 
   assert source.tokenizer is not None
-  mesh = partitioning.make_mesh(devices=1)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=1))
   encoder = inference.Encoder(
     source.config, source.params, source.tokenizer, mesh
   )

@@ -62,7 +62,7 @@ def load(
     InputError: nothing is there, something is broken, or the tokenizer is
       missing or of another model.
   """
-  mesh = partitioning.make_mesh(devices=devices)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=devices))
   model = find_tokenizer(path, tokenizer)
   if model is None:
     raise InputError(

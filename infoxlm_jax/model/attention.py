@@ -6,6 +6,7 @@ padding is never read.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,21 +25,23 @@ def attend(
   segments_BQ: jax.Array,
   segments_BT: jax.Array,
   kind: str = "xla",
+  dropout: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
-  """Mixed values [B, Q, N, H] in the dtype of v.
+  """softmax(q . k / sqrt(H)) . v inside each item [B, Q, N, H], dtype of v.
 
   Args:
     q_BQNH, k_BTNH, v_BTNH: queries, keys, values.
-    segments_BQ, segments_BT: which item each belongs to.
+    segments_BQ, segments_BT: the item that each belongs to.
     kind: "xla", plain operations, the reference, on any device; "cudnn", its
       flash kernel (NVIDIA GPUs, bfloat16); "splash", the TPU's kernel. Both
       need no memory for T x T weights.
+    dropout: of the weights [B, N, Q, T]; "xla" alone applies it.
 
   Raises:
     InputError: another kind.
   """
   if kind == "xla":
-    return _plain(q_BQNH, k_BTNH, v_BTNH, segments_BQ, segments_BT)
+    return _attend(q_BQNH, k_BTNH, v_BTNH, segments_BQ, segments_BT, dropout)
   if kind == "cudnn":
     same_BQT = segments_BQ[:, :, None] == segments_BT[:, None, :]
     return jax.nn.dot_product_attention(
@@ -52,88 +55,29 @@ def attend(
   )
 
 
-@jax.custom_vjp
-def _plain(
+def _attend(
   q_BQNH: jax.Array,
   k_BTNH: jax.Array,
   v_BTNH: jax.Array,
   segments_BQ: jax.Array,
   segments_BT: jax.Array,
+  dropout: Callable[[jax.Array], jax.Array] | None,
 ) -> jax.Array:
-  return _plain_forward(q_BQNH, k_BTNH, v_BTNH, segments_BQ, segments_BT)[0]
-
-
-def _plain_forward(*inputs: jax.Array) -> tuple[jax.Array, Any]:
-  q_BNQH, k_BNTH, v_BNTH = (_turned(x) for x in inputs[:3])
-  weights_BNQT = _weights(q_BNQH, k_BNTH, *inputs[3:])
-  # Kept, as what they are multiplied by, in the dtype of v.
-  weights_BNQT = weights_BNQT.astype(v_BNTH.dtype)
-  mixed = _mix(weights_BNQT, v_BNTH)
-  return mixed, (q_BNQH, k_BNTH, v_BNTH, weights_BNQT, mixed)
-
-
-def _plain_backward(kept: Any, grad_BQNH: jax.Array) -> tuple[Any, ...]:
-  """By hand: automatic differentiation keeps the softmax's steps as well."""
-  q_BNQH, k_BNTH, v_BNTH, weights_BNQT, mixed_BQNH = kept
-  along_BQN = jnp.sum(
-    grad_BQNH.astype(jnp.float32) * mixed_BQNH.astype(jnp.float32), axis=-1
-  )
-  along_BNQ1 = jnp.swapaxes(along_BQN, 1, 2)[..., None]
-  grad_BNQH = _turned(grad_BQNH)
-  by_weight_BNQT = jnp.einsum(
-    "bnqh,bnth->bnqt",
-    grad_BNQH,
-    v_BNTH,
-    preferred_element_type=jnp.float32,
-  )
-  by_logit_BNQT = weights_BNQT * (by_weight_BNQT - along_BNQ1)
-  by_logit_BNQT *= q_BNQH.shape[-1] ** -0.5
-  by_logit_BNQT = by_logit_BNQT.astype(q_BNQH.dtype)
-  by_q = jnp.einsum("bnqt,bnth->bnqh", by_logit_BNQT, k_BNTH)
-  by_k = jnp.einsum("bnqt,bnqh->bnth", by_logit_BNQT, q_BNQH)
-  by_v = jnp.einsum("bnqt,bnqh->bnth", weights_BNQT, grad_BNQH)
-  return *(_turned(x) for x in (by_q, by_k, by_v)), None, None
-
-
-_plain.defvjp(_plain_forward, _plain_backward)
-
-
-def xla_weights(
-  q_BQNH: jax.Array,
-  k_BTNH: jax.Array,
-  segments_BQ: jax.Array,
-  segments_BT: jax.Array,
-) -> jax.Array:
-  """Softmax of the scaled products [B, N, Q, T], float32."""
-  return _weights(_turned(q_BQNH), _turned(k_BTNH), segments_BQ, segments_BT)
-
-
-def mix(weights_BNQT: jax.Array, v_BTNH: jax.Array) -> jax.Array:
-  """Sums of values by weights [B, Q, N, H]."""
-  return _mix(weights_BNQT, _turned(v_BTNH))
-
-
-def _weights(
-  q_BNQH: jax.Array,
-  k_BNTH: jax.Array,
-  segments_BQ: jax.Array,
-  segments_BT: jax.Array,
-) -> jax.Array:
+  # Heads before tokens, once: XLA's CPU compiler would do so in each product.
+  q_BNQH, k_BNTH, v_BNTH = map(transpose_heads, (q_BQNH, k_BTNH, v_BTNH))
   logits_BNQT = jnp.einsum("bnqh,bnth->bnqt", q_BNQH, k_BNTH)
   logits_BNQT = logits_BNQT.astype(jnp.float32) * q_BNQH.shape[-1] ** -0.5
   same_BQT = segments_BQ[:, :, None] == segments_BT[:, None, :]
-  return jax.nn.softmax(jnp.where(same_BQT[:, None], logits_BNQT, -1e30))
+  logits_BNQT = jnp.where(same_BQT[:, None], logits_BNQT, -1e30)
+  weights_BNQT = jax.nn.softmax(logits_BNQT)
+  if dropout is not None:
+    weights_BNQT = dropout(weights_BNQT)
+  weights_BNQT = weights_BNQT.astype(v_BNTH.dtype)
+  return transpose_heads(jnp.einsum("bnqt,bnth->bnqh", weights_BNQT, v_BNTH))
 
 
-def _mix(weights_BNQT: jax.Array, v_BNTH: jax.Array) -> jax.Array:
-  return _turned(jnp.einsum("bnqt,bnth->bnqh", weights_BNQT, v_BNTH))
-
-
-def _turned(x: jax.Array) -> jax.Array:
-  """Heads before tokens, or back.
-
-  Before the products, once: XLA's CPU compiler would do so for each.
-  """
+def transpose_heads(x: jax.Array) -> jax.Array:
+  """[B, T, N, H] -> [B, N, T, H], and back."""
   return jnp.swapaxes(x, 1, 2)
 
 
@@ -159,9 +103,9 @@ def splash(
     ids = splash_attention_kernel.SegmentIds(q_segments, segments)
     return kernel(q, k, v, segment_ids=ids)
 
-  q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q_BTNH, k_BTNH, v_BTNH))
+  q, k, v = map(transpose_heads, (q_BTNH, k_BTNH, v_BTNH))
   mixed_BNTH = jax.vmap(one_row)(q, k, v, segments_BQ, segments_BT)
-  return jnp.swapaxes(mixed_BNTH, 1, 2)
+  return transpose_heads(mixed_BNTH)
 
 
 @functools.lru_cache

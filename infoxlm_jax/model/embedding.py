@@ -1,9 +1,9 @@
-"""The table of token vectors: looked up, and scored against.
+"""The table of token vectors: the input embedding and the output matrix.
 
 One [vocabulary, D] table is the encoder's input embedding and the masked-LM
 head's output matrix, and at base size two thirds of all parameters. Both uses
-are written here so that the table may be split by rows over a mesh axis and
-so that its gradient is one buffer, written once.
+are in this file, so that the table may be split by rows over a mesh axis and
+that its gradient is one buffer, written once.
 
 Inside a shard_map, `axis` names the mesh axis that splits the table: a device
 holds rows [n * V / parts, (n + 1) * V / parts). Ids and vectors are gathered
@@ -39,11 +39,11 @@ def lookup(
 def tied_lookup(
   table_VD: jax.Array, ids: jax.Array, axis: str | None = None
 ) -> tuple[jax.Array, jax.Array]:
-  """`lookup`, and the table for whatever else uses it.
+  """`lookup`, and the table, which all other uses must take from here.
 
-  Going through the second result makes the gradient of the lookup join the
-  gradient of the other uses in place. Differentiated apart, every lookup
-  would make a zero-filled gradient of the table's size, and a sum of them.
+  So the gradient of the lookup is added into the gradient of the other uses
+  in place. Differentiated apart, every lookup would make a gradient of the
+  table's size, nearly all zeros, and a sum of these.
   """
   return lookup(table_VD, ids, axis), table_VD
 
@@ -71,17 +71,17 @@ tied_lookup.defvjp(_tied_lookup_forward, _tied_lookup_backward)
 
 
 class Targets(NamedTuple):
-  """What to predict from B vectors."""
+  """The tokens to predict from B vectors."""
 
   token: jax.Array  # [B] int32
   weight: jax.Array  # [B] float32, factor of each term; 0: not a target
 
 
-Piece = tuple[jax.Array, Targets]  # vectors, and what to predict from them
+Piece = tuple[jax.Array, Targets]  # vectors [B, D] and their targets
 
 
 class Scores(NamedTuple):
-  """What predicting gave; `sum` alone has a gradient."""
+  """Losses of predictions; `sum` alone has a gradient."""
 
   sum: jax.Array  # [] of weight * nll
   nll: jax.Array  # [B] -log p(target), nats
@@ -115,8 +115,8 @@ def score(
   """
 
   def one(total: jax.Array, piece: Piece) -> tuple[jax.Array, Any]:
-    found = _score_chunk(*piece, table_VD, bias_V, vocab_size, axis)
-    return total + found.sum, (found.nll, found.hit)
+    scored = _score_chunk(*piece, table_VD, bias_V, vocab_size, axis)
+    return total + scored.sum, (scored.nll, scored.hit)
 
   pieces = (x_BD, targets)
   total, (nll_B, hit_B) = _in_chunks(one, jnp.zeros(()), pieces, chunk)
@@ -134,10 +134,10 @@ def _score_forward(
 ) -> tuple[Scores, Any]:
   def one(carry: Any, piece: Piece) -> tuple[Any, Any]:
     total, grads = carry
-    found = _score_chunk(*piece, table_VD, bias_V, vocab_size, axis)
-    x_grad_BD, *rest = _grad_chunk(*piece, found, table_VD, axis)
+    scored = _score_chunk(*piece, table_VD, bias_V, vocab_size, axis)
+    x_grad_BD, *rest = _grad_chunk(*piece, scored, table_VD, axis)
     grads = jax.tree.map(jnp.add, grads, tuple(rest))
-    return (total + found.sum, grads), (found.nll, found.hit, x_grad_BD)
+    return (total + scored.sum, grads), (scored.nll, scored.hit, x_grad_BD)
 
   zeros = (jnp.zeros(table_VD.shape), jnp.zeros(bias_V.shape))
   (total, grads), (nll_B, hit_B, x_grad_BD) = _in_chunks(
@@ -158,10 +158,10 @@ score.defvjp(_score_forward, _score_backward)
 
 
 class _Chunk(NamedTuple):
-  """A chunk's scores, and what its gradient needs.
+  """A chunk's scores, and the arrays that its gradient needs.
 
-  A split table has the vectors A of all devices of the axis against this
-  device's rows.
+  Where the table is split, the logits are of all devices' vectors A against
+  this device's rows V; else A is B.
   """
 
   sum: jax.Array
@@ -257,7 +257,10 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
 def _rows_here(
   ids: jax.Array, rows: int, axis: str
 ) -> tuple[jax.Array, jax.Array]:
-  """Rows of all devices' ids in this part of a split table [A], and whether."""
+  """Of all devices' ids [A]: the row in this part of the table, if it is here.
+
+  Row 0 where the second result is false.
+  """
   all_A = jax.lax.all_gather(ids.reshape(-1), axis, tiled=True)
   row_A = all_A - jax.lax.axis_index(axis) * rows
   here_A = (row_A >= 0) & (row_A < rows)
@@ -270,17 +273,20 @@ def _in_chunks(
   arrays: Any,
   chunk: int,
 ) -> tuple[Any, Any]:
-  """Scans `one` over chunks of the first axis; the last is padded with 0."""
+  """lax.scan of `one` over chunks of the arrays' first axis.
+
+  The last chunk is padded with zeros, and so has targets of weight 0.
+  """
   size = jax.tree.leaves(arrays)[0].shape[0]
   if size <= chunk:
     return one(carry, arrays)
   pad = -size % chunk
 
   def chunked(x: jax.Array) -> jax.Array:
-    x = jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1))  # weight 0
+    x = jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1))
     return x.reshape(-1, chunk, *x.shape[1:])
 
-  carry, found = jax.lax.scan(one, carry, jax.tree.map(chunked, arrays))
+  carry, results = jax.lax.scan(one, carry, jax.tree.map(chunked, arrays))
   return carry, jax.tree.map(
-    lambda x: x.reshape(-1, *x.shape[2:])[:size], found
+    lambda x: x.reshape(-1, *x.shape[2:])[:size], results
   )

@@ -1,16 +1,16 @@
 """The encoder: post-LN transformer, packed rows, LM head.
 
-XLM-R, BERT and XLM are one program; encoder_config.py has what differs.
+XLM-R, BERT and XLM are one program; config.py lists what differs.
 
 Letters in names: B rows, T tokens of a row, Q places of a row, D hidden size,
-N heads, H head size, F feed-forward size, V vocabulary (padded), L layers.
+V vocabulary (padded), L layers.
 
 A parameter tree is a plain dict:
 
   {"embed": {...}, "layers": {... each leaf [L, ...]}, "heads": {...}}
 
 Layers are stacked, so that "the first k layers" is a slice of every leaf and
-one compiled body serves them all.
+all layers share one compiled body.
 """
 
 import dataclasses
@@ -36,8 +36,7 @@ Rows = Mapping[str, jax.Array]  # tokens, segments, positions: [..., T]
 
 _REMAT = {
   "full": jax.checkpoint_policies.nothing_saveable,
-  # By name: what stands in a function with a gradient of its own is hidden
-  # from the policies that look for products.
+  # Products with parameters; those of attention, T x T a head, are too large.
   "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT),
 }
 
@@ -50,7 +49,7 @@ def init(key: jax.Array, config: EncoderConfig) -> dict[str, Any]:
   embed = Embeddings(config).init(embed_key, None, row, row, None)
 
   def init_layer(key: jax.Array) -> Any:
-    # Whatever attends later, parameters are the same.
+    # The parameters are the same; the kernels take no rows of one token.
     plain = dataclasses.replace(config, attention="xla")
     return Layer(plain).init(key, x_BTD, row, None)["params"]
 
@@ -76,7 +75,7 @@ def init_lm_head(key: jax.Array, config: EncoderConfig) -> dict[str, Any]:
 def lm_features(
   head: Params, x_BD: jax.Array, config: EncoderConfig
 ) -> jax.Array:
-  """What the LM head scores against its table: [B, D] in config.dtype."""
+  """The LM head's vectors [B, D] before its table, in config.dtype."""
   params = {k: v for k, v in head.items() if k in ("dense", "norm")}
   features: Any = LMHead(config).apply({"params": params}, x_BD)
   return features
@@ -136,8 +135,8 @@ def encode(
     unshard: applied to the parameters of each layer just before its use.
 
   Returns:
-    Hidden states [..., T, D], of `read` [..., Q, D], in config.dtype, or what
-    `collect` gave.
+    Hidden states [..., T, D], or [..., Q, D] with `read`, in config.dtype; the
+    values of `collect` if it is given.
   """
   assert read is None or collect is None
   shape = rows["tokens"].shape

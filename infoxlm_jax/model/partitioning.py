@@ -12,6 +12,8 @@ dimension that the axes do not divide) is dropped for that dimension, so any
 mesh works with any shapes.
 """
 
+import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +27,7 @@ from jax.sharding import PartitionSpec as P
 from infoxlm_jax.errors import InputError
 
 BATCH_AXES = ("data", "fsdp", "tensor")
+_AUTO = (AxisType.Auto,) * len(BATCH_AXES)
 VOCAB_AXIS = "tensor"
 
 # First match wins. Optimiser moments and key parameters end in the path of
@@ -47,80 +50,111 @@ REPLICATED = P()
 BATCH = P(BATCH_AXES)  # first axis of every array of a batch: groups
 
 
-def make_mesh(
-  data: int = -1,
-  fsdp: int = 1,
-  tensor: int = 1,
-  slices: int = 1,
-  devices: int | None = None,
-  on: Sequence[Any] | None = None,
-  abstract: int | None = None,
-) -> Any:
-  """A mesh over the devices of all processes.
+@dataclasses.dataclass(frozen=True)
+class MeshShape:
+  """Sizes of a mesh, for devices that are here or not.
 
-  Args:
+  Attributes:
     data: size of the axis that copies parameters; -1 takes what is left.
     fsdp: size of the axis that splits them.
     tensor: size of the axis that splits the vocabulary.
     slices: parts that only a slower network connects (TPU slices, nodes of
       GPUs): `data` goes over them first, the other axes stay within one.
     devices: use the first so many only; None for all.
-    on: devices to use instead of jax.devices(), such as descriptions of some
-      that are not here.
-    abstract: for shapes only, an AbstractMesh of so many devices, which need
-      not be here; 0: of as many as the sizes ask for.
+  """
 
-  Returns:
-    A Mesh; an AbstractMesh where `abstract` is given.
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
+  slices: int = 1
+  devices: int | None = None
+
+  def sizes(self, available: int) -> tuple[int, int, int]:
+    """Sizes of BATCH_AXES where so many devices are available.
+
+    Raises:
+      InputError: the sizes do not use the devices up.
+    """
+    count = self.devices or available
+    inner = self.fsdp * self.tensor
+    data = count // max(inner, 1) if self.data == -1 else self.data
+    if (
+      data * inner != count
+      or min(data, self.fsdp, self.tensor) < 1
+      or count > available
+    ):
+      raise InputError(
+        f"mesh of data={data} x fsdp={self.fsdp} x tensor={self.tensor} on"
+        f" {count} device(s), where this run has {available}: set"
+        " MeshShape.data = -1 to take what the others leave, or numbers whose"
+        f" product is {count}"
+      )
+    if self.slices < 1 or data % self.slices:
+      raise InputError(
+        f"MeshShape.slices={self.slices} does not divide data={data}: the"
+        " copies of the parameters go over the slices"
+      )
+    return data, self.fsdp, self.tensor
+
+
+ALL_DEVICES = MeshShape()
+
+
+def make_mesh(
+  shape: MeshShape = ALL_DEVICES, devices: Sequence[Any] | None = None
+) -> Mesh:
+  """A mesh over the devices of all processes.
+
+  Args:
+    shape: sizes of the axes.
+    devices: those to use instead of jax.devices(), such as descriptions of
+      some that are not here.
+
+  Raises:
+    InputError: the sizes do not use the devices up, or ask for other slices
+      than the devices have.
+  """
+  devices = list(jax.devices() if devices is None else devices)
+  sizes = shape.sizes(len(devices))
+  devices = devices[: math.prod(sizes)]
+  if shape.slices == 1:
+    return jax.make_mesh(sizes, BATCH_AXES, axis_types=_AUTO, devices=devices)
+  return Mesh(_over_slices(sizes, shape.slices, devices), BATCH_AXES, _AUTO)
+
+
+def abstract_mesh(
+  shape: MeshShape = ALL_DEVICES, available: int | None = None
+) -> AbstractMesh:
+  """The mesh of devices that need not be here; enough for shapes and specs.
+
+  Args:
+    shape: sizes of the axes.
+    available: how many devices there are; None: as many as the shape asks
+      for.
 
   Raises:
     InputError: the sizes do not use the devices up.
   """
-  found = list(jax.devices() if on is None else on)
-  inner = fsdp * tensor
-  have = len(found) if abstract is None else abstract
-  if abstract == 0:
-    have = devices or inner * (
-      max(1, len(found) // inner) if data < 0 else data
-    )
-  count = devices or have
-  if data == -1:
-    data = count // max(inner, 1)
-  if data * inner != count or min(data, fsdp, tensor) < 1 or count > have:
-    raise InputError(
-      f"mesh of data={data} x fsdp={fsdp} x tensor={tensor} on {count}"
-      f" device(s), where this run has {have}: set make_mesh.data = -1 to take"
-      f" what the others leave, or numbers whose product is {count}"
-    )
-  if slices < 1 or data % slices:
-    raise InputError(
-      f"make_mesh.slices={slices} does not divide data={data}: the copies of"
-      " the parameters go over the slices"
-    )
-  shape = (data, fsdp, tensor)
-  types = (AxisType.Auto,) * len(shape)
-  if abstract is not None:
-    return AbstractMesh(shape, BATCH_AXES, axis_types=types)
-  if slices == 1:
-    return jax.make_mesh(
-      shape, BATCH_AXES, axis_types=types, devices=found[:count]
-    )
-  return Mesh(_over_slices(shape, slices, found[:count]), BATCH_AXES, types)
+  if available is None:
+    inner = shape.fsdp * shape.tensor
+    data = max(1, jax.device_count() // inner) if shape.data < 0 else shape.data
+    available = shape.devices or data * inner
+  return AbstractMesh(shape.sizes(available), BATCH_AXES, axis_types=_AUTO)
 
 
 def _over_slices(
-  shape: tuple[int, ...], slices: int, devices: Sequence[Any]
+  sizes: tuple[int, ...], slices: int, devices: Sequence[Any]
 ) -> np.ndarray:
   numbers = {getattr(device, "slice_index", None) for device in devices}
   if len(numbers) == 1:  # devices that know of no slices: equal runs of them
-    return np.array(devices).reshape(shape)
+    return np.array(devices).reshape(sizes)
   if len(numbers) != slices:
     raise InputError(
-      f"make_mesh.slices={slices}, where the devices are of {len(numbers)}"
+      f"MeshShape.slices={slices}, where the devices are of {len(numbers)}"
       " slices"
     )
-  inside = (shape[0] // slices, *shape[1:])
-  across = (slices, *(1,) * (len(shape) - 1))
+  inside = (sizes[0] // slices, *sizes[1:])
+  across = (slices, *(1,) * (len(sizes) - 1))
   return mesh_utils.create_hybrid_device_mesh(inside, across, devices)
 
 

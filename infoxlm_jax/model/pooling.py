@@ -1,4 +1,8 @@
-"""What is read of an encoder as the vector of a text."""
+"""Pooling: one vector of a text, or of a packed item, from hidden states.
+
+Letters: G groups, n items of a group, R rows of a group, T tokens, D vector
+size.
+"""
 
 import dataclasses
 import difflib
@@ -16,7 +20,7 @@ POOLINGS = ("mean", "mean_all", "first")
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """How a text becomes a vector.
+  """Options of turning a text into a vector.
 
   Attributes:
     layer: 1 is the first layer, 0 the embedding output, None the last.
@@ -24,9 +28,9 @@ class Reading:
       are no others), "mean_all" with them, or "first", the vector of `<s>`.
     prefix: put before every text, such as "query: " for e5.
     normalize: scale vectors to length 1.
-    max_length: longest text in tokens, `<s>` and `</s>` included; None: what
-      the model has positions for.
-    batch_tokens: computed at a time on each device.
+    max_length: longest text in tokens, `<s>` and `</s>` included; None: as
+      many as the model has positions.
+    batch_tokens: tokens that each device encodes at a time.
   """
 
   layer: int | None = None
@@ -37,10 +41,11 @@ class Reading:
   batch_tokens: int = 4096
 
   def checked_for(self, model: EncoderConfig) -> tuple[int, int]:
-    """(layer, longest text in tokens) that this means for a model.
+    """The layer and the longest text in tokens, for this model.
 
     Raises:
-      InputError: a layer, pooling, length or batch that there is not.
+      InputError: the model has no such layer or too few positions, or the
+        pooling or batch_tokens is none.
     """
     if self.pooling not in POOLINGS:
       close = difflib.get_close_matches(self.pooling, POOLINGS, 1)
@@ -67,18 +72,22 @@ class Reading:
 
 
 def framing(tokens: jax.Array, ids: Ids) -> jax.Array:
-  """Where <s>, </s> and padding stand, which "mean" leaves out: bool."""
+  """Whether each token is <s>, </s> or padding, which "mean" leaves out."""
   return (tokens == ids.bos) | (tokens == ids.eos) | (tokens == ids.pad)
 
 
 def members(rows: Any, num_items: int, pooling: str) -> jax.Array:
-  """Which tokens an item's vector is the mean of: 0 or 1, [G, n, R, T].
+  """1 where a token counts in an item's vector, else 0: [G, n, R, T] float32.
 
   Args:
-    rows: "segments", "positions" and "framing" (of the tokens before
-      masking), [G, R, T].
+    rows: "segments" and, as the pooling needs them, "positions" or "framing"
+      (of the tokens before masking), each [G, R, T]. The n-th item of a group
+      has segment n + 1.
     num_items: n.
-    pooling: see Contrast.
+    pooling: as in Reading.
+
+  Raises:
+    ValueError: another pooling.
   """
   segments_GRT = rows["segments"]
   if pooling == "first":
@@ -95,10 +104,11 @@ def members(rows: Any, num_items: int, pooling: str) -> jax.Array:
 
 
 def pool(hidden_GRTD: jax.Array, members_GnRT: jax.Array) -> jax.Array:
-  """The mean of each item's members, float32 [G, n, D].
+  """Mean of the hidden states of each item's members: [G, n, D] float32.
 
-  A product inside the group: its items are few, so it is cheaper than
-  scatters, and it never leaves the group's device.
+  An item without members gets zeros. This is a matrix product inside each
+  group: a group has few items, so it is cheaper than a scatter, and it needs
+  nothing from another device.
   """
   sum_GnD = jnp.einsum(
     "gnrt,grtd->gnd",

@@ -61,13 +61,13 @@ class Parallelism:
     microbatches: pieces in which a device computes its groups.
     zero1: split the optimiser's state, and its work, over the devices that
       hold copies of a parameter.
-    mesh: builds the device mesh.
+    mesh: sizes of the device mesh.
   """
 
   groups: int
   microbatches: int = 1
   zero1: bool = False
-  mesh: Callable[..., Any] = partitioning.make_mesh
+  mesh: partitioning.MeshShape = partitioning.ALL_DEVICES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import jax
 from infoxlm_jax.evaluation import collapse
 from infoxlm_jax.evaluation.evaluator import Evaluation
 from infoxlm_jax.evaluation.retrieval_eval import SPLITS
+from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.base import Objective
 from infoxlm_jax.runtime import distributed, host_memory
@@ -66,9 +67,8 @@ def pretrain(
     Stopped: a signal asked the run to stop; everything is saved.
   """
   validation.check_options(run, parallelism, evaluation, checkpoints)
-  program = make_program(
-    model, objectives, streams, update, parallelism, parallelism.mesh()
-  )
+  mesh = partitioning.make_mesh(parallelism.mesh)
+  program = make_program(model, objectives, streams, update, parallelism, mesh)
   ready = setup.start(
     run, program, data, weights, evaluation, checkpoints, on_start
   )

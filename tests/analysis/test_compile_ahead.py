@@ -194,7 +194,7 @@ def _state(mesh, objectives=OBJECTIVES):
 
 def test_bytes_of_the_state():
   """On a mesh that is not here, by hand: 4 x 2 over data and fsdp."""
-  mesh = partitioning.make_mesh(data=4, fsdp=2, abstract=8)
+  mesh = partitioning.abstract_mesh(partitioning.MeshShape(data=4, fsdp=2), 8)
   sizes = cost_model.state_bytes(_state(mesh, {"xlco": OBJECTIVES["xlco"]}))
   d, f, v, p = 32, 64, MODEL.padded_vocab, 34
   layer_split = 4 * d * d + 2 * d * f  # kernels
@@ -206,16 +206,6 @@ def test_bytes_of_the_state():
   moments = sizes["opt_state"] - 2 * sizes["params"]
   assert 0 <= moments < 64  # and the numbers of updates
   assert sizes["queue"] == 4 * 64 * d // 8 + 4
-
-
-def test_a_dry_run_needs_as_many_devices_as_the_mesh_asks_for():
-  assert partitioning.make_mesh(fsdp=16, abstract=0).size == 16
-  assert partitioning.make_mesh(data=5, fsdp=3, abstract=0).size == 15
-  assert partitioning.make_mesh(devices=512, abstract=0).size == 512
-  shape = partitioning.make_mesh(fsdp=2, abstract=16).shape
-  assert (shape["data"], shape["fsdp"]) == (8, 2)
-  with pytest.raises(InputError, match="this run has 16"):
-    partitioning.make_mesh(fsdp=3, abstract=16)
 
 
 @pytest.mark.parametrize("mesh", MESHES)
@@ -331,7 +321,7 @@ def compiled(tmp_path_factory):
     STREAMS,
     UpdateOptions(optimizer.adamw(rate), rate),
     Parallelism(groups=16, microbatches=2),
-    partitioning.make_mesh(data=4, fsdp=2),
+    partitioning.make_mesh(partitioning.MeshShape(data=4, fsdp=2)),
   )
   file = tmp_path_factory.mktemp("report") / "compile.json"
   # Of XLA's passes none is left out by this, only the machine code is worse.
@@ -428,7 +418,7 @@ def test_collectives_of_one_kind_are_one_line():
 
 
 def test_the_batch_has_the_shapes_that_the_loader_gives():
-  mesh = partitioning.make_mesh(data=8, abstract=8)
+  mesh = partitioning.abstract_mesh(partitioning.MeshShape(data=8), 8)
   batch = compile_ahead.abstract_batch(STREAMS, 16, mesh)
   assert batch["mlm"]["tokens"].shape == (16, 1, 32)
   assert batch["xlco"]["query"]["segments"].shape == (16, 1, 32)
@@ -446,7 +436,7 @@ def test_logits_are_the_largest_array_of_the_head():
   logits = jax.eval_shape(
     lambda *args: encoder.lm_logits(*args, MODEL), head, table, hidden
   )
-  mesh = partitioning.make_mesh(abstract=1)
+  mesh = partitioning.abstract_mesh(available=1)
   sizes = cost_model.temporary_bytes(
     MODEL, _state(mesh), OBJECTIVES, STREAMS, mesh.shape, microbatches=1
   )

@@ -117,7 +117,7 @@ def test_masks_are_those_of_the_jitted_step():
     4,
     11,
   )
-  mesh = partitioning.make_mesh(devices=2)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=2))
   optimizer = options["update"].optimizer
   recipe = Recipe(run.model, run.objectives, optimizer, {"mlm": 4})
   update = train_step.make_train_step(

@@ -54,7 +54,7 @@ def test_rows_are_chosen_from_the_data(capsys):
 
 def test_the_machine_that_is_meant(capsys):
   """A target has no part in the job: only its costs are told."""
-  plan(options("unused", mesh=partitioning.make_mesh), target="v5e:2x2")
+  plan(options("unused", mesh=partitioning.ALL_DEVICES), target="v5e:2x2")
   said = capsys.readouterr().out
   assert "on 4 device(s) of v5e:2x2" in said
   assert "should fit        v5e\n" in said

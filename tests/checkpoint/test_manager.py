@@ -25,7 +25,7 @@ from infoxlm_jax.training.state import TrainState
 
 FILES = {"position.json": b'{"samples": {"mlm": 80}}', "tokenizer.model": b"t"}
 
-MESH = partitioning.make_mesh(data=4, fsdp=2)
+MESH = partitioning.make_mesh(partitioning.MeshShape(data=4, fsdp=2))
 
 
 def make_state(step: int, *, batch: int = 8, width: int = 64) -> TrainState:

@@ -19,6 +19,7 @@ from infoxlm_jax.checkpoint.metadata import MODEL, describe_model
 from infoxlm_jax.cli import export
 from infoxlm_jax.cli.export import main
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
+from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.pooling import Reading
 from infoxlm_jax.objectives import contrast
 from infoxlm_jax.training import state as train_state
@@ -29,7 +30,7 @@ def run(tmp_path_factory):
   """A run's folder with a full checkpoint; (folder, its state)."""
   folder = tmp_path_factory.mktemp("run")
   options = small_run.options(folder)
-  mesh = options["parallelism"].mesh()
+  mesh = partitioning.make_mesh(options["parallelism"].mesh)
   model, objectives = options["model"], options["objectives"]
   batches = {"mlm": 4, "xlco": 8}
   recipe = train_state.Recipe(

@@ -36,7 +36,7 @@ def test_to_a_checkpoint_and_back(tmp_path, capsys, name):
   found, again, _ = load_weights(own)
   assert found == config == model_of(own)
   assert_same(again, params)
-  mesh = partitioning.make_mesh(data=4, fsdp=2)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(data=4, fsdp=2))
   laid_out = load_weights(own, mesh=mesh)[1]
   assert_same(laid_out, params)
   assert "fsdp" in laid_out["layers"]["ffn_in"]["kernel"].sharding.spec

@@ -21,7 +21,7 @@ def made():
   config, params = oracle.model("xlmr_mlm")
   params = jax.tree.map(jnp.asarray, params)
   numbers = oracle.load("xlmr_mlm")
-  mesh = partitioning.make_mesh(devices=2)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=2))
   embed = make_embed(
     config, mesh, poolings=("mean", "first"), row_length=38, rows=2, items=3
   )

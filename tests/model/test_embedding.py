@@ -52,23 +52,23 @@ def _expected(n):
   }
 
 
-def _found(n, chunk, axis):
+def _ours(n, chunk, axis):
   def loss(x, table, bias, n):
     vectors, table = embedding.tied_lookup(table, n["ids"], axis)
     targets = embedding.Targets(n["token"], n["weight"])
-    found = embedding.score(x, table, bias, targets, REAL, chunk, axis)
-    total = SCALE * found.sum + jnp.sum(vectors * n["by"])
-    return total, found
+    ours = embedding.score(x, table, bias, targets, REAL, chunk, axis)
+    total = SCALE * ours.sum + jnp.sum(vectors * n["by"])
+    return total, ours
 
   both = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
-  (total, found), grads = both(n["x"], n["table"], n["bias"], n)
+  (total, ours), grads = both(n["x"], n["table"], n["bias"], n)
   if axis is not None:
     total = jax.lax.psum(total, axis)
   named = dict(zip(("x", "table", "bias"), grads, strict=True))
   return {
     "loss": total,
-    "nll": found.nll,
-    "hit": found.hit,
+    "nll": ours.nll,
+    "hit": ours.hit,
     "grads": named,
     "vectors": embedding.lookup(n["table"], n["ids"], axis),
   }
@@ -80,10 +80,12 @@ def test_lookup_score_and_their_gradients(chunk, parts):
   numbers = _numbers()
   expected = _expected(numbers)
   if parts == 1:
-    found = jax.jit(functools.partial(_found, chunk=chunk, axis=None))(numbers)
+    ours = jax.jit(functools.partial(_ours, chunk=chunk, axis=None))(numbers)
   else:
     # Tokens are split too: each device has its own targets and ids.
-    mesh = partitioning.make_mesh(tensor=parts, devices=parts)
+    mesh = partitioning.make_mesh(
+      partitioning.MeshShape(tensor=parts, devices=parts)
+    )
     part = P("tensor")
     specs = dict.fromkeys(("nll", "hit", "vectors"), part)
     specs |= {
@@ -91,27 +93,27 @@ def test_lookup_score_and_their_gradients(chunk, parts):
       "grads": dict.fromkeys(("x", "table", "bias"), part),
     }
     split = collectives.shard_map(
-      functools.partial(_found, chunk=max(1, chunk // parts), axis="tensor"),
+      functools.partial(_ours, chunk=max(1, chunk // parts), axis="tensor"),
       mesh,
       in_specs=(dict.fromkeys(numbers, part),),
       out_specs=specs,
     )
-    found = jax.jit(split)(numbers)
+    ours = jax.jit(split)(numbers)
   np.testing.assert_array_equal(
-    found["vectors"], numbers["table"][numbers["ids"]]
+    ours["vectors"], numbers["table"][numbers["ids"]]
   )
-  np.testing.assert_array_equal(found["hit"], expected["hit"])
+  np.testing.assert_array_equal(ours["hit"], expected["hit"])
   for name in ("loss", "nll"):
-    np.testing.assert_allclose(found[name], expected[name], rtol=2e-6)
+    np.testing.assert_allclose(ours[name], expected[name], rtol=2e-6)
   for name, value in expected["grads"].items():
     np.testing.assert_allclose(
-      found["grads"][name], value, atol=3e-6, err_msg=name
+      ours["grads"][name], value, atol=3e-6, err_msg=name
     )
 
 
 def test_padding_of_the_vocabulary_is_never_likeliest():
   numbers = _numbers()
   numbers["bias"][REAL:] = 1e6
-  found = jax.jit(functools.partial(_found, chunk=COUNT, axis=None))(numbers)
-  np.testing.assert_allclose(found["nll"], _expected(numbers)["nll"], rtol=2e-6)
-  assert not np.asarray(found["grads"]["bias"])[REAL:].any()
+  ours = jax.jit(functools.partial(_ours, chunk=COUNT, axis=None))(numbers)
+  np.testing.assert_allclose(ours["nll"], _expected(numbers)["nll"], rtol=2e-6)
+  assert not np.asarray(ours["grads"]["bias"])[REAL:].any()

@@ -10,11 +10,16 @@ from jax.sharding import PartitionSpec as P
 
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
+from infoxlm_jax.model.partitioning import (
+  MeshShape,
+  abstract_mesh,
+  make_mesh,
+)
 
 
 def test_slices_are_the_outermost_part_of_data():
   """Devices that know of no slices: the first half is the first slice."""
-  mesh = partitioning.make_mesh(data=4, fsdp=2, slices=2)
+  mesh = make_mesh(MeshShape(data=4, fsdp=2, slices=2))
   numbers = np.vectorize(lambda device: device.id)(mesh.devices)
   assert numbers.shape == (4, 2, 1)
   assert set(numbers[:2].ravel()) == {0, 1, 2, 3}
@@ -32,10 +37,10 @@ def test_slices_that_devices_tell():
     )
     for i in range(8)
   ]
-  found = partitioning._over_slices((4, 1, 2), 2, devices)
-  assert found.shape == (4, 1, 2)
-  assert {d.slice_index for d in found[:2].ravel()} == {0}
-  assert {d.slice_index for d in found[2:].ravel()} == {1}
+  in_mesh = partitioning._over_slices((4, 1, 2), 2, devices)
+  assert in_mesh.shape == (4, 1, 2)
+  assert {d.slice_index for d in in_mesh[:2].ravel()} == {0}
+  assert {d.slice_index for d in in_mesh[2:].ravel()} == {1}
   with pytest.raises(InputError, match="slices=4, where the devices are of 2"):
     partitioning._over_slices((4, 1, 2), 4, devices)
 
@@ -51,7 +56,26 @@ def test_slices_that_devices_tell():
 )
 def test_sizes_that_do_not_fit(sizes, message):
   with pytest.raises(InputError, match=message):
-    partitioning.make_mesh(**sizes)
+    make_mesh(MeshShape(**sizes))
+
+
+def test_shapes_of_devices_that_are_not_here():
+  """Without a number of devices: as many as the sizes ask for; 8 are here."""
+  assert abstract_mesh(MeshShape()).axis_sizes == (8, 1, 1)
+  assert abstract_mesh(MeshShape(fsdp=16)).axis_sizes == (1, 16, 1)
+  assert abstract_mesh(MeshShape(data=5, fsdp=3)).axis_sizes == (5, 3, 1)
+  assert abstract_mesh(MeshShape(devices=512)).axis_sizes == (512, 1, 1)
+  mesh = abstract_mesh(MeshShape(fsdp=2, tensor=2), 16)
+  assert dict(mesh.shape) == {"data": 4, "fsdp": 2, "tensor": 2}
+  with pytest.raises(InputError, match="this run has 16"):
+    abstract_mesh(MeshShape(fsdp=3), 16)
+
+
+def test_specs_need_no_devices():
+  sizes = MeshShape(2, 2, 2)
+  here = partitioning.specs(_state(), make_mesh(sizes), zero1=True)
+  shapes = partitioning.specs(_state(), abstract_mesh(sizes), zero1=True)
+  assert shapes == here
 
 
 def _state():
@@ -68,7 +92,7 @@ def _state():
 
 
 def test_zero1_splits_the_optimiser_alone():
-  mesh = partitioning.make_mesh(2, 2, 2)
+  mesh = make_mesh(MeshShape(2, 2, 2))
   plain = partitioning.specs(_state(), mesh)
   split = partitioning.specs(_state(), mesh, zero1=True)
   assert split["params"] == plain["params"] == plain["opt_state"]["mu"]
@@ -87,7 +111,7 @@ BATCH = partitioning.BATCH_AXES
 
 
 def test_a_dimension_that_does_not_divide_stays_whole():
-  mesh = partitioning.make_mesh(1, 4, 2)
+  mesh = make_mesh(MeshShape(1, 4, 2))
   table = {"embed": {"token": jax.ShapeDtypeStruct((6, 2), jnp.float32)}}
   # Two parts over tensor; four more do not divide three rows.
   assert partitioning.specs(table, mesh)["embed"]["token"] == P("tensor", None)

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infoxlm_jax.model.pooling import members, pool
+from infoxlm_jax.model.pooling import framing, members, pool, unit
+from infoxlm_jax.special_ids import Ids
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean", "mean_all"])
@@ -28,3 +29,16 @@ def test_pooling_against_numpy(pooling):
         got[group, item - 1], hidden[group][mine].mean(0), rtol=1e-5
       )
   assert not np.asarray(got)[:, 3].any()  # an item that is not there
+
+
+def test_unit_has_length_one_and_zero_stays_zero():
+  vectors = jnp.asarray([[3.0, 4.0], [0.0, 0.0], [0.0, -1e-3]])
+  expected = [[0.6, 0.8], [0, 0], [0, -1]]
+  np.testing.assert_allclose(unit(vectors), expected, rtol=1e-6)
+
+
+def test_framing_is_of_special_tokens_alone():
+  ids = Ids(bos=0, pad=1, eos=2, unk=3, mask=9, size=10)
+  tokens = np.array([[0, 5, 9, 3, 2, 1]])
+  expected = [[True, False, False, False, True, True]]
+  np.testing.assert_array_equal(framing(tokens, ids), expected)

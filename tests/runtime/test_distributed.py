@@ -56,7 +56,7 @@ def run():
     for name, stream in options(own)["streams"].items()
   }
   pretrain.pretrain(**options(
-    own, streams=eight, groups=8, mesh=partitioning.make_mesh, **more
+    own, streams=eight, groups=8, mesh=partitioning.MeshShape(), **more
   ))
 
 code = 0

@@ -1,5 +1,6 @@
-"""The program starts again with huge pages, once, and faults less."""
+"""A command starts again with huge pages, once, and only where that helps."""
 
+import fnmatch
 import os
 import subprocess
 import sys
@@ -8,13 +9,168 @@ import pytest
 
 from infoxlm_jax.runtime import host_memory
 
+pages_here = pytest.mark.skipif(
+  not host_memory._has_huge_pages(), reason="no huge pages on request here"
+)
 _PROGRAM = """
-import os, resource, sys
-from infoxlm_jax.runtime import host_memory
-
+import os, sys
 print("started", flush=True)
+{before}
+from infoxlm_jax.runtime import host_memory
+host_memory._ACCELERATORS = {accelerators}
 host_memory.use_huge_pages()
-assert sys.argv[1:] == ["a b", "--c"], sys.argv
+print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"))
+{after}
+"""
+_LINE = (
+  "starting again with memory in huge pages (INFOXLM_HUGE_PAGES=0 prevents"
+  " it)\n"
+)
+
+
+class Command:
+  """Writes programs, runs them, and tells how often each was started."""
+
+  def __init__(self, folder, root):
+    self.folder = folder
+    self._root = root
+
+  def __call__(
+    self,
+    *arguments,
+    python=(),
+    before="",
+    after="",
+    accelerators=(),
+    **variables,
+  ):
+    """(starts, the rest of stdout, stderr)."""
+    program = self.folder / "program.py"
+    program.write_text(
+      _PROGRAM.format(
+        before=before, after=after, accelerators=repr(accelerators)
+      )
+    )
+    return self.run(*python, str(program), *arguments, **variables)
+
+  def run(self, *command, **variables):
+    environment = dict(os.environ)
+    for name in ("GLIBC_TUNABLES", "JAX_PLATFORMS", host_memory.SWITCH):
+      environment.pop(name, None)
+    environment["PYTHONPATH"] = f"{self._root}:{self.folder}"
+    done = subprocess.run(
+      [sys.executable, *command],
+      stdin=subprocess.DEVNULL,
+      capture_output=True,
+      text=True,
+      env=environment | variables,
+      timeout=120,
+    )
+    lines = done.stdout.splitlines()
+    rest = [line for line in lines if line != "started"]
+    return len(lines) - len(rest), rest, done.stderr
+
+
+@pytest.fixture
+def command(tmp_path, root):
+  return Command(tmp_path, root)
+
+
+@pages_here
+def test_it_starts_again_once_and_says_so(command):
+  other = "glibc.malloc.top_pad=131072"
+  starts, (last,), stderr = command("a b", "--c", GLIBC_TUNABLES=other)
+  assert starts == 2
+  assert last == f"['a b', '--c'] {other}:glibc.malloc.hugetlb=1"
+  assert stderr == _LINE
+
+
+@pages_here
+@pytest.mark.parametrize(
+  "how",
+  [
+    {"INFOXLM_HUGE_PAGES": "0"},
+    {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"},
+    {"python": ("-i",)},
+    {"PYTHONINSPECT": "1"},
+    {"python": ("-m", "pdb", "-c", "continue")},
+    {"before": "sys.settrace(lambda *event: None)"},
+    {"before": "sys.modules['debugpy'] = sys"},
+    {"before": "sys.ps1 = '>>> '"},
+    {"JAX_PLATFORMS": "cuda"},
+    {"JAX_PLATFORMS": "tpu,cpu"},
+  ],
+  ids=str,
+)
+def test_it_starts_once(command, how):
+  starts, _, stderr = command(**how)
+  assert starts == 1
+  assert _LINE not in stderr
+
+
+@pages_here
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_starts_once(command, flag):
+  assert command(flag)[0] == 1
+
+
+@pages_here
+@pytest.mark.parametrize(
+  ("device", "package", "variables", "starts"),
+  [
+    (True, True, {}, 1),
+    (False, True, {}, 2),  # to compile ahead for such devices
+    (True, False, {}, 2),  # a device that jax cannot use
+    (True, True, {"JAX_PLATFORMS": "cpu"}, 2),
+    (True, True, {"JAX_PLATFORMS": ""}, 1),
+  ],
+)
+def test_what_runs_decides(command, device, package, variables, starts):
+  if device:
+    (command.folder / "accel0").touch()
+  if package:
+    (command.folder / "libtpu_here").mkdir()
+  found = command(
+    accelerators=((f"{command.folder}/accel[0-9]*", "libtpu_here"),),
+    **variables,
+  )
+  assert found[0] == starts
+
+
+@pytest.mark.parametrize(
+  ("file", "package"),
+  [
+    ("/dev/accel0", "libtpu"),  # TPU v4
+    ("/dev/vfio/0", "libtpu"),  # TPU v5e and later
+    ("/dev/nvidia0", "jax_cuda12_plugin"),
+    ("/dev/vfio/vfio", None),  # there without any device
+    ("/dev/nvidiactl", None),
+    ("/dev/accel", None),  # the folder of other makers' accelerators
+  ],
+)
+def test_device_files(file, package):
+  packages = {
+    package
+    for files, package in host_memory._ACCELERATORS
+    if fnmatch.fnmatch(file, files)
+  }
+  assert (package in packages) if package else not packages
+
+
+@pages_here
+def test_only_a_command_starts_again(command):
+  """infoxlm_jax.main as a program, not main() called from Python."""
+  flags = ["--gin_file=none.gin"]
+  _, _, stderr = command.run("-m", "infoxlm_jax.main", *flags)
+  assert stderr.startswith(_LINE) and stderr.count(_LINE) == 1
+  assert "none.gin" in stderr.removeprefix(_LINE)
+  calls = f"from infoxlm_jax.main import main; main({flags})"
+  _, _, stderr = command.run("-c", calls)
+  assert "none.gin" in stderr and _LINE not in stderr
+
+
+_FAULTS = """
+import resource
 import jax, jax.numpy as jnp
 
 @jax.jit
@@ -28,39 +184,14 @@ for _ in range(10):
   before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   step(x).block_until_ready()
   faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(os.environ.get("GLIBC_TUNABLES"))
 print(sorted(faults)[5])
 """
 
 
-def _run(tunables: str | None) -> list[str]:
-  environment = dict(os.environ)
-  environment.pop("GLIBC_TUNABLES", None)
-  if tunables is not None:
-    environment["GLIBC_TUNABLES"] = tunables
-  done = subprocess.run(
-    [sys.executable, "-c", _PROGRAM, "a b", "--c"],
-    capture_output=True,
-    text=True,
-    env=environment,
-  )
-  assert done.returncode == 0, done.stderr
-  return done.stdout.splitlines()
-
-
-@pytest.mark.skipif(
-  not (host_memory._is_ours() and host_memory._pages_on_request()),
-  reason="no huge pages on request here",
-)
-def test_starts_again_with_huge_pages_once():
-  other = "glibc.malloc.top_pad=131072"
-  *starts, tunables, few = _run(other)
-  assert starts == ["started"] * 2
-  assert tunables == f"{other}:glibc.malloc.hugetlb=1"
-  # Where the user has decided, nothing happens.
-  *starts, tunables, many = _run("glibc.malloc.hugetlb=0")
-  assert starts == ["started"]
-  assert tunables == "glibc.malloc.hugetlb=0"
+@pages_here
+def test_a_step_has_few_page_faults(command):
+  _, (_, few), _ = command(after=_FAULTS)
+  _, (_, many), _ = command(after=_FAULTS, INFOXLM_HUGE_PAGES="0")
   assert int(many) > 10000  # of 4 KiB: it is measured
   assert int(few) < int(many) / 20
 
@@ -90,7 +221,7 @@ print(before - resident())
 
 
 @pytest.mark.skipif(
-  not (host_memory._is_ours() and sys.platform == "linux"),
+  host_memory._glibc_version() is None,
   reason="another C library",
 )
 def test_what_building_left_is_given_back():

@@ -98,7 +98,7 @@ def first_state(weights, objectives, mesh):
 def test_the_first_state(tmp_path, weights):
   """Encoder from the weights, projection random, key encoder a copy."""
   objectives = small_run.options(tmp_path)["objectives"]
-  mesh = partitioning.make_mesh(data=4, fsdp=2)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(data=4, fsdp=2))
   state, random, report = first_state(weights, objectives, mesh)
   assert list(report.initialised) == ["heads/contrast/projection"]
   assert "not in the weights: random, from seed 0" in str(report)

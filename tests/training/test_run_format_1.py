@@ -19,6 +19,7 @@ import small_run
 from infoxlm_jax.checkpoint.exporters.source import open_source
 from infoxlm_jax.checkpoint.manager import Checkpoints
 from infoxlm_jax.data.prepare.pipeline import prepare
+from infoxlm_jax.model import partitioning
 from infoxlm_jax.runtime.metrics import read_metrics
 from infoxlm_jax.training import pretrain
 from infoxlm_jax.training.program import make_program
@@ -63,7 +64,7 @@ def test_arrays_come_back(unpacked):
     options["streams"],
     options["update"],
     options["parallelism"],
-    options["parallelism"].mesh(),
+    partitioning.make_mesh(options["parallelism"].mesh),
   )
   with Checkpoints(unpacked / "run" / "checkpoints") as checkpoints:
     restored = checkpoints.restore(program.state)

@@ -30,7 +30,9 @@ from infoxlm_jax.training import state as train_state
 
 def _mesh(data, fsdp=1, tensor=1):
   count = data * fsdp * tensor
-  return partitioning.make_mesh(data, fsdp, tensor, devices=count)
+  return partitioning.make_mesh(
+    partitioning.MeshShape(data, fsdp, tensor, devices=count)
+  )
 
 
 def _objectives(**contrast):

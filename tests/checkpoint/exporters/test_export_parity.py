@@ -347,7 +347,7 @@ def test_tokenizers_of_all_architectures_travel(
     "\n".join([*texts, *compare_torch.SENTENCES]), encoding="utf-8"
   )
   trimmed, _ = trim_vocabulary.trim_vocabulary(whole, [corpus])
-  mesh = partitioning.make_mesh(devices=1)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=1))
   expected = inference.Encoder(config, params, tokenizer, mesh).encode(
     texts, layer=2, pooling=pooling
   )

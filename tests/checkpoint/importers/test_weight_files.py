@@ -55,7 +55,7 @@ def test_sharded_equals_single(tmp_path, wanted):
 @pytest.mark.parametrize("name", ["xlmr_mlm", "bert_pretraining", "xlm_lm"])
 def test_a_mesh_holds_what_one_device_holds(name):
   found = load_weights(oracle.ORACLES / name)[1]
-  mesh = partitioning.make_mesh(data=4, fsdp=2)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(data=4, fsdp=2))
   laid_out = load_weights(oracle.ORACLES / name, mesh=mesh)[1]
   assert_same(laid_out, found)
   rules = partitioning.shardings({"params": laid_out}, mesh)["params"]
