@@ -8,7 +8,15 @@ import numpy as np
 import optax
 import oracle
 import pytest
-from test_step import GROUPS, _batch, _descent, _mesh, _objectives, _start
+from test_step import (
+  GROUPS,
+  _batch,
+  _descent,
+  _mesh,
+  _objectives,
+  _recipe,
+  _start,
+)
 
 from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.objectives import key_queue
@@ -114,28 +122,29 @@ def test_the_second_microbatch_has_the_keys_of_the_first_as_negatives():
 
   The vectors are the encoder's, which other tests compare with oracles.
   """
-  objective = Contrast(layer=1, queue_size=20, mask_prob=0.0, temperature=0.25)
-  mesh, descent, half = _mesh(1), _descent(0.01), GROUPS // 2
-  config, state, numbers = _start({"xlco": objective}, descent, half, mesh)
-  update = step.make_train_step(
-    state,
-    mesh,
-    config,
-    {"xlco": objective},
-    descent,
-    learning_rate=schedules.constant(0.01),
-    momentum=schedules.constant(0.5),
-    microbatches=2,
+  objective = Contrast(
+    layer=1,
+    queue_size=20,
+    mask_prob=0.0,
+    temperature=0.25,
     push_per_microbatch=True,
+  )
+  mesh, half = _mesh(1), GROUPS // 2
+  recipe = _recipe({"xlco": objective}, _descent(0.01), GROUPS, 2)
+  state = _start(recipe, mesh)
+  update = step.make_train_step(
+    recipe, state, mesh, learning_rate=schedules.constant(0.01)
   )
   batch = _batch(0)["xlco"]
   encode = jax.jit(
-    lambda params, rows: encoder.encode(params, rows, config, num_layers=1)
+    lambda params, rows: encoder.encode(
+      params, rows, recipe.model, num_layers=1
+    )
   )
   # One item a group, whose <s> is the first token of its row.
   q, k = (
     np.asarray(encode(state.params, batch[side]))[:, 0, 0].astype(np.float64)
-    @ numbers["proj_0"]
+    @ oracle.load("train_official")["proj_0"]
     for side in ("query", "key")
   )
   own = np.sum(q * k, axis=1)[half:, None]
