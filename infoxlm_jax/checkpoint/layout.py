@@ -4,6 +4,7 @@ Format 1 was of runs with at most one contrast: key_params and queue, which are
 now at objective_state/<name>/, stood at the top of the tree.
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import jax
 
-from infoxlm_jax.checkpoint.metadata import CHECKSUMS, unflatten
+from infoxlm_jax.checkpoint.metadata import CHECKSUMS
 from infoxlm_jax.model.partitioning import path_of
 
 _OWN = re.compile(r"^objective_state/[^/]+/")
@@ -48,12 +49,15 @@ class Layout:
     """A state's leaves in the tree that is stored."""
     if not self._is_old:
       return state
-    own = jax.tree_util.tree_leaves_with_path(
-      {"objective_state": state.objective_state}
-    )
+    # As subtrees, not leaf by leaf: orbax compares empty dicts, too.
+    own = {
+      field.name: getattr(objective, field.name)
+      for objective in state.objective_state.values()
+      for field in dataclasses.fields(objective)
+    }
     return {
       **dict.fromkeys(_TOP),
-      **unflatten({self._stored_path[path_of(p)]: leaf for p, leaf in own}),
+      **own,
       "step": state.step,
       "params": state.params,
       "opt_state": state.opt_state,
