@@ -85,10 +85,12 @@ def modules_called(stem: str) -> list[str]:
 
 
 def parameters_in(markdown: str) -> set[tuple[str, str, str]]:
-  """(module, function or class, parameter) of the settings gin would know."""
+  """(module, function or class, parameter) of settings with all three."""
   return {
     (stem, name, parameter)
-    for stem, name, parameter in _PARAMETER.findall(code(markdown))
+    for stem, name, parameter in _PARAMETER.findall(
+      code(markdown).replace("--gin.", " ")
+    )
     if name[0].isupper() or modules_called(stem)
   }
 
@@ -161,7 +163,7 @@ def test_the_checks_see_what_they_should():
     python tools/no.py --gin.contrast.Contrast.no=1
     python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --gin.SEED=1  # x
 
-`tlm/streams.PairStream.batch`, `numpy.linalg.norm`, `optimizer.adamw.beta2`
+`tlm/streams.PairStream.batch`, `numpy.linalg.norm`, `--gin.Run.x=1`, `optimizer.adamw.beta2`
 """
   assert paths_in(page) == {"gin/no.gin", "tools/no.py", "gin/quickstart.gin"}
   assert commands(page) == [["--gin_file=gin/quickstart.gin", "--gin.SEED=1"]]
