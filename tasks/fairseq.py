@@ -1,11 +1,11 @@
-"""seqio tasks on data that the released code's tools wrote.
+"""seqio tasks on binary data of the released code's tools.
 
     fairseq_mlm   corpora/fairseq/mlm: train.0.bin, train.0.idx (txt2bin.py)
     fairseq_tlm   corpora/fairseq/tlm (para2bin.py)
     fairseq_xlco  corpora/fairseq/xlco (para2bin4xlco.py)
 
-The files tell no languages, so "mul", many, is what they are called. They hold
-token ids: prepare them with the tokenizer that they were made with.
+The files do not say their languages, so the language is "mul" (multiple). They
+hold token ids: prepare them with the tokenizer that they were made with.
 INFOXLM_CORPORA names another folder than `corpora`.
 """
 

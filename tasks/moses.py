@@ -1,4 +1,4 @@
-"""seqio task on your own pairs in Moses files, as OPUS gives them out.
+"""seqio task on your own pairs in Moses files, a form that OPUS has.
 
     moses_pairs  corpora/moses/NAME.en-fr.en and NAME.en-fr.fr, ...
 

@@ -1,8 +1,8 @@
 """seqio tasks on the parallel text of the paper: English and 14 languages.
 
-The paper names four collections and no list by language. The corpora beside
-each language are those that XLM (Lample & Conneau, 2019) names for it, whose
-choice the paper's collections contain; WikiMatrix has most of the languages.
+The paper names four collections, but not which corpus each language is from.
+This list follows XLM (Lample & Conneau, 2019), which names corpora by language
+from the same collections; WikiMatrix has most of the languages.
 
     MultiUN     ar es fr ru zh      opus.nlpl.eu, MultiUN
     IITB        hi                  www.cfilt.iitb.ac.in/iitb_parallel
@@ -12,14 +12,14 @@ choice the paper's collections contain; WikiMatrix has most of the languages.
                 sw                  opus.nlpl.eu, GlobalVoices
     WikiMatrix  where it has them   opus.nlpl.eu, WikiMatrix
 
-Take the Moses form of each (two text files) and put all of them, packed or
+Take the Moses form of each (two text files) and put all of them, compressed or
 not, into one folder, `corpora/paper` or INFOXLM_CORPORA/paper:
 
     MultiUN.ar-en.ar  MultiUN.ar-en.en  IITB.en-hi.en  IITB.en-hi.hi  ...
 
-Tasks: paper_en_ar to paper_en_zh read every corpus there of their pair, English
-first; the mixture paper_pairs is all of them. How often each pair is drawn
-is decided when training reads the records.
+The tasks paper_en_ar to paper_en_zh each read all corpora of their pair in that
+folder, English first. The mixture paper_pairs has all of these tasks. The
+sampling rates are set when training reads the records.
 """
 
 import os

@@ -1,9 +1,9 @@
 """seqio tasks on your own text, a sentence or a document a line.
 
-    text_lines  corpora/text/*.txt, .gz, .xz or .zst behind: CC-100 is like this
+    text_lines  corpora/text/*.txt, also .gz, .xz, .zst; the form of CC-100
     text_jsonl  corpora/text/*.jsonl: a JSON object a line, with a field "text"
 
-The files' names tell their languages: de.txt.xz, wiki.sw.jsonl. INFOXLM_CORPORA
+The files' names say their languages: de.txt.xz, wiki.sw.jsonl. INFOXLM_CORPORA
 names another folder than `corpora`. Copy this file for other places or fields.
 """
 

@@ -9,9 +9,9 @@
     tfds_ted_en_XX            ted_multi_translate
     tfds_flores_XX_en         flores (ne si), splits dev and devtest
 
-TFDS itself downloads and builds a set at its first use, into TFDS_DATA_DIR
-(~/tensorflow_datasets); c4/multilingual needs a cluster for that, so give it
-ready-made. Any other set is one line: `add_text` or `add_pairs`.
+TFDS downloads and builds a dataset at its first use, into TFDS_DATA_DIR
+(~/tensorflow_datasets). Building c4/multilingual needs a cluster, so provide it
+already built. To add another dataset, call `add_text` or `add_pairs`.
 """
 
 import functools
@@ -37,15 +37,15 @@ def add_text(
   splits: Mapping[str, str] | None = None,
   data_dir: str | None = None,
 ) -> None:
-  """Registers a set as texts of one language.
+  """Registers a dataset as texts of one language.
 
   Args:
     name: of the task.
     tfds_name: with configuration and version, `wikipedia/20230601.de:1.0.0`.
     text_feature: the feature that holds the text.
     language: of all texts.
-    splits: {split of the task: split of the set}; None for the set's own.
-    data_dir: where the set lies; None for TFDS's own folder.
+    splits: {split of the task: split of the dataset}; None: its own.
+    data_dir: folder of the dataset; None: TFDS's own folder.
   """
 
   def text(example: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,19 +66,19 @@ def add_pairs(
   splits: Mapping[str, str] | None = None,
   data_dir: str | None = None,
 ) -> None:
-  """Registers a set as pairs of two languages.
+  """Registers a dataset as pairs of two languages.
 
   Args:
     name: of the task.
     tfds_name: with configuration and version, `wmt14_translate/de-en:1.0.0`.
     languages: of the first and the second side.
-    features: what holds the two texts; None where they are called as the
-      languages.
+    features: the names of the two texts' features; None: the languages.
     translations: the feature that lists languages and their translations
-      (TFDS's TranslationVariableLanguages), named in it as `features`.
-      Examples without one of the two are left out.
-    splits: {split of the task: split of the set}; None for the set's own.
-    data_dir: where the set lies; None for TFDS's own folder.
+      (TFDS's TranslationVariableLanguages); `features` are then the names of
+      the two languages in this list. Examples without one of the two are left
+      out.
+    splits: {split of the task: split of the dataset}; None: its own.
+    data_dir: folder of the dataset; None: TFDS's own folder.
   """
   sides = tuple(features or languages)
 
@@ -88,9 +88,9 @@ def add_pairs(
 
   def pair(example: Mapping[str, Any]) -> dict[str, Any]:
     if translations:
-      found = example[translations]
-      first = [tf.argmax(found["language"] == side) for side in sides]
-      text_a, text_b = (found["translation"][place] for place in first)
+      listed = example[translations]
+      first = [tf.argmax(listed["language"] == side) for side in sides]
+      text_a, text_b = (listed["translation"][place] for place in first)
     else:
       text_a, text_b = (example[side] for side in sides)
     return {
@@ -111,7 +111,7 @@ def _map(function: Any) -> Any:
 
 
 def _mapped(dataset: tf.data.Dataset, function: Any) -> tf.data.Dataset:
-  # In order whatever the number of threads: tf.data's default.
+  # tf.data keeps the order by default, whatever the number of threads.
   return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
 
 

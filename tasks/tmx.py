@@ -1,6 +1,6 @@
 """seqio task on your own translation memories.
 
-    tmx_pairs  corpora/tmx/*.tmx, .gz, .xz or .zst behind: all pairs
+    tmx_pairs  corpora/tmx/*.tmx, also .gz, .xz, .zst: all pairs of languages
 
 INFOXLM_CORPORA names another folder than `corpora`.
 """

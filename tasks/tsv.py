@@ -1,6 +1,6 @@
 """seqio task on your own pairs in tab-separated files.
 
-    tsv_pairs  corpora/tsv/en-fr.tsv, ..., .gz, .xz or .zst behind: two columns
+    tsv_pairs  corpora/tsv/en-fr.tsv, ..., also .gz, .xz, .zst: two columns
 
 INFOXLM_CORPORA names another folder than `corpora`. Copy this file for columns
 with names.

@@ -5,7 +5,7 @@ test (Acts, 1,006). The editions are named in NOTICE.
 
     verses_text      text, language: every verse of every language
     verses_pairs     text_a, language_a, text_b, language_b: English is a
-    verses_multiway  id and one feature a language, empty where missing
+    verses_multiway  id and one feature a language; empty: no translation
 """
 
 import functools
@@ -36,7 +36,7 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def texts(path: Path) -> _Columns:
-  """A language after the other, so that blocks hold neighbouring verses."""
+  """All verses of one language after the other: blocks hold neighbours."""
   table = list(rows(path))
   found = [(lang, r[lang]) for lang in LANGUAGES for r in table if r[lang]]
   return {
@@ -46,7 +46,7 @@ def texts(path: Path) -> _Columns:
 
 
 def pairs(path: Path) -> _Columns:
-  """Pairs of English and each other language, where both are there."""
+  """Pairs of English and each other language, if a row has both."""
   found = [
     (row["en"], lang, row[lang])
     for row in rows(path)
@@ -74,8 +74,8 @@ def _dataset(
   *,
   columns: Callable[[Path], _Columns],
 ) -> tf.data.Dataset:
-  # One file a split: there is no order of files to shuffle. Read in Python,
-  # so that an error of the file arrives as it was raised.
+  # A split is one file, so there is no order of files to shuffle. It is read in
+  # Python, so that an error in the file is raised unchanged.
   del shuffle_files, seed
   return tf.data.Dataset.from_tensor_slices(columns(FILES[split]))
 
@@ -83,7 +83,7 @@ def _dataset(
 def _add(
   name: str, columns: Callable[[Path], _Columns], features: Sequence[str]
 ) -> None:
-  # Plain strings: prepare makes the tokens, with the run's tokenizer.
+  # Plain strings: prepare tokenises them, with the run's tokenizer.
   string = seqio.Feature(
     seqio.PassThroughVocabulary(size=1),
     add_eos=False,

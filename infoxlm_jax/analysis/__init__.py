@@ -1,1 +1,1 @@
-"""What a run costs and what it sees, told without starting it."""
+"""Reports what a run costs and which data it sees, without training."""

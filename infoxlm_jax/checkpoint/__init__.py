@@ -1,1 +1,1 @@
-"""Checkpoints of a run, and weights to and from other programs' formats."""
+"""Checkpoints of a run, and import and export of other formats."""

@@ -1,1 +1,1 @@
-"""Commands: export, encode, import, inspect data, train a tokenizer."""
+"""Console scripts: export, encode, import, inspect data, train a tokenizer."""

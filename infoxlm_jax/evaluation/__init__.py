@@ -1,1 +1,1 @@
-"""Measures what an encoder can do: retrieval, similarity, collapse."""
+"""Measures an encoder: sentence retrieval, similarity, collapse."""

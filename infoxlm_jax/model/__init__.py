@@ -1,1 +1,1 @@
-"""The encoder, its heads, and where its arrays lie on a device mesh."""
+"""The encoder, its heads, pooling, and the sharding of all arrays."""

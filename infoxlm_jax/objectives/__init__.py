@@ -1,1 +1,1 @@
-"""Training objectives, one file each, as pure functions."""
+"""The interface of a training objective, and one file for each of them."""

@@ -1,1 +1,1 @@
-"""The process around the work: hosts, signals, memory, files, logs."""
+"""The process: hosts, signals, memory, files, metrics, progress."""

@@ -1,1 +1,1 @@
-"""The update, the state it changes, and the jobs that repeat it."""
+"""The training state, the update, and the job that repeats it."""

@@ -1,1 +1,1 @@
-"""Writes our models as folders that other libraries load."""
+"""Writes models as folders that other libraries load."""

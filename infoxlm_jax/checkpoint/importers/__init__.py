@@ -1,1 +1,1 @@
-"""Reads weights in formats other than our own."""
+"""Reads weights: Hugging Face's, fairseq's, and our checkpoints."""

@@ -1,1 +1,1 @@
-"""Turns corpora into shuffled, checksummed records, once."""
+"""Tokenises corpora, once, into shuffled records with checksums."""

@@ -1,1 +1,1 @@
-"""Text to token ids: one file for each kind of tokenizer."""
+"""Tokenizers, from text to token ids: one file for each kind."""

@@ -1,1 +1,1 @@
-"""Results as JSON, tables, figures and a report."""
+"""The results of a run as JSON, tables, figures and a report."""

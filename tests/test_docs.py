@@ -1,0 +1,177 @@
+"""README and docs name only files, modules and settings that exist."""
+
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import gin.config
+import pytest
+
+from infoxlm_jax import gin_utils
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+  path.relative_to(ROOT).as_posix()
+  for path in (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+  )
+]
+# Code: between backticks, in an indented line, or between fences.
+_CODE = re.compile(r"```[^`]*```|`[^`\n]+`|^    .*$", re.MULTILINE)
+# A path from the repository's root, and not the end of another path.
+_PATH = re.compile(
+  r"(?<![\w./-])(?:infoxlm_jax|gin|tasks|tests|tools|docs)/[\w./-]*\w"
+)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_MODULE = re.compile(r"\binfoxlm_jax(?:\.\w+)+")
+_PARAMETER = re.compile(r"(?<![\w.])([a-z_]+)\.([A-Za-z_]+)\.([a-z_0-9]+)\b")
+_COMMAND = re.compile(r"^ +python -m infoxlm_jax\.main .*$", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def _forget_bindings():
+  yield
+  gin.config.clear_config()
+
+
+def text(page: str) -> str:
+  return (ROOT / page).read_text(encoding="utf-8")
+
+
+def code(markdown: str) -> str:
+  return "\n".join(part.strip("`") for part in _CODE.findall(markdown))
+
+
+def paths_in(markdown: str) -> set[str]:
+  return set(_PATH.findall(code(markdown)))
+
+
+def anchors(page: Path) -> set[str]:
+  """Anchors of a page's headings, as GitHub forms them."""
+  headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+  return {
+    re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+    for heading in headings
+  }
+
+
+def commands(markdown: str) -> list[list[str]]:
+  """Arguments of each command that runs a job."""
+  lines = _COMMAND.findall(markdown)
+  return [shlex.split(line, comments=True)[3:] for line in lines]
+
+
+def resolve(name: str) -> Any:
+  """What a dotted name of the package stands for."""
+  parts = name.split(".")
+  for end in range(len(parts), 0, -1):
+    path = ROOT.joinpath(*parts[:end])
+    if path.is_dir() or path.with_suffix(".py").is_file():
+      break
+  thing: Any = importlib.import_module(".".join(parts[:end]))
+  for part in parts[end:]:
+    thing = getattr(thing, part)
+  return thing
+
+
+def modules_called(stem: str) -> list[str]:
+  files = (ROOT / "infoxlm_jax").rglob(f"{stem}.py")
+  return [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files]
+
+
+def parameters_in(markdown: str) -> set[tuple[str, str, str]]:
+  """(module, function or class, parameter) of settings with all three."""
+  return {
+    (stem, name, parameter)
+    for stem, name, parameter in _PARAMETER.findall(
+      code(markdown).replace("--gin.", " ")
+    )
+    if name[0].isupper() or modules_called(stem)
+  }
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_exists(page):
+  paths = paths_in(text(page))
+  assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+  for target in _LINK.findall(text(page)):
+    if target.startswith("https://"):
+      continue
+    name, _, anchor = target.partition("#")
+    file = (ROOT / page).parent / name if name else ROOT / page
+    assert file.exists(), target
+    assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_module_and_function_exists(page):
+  for name in set(_MODULE.findall(text(page))):
+    resolve(name)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_parameter_exists(page):
+  for stem, name, parameter in parameters_in(text(page)):
+    where = f"{stem}.{name}.{parameter}"
+    (module,) = modules_called(stem) or pytest.fail(where)
+    signature = inspect.signature(resolve(f"{module}.{name}"))
+    assert parameter in signature.parameters, where
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_parses(page):
+  """Its gin files exist and its settings are known; costs need not all."""
+  for words in commands(text(page)):
+    files = [
+      word.removeprefix("--gin_file=")
+      for word in words
+      if word.startswith("--gin_file=")
+    ]
+    settings = [word for word in words if word.startswith("--gin.")]
+    costs = any(w.startswith(("--dry_run", "--compile_for")) for w in words)
+    optional = ("DATA", "INIT_FROM", "MODEL_DIR") if costs else ()
+    if files:
+      config = gin_utils.load(files, settings, optional=optional)
+      assert config.macro("JOB") is not None, words
+
+
+def test_the_gin_file_that_lists_several_corpora_parses(tmp_path):
+  after = text("docs/continue.md").partition("    # mine.gin\n")[2]
+  lines = re.match(r"(?:    .*\n|\n)+", after)
+  assert lines is not None
+  file = tmp_path / "mine.gin"
+  file.write_text(re.sub(r"(?m)^    ", "", lines.group()))
+  config = gin_utils.load(
+    [str(file)], ["--gin.TOKENIZER=t", "--gin.MODEL_DIR=m"]
+  )
+  assert "Moses.input = 'opus/*-*'" in config.text
+
+
+def test_the_checks_see_what_they_should():
+  assert len(PAGES) > 10
+  page = """Prose gin/not.gin, `gin/no.gin` and `data/tests/x.py`:
+
+    python tools/no.py --gin.contrast.Contrast.no=1
+    python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --gin.SEED=1  # x
+
+`tlm/streams.PairStream.batch`, `numpy.linalg.norm`, `--gin.Run.x=1`, `optimizer.adamw.beta2`
+"""
+  assert paths_in(page) == {"gin/no.gin", "tools/no.py", "gin/quickstart.gin"}
+  assert commands(page) == [["--gin_file=gin/quickstart.gin", "--gin.SEED=1"]]
+  assert parameters_in(page) == {
+    ("streams", "PairStream", "batch"),
+    ("optimizer", "adamw", "beta2"),
+  }
+  assert _MODULE.findall("`infoxlm_jax.data.records.Store`, infoxlm_jax/x") == [
+    "infoxlm_jax.data.records.Store"
+  ]
+  assert commands(text("README.md")) and commands(text("docs/data.md"))
