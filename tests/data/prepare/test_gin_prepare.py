@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from infoxlm_jax import gin_utils
+from infoxlm_jax.data.corpora.documents import Documents
 from infoxlm_jax.data.corpora.sources import (
   FairseqBinary,
   Moses,
@@ -18,6 +19,7 @@ from infoxlm_jax.errors import InputError
 
 EXPECTED = {
   "text": TextFiles("corpora/*.txt.gz"),
+  "documents": Documents("corpora/*.txt.gz"),
   "tsv_pairs": Tsv("en-*.tsv.xz"),
   "moses": Moses("corpora/Europarl.en-fr"),
   "tmx": Tmx("memories/*.tmx"),
