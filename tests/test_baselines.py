@@ -6,6 +6,7 @@ A new file needs a line in SMALL: what it trains on, and what makes it small.
 import functools
 import json
 import math
+import re
 import shlex
 import tempfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import small_tokenizers
 from infoxlm_jax.data.corpora.documents import Documents
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.pipeline import prepare
+from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.main import main
 from infoxlm_jax.runtime.metrics import read_metrics
@@ -69,11 +71,14 @@ class Small(NamedTuple):
     data: makes the prepared folder that stands for DATA.
     options: settings after COMMON, without --gin.
     metrics: losses that it must report, all of them finite.
+    parameters: of the model at full size, worked out by hand, with heads and
+      a vocabulary of a multiple of 128; None: not compared.
   """
 
   data: Callable[[], Path]
   options: tuple[str, ...]
   metrics: tuple[str, ...]
+  parameters: int | None = None
 
 
 # Whatever a file trains: a model of 2 layers, two updates, one device.
@@ -98,15 +103,17 @@ COMMON = (
 _FOUR = ("BATCH=4",)
 _XLM = (*_FOUR, "LANGUAGE_IDS=('de', 'en', 'fr', 'ja')")
 
+_PAIRS = ("TLM_BATCH=6", "MAX_SIDE=40")
+_VERSES = small_corpus.prepared
 SMALL = {
-  "mbert": Small(documents, _FOUR, ("bert/loss", "bert/next_loss")),
-  "mbert_mlm_only": Small(small_corpus.prepared, _FOUR, ("mlm/loss",)),
-  "xlm": Small(
-    small_corpus.prepared, (*_XLM, "TLM_BATCH=6", "MAX_SIDE=40"), ("xlm/loss",)
+  "mbert": Small(
+    documents, _FOUR, ("bert/loss", "bert/next_loss"), 178_570_498
   ),
-  "xlm_100": Small(small_corpus.prepared, _FOUR, ("mlm/loss",)),
-  "xlm_mlm": Small(small_corpus.prepared, _XLM, ("mlm/loss",)),
-  "xlmr": Small(small_corpus.prepared, _FOUR, ("mlm/loss",)),
+  "mbert_mlm_only": Small(_VERSES, _FOUR, ("mlm/loss",), 278_379_776),
+  "xlm": Small(_VERSES, (*_XLM, *_PAIRS), ("xlm/loss",), 249_177_984),
+  "xlm_100": Small(_VERSES, _FOUR, ("mlm/loss",), 571_778_944),
+  "xlm_mlm": Small(_VERSES, _XLM, ("mlm/loss",), 249_177_984),
+  "xlmr": Small(_VERSES, _FOUR, ("mlm/loss",), 278_379_776),
 }
 
 
@@ -156,12 +163,14 @@ def test_it_builds_at_full_size(name, capsys):
   needless = ("--gin.DATA=", "--gin.INIT_FROM=", "--gin.MODEL_DIR=")
   words = [w for w in command(name) if not w.startswith(needless)]
   assert main([*words, "--dry_run"]) == 0
-  assert "parameters" in capsys.readouterr().out
+  (line,) = re.findall(r"^parameters +([\d,]+)$", capsys.readouterr().out, re.M)
+  if SMALL[name].parameters is not None:
+    assert int(line.replace(",", "")) == SMALL[name].parameters
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_it_trains(name, tmp_path, capsys):
-  data, options, metrics = SMALL[name]
+  data, options, metrics, _ = SMALL[name]
   folder = tmp_path / "run"
   arguments = [
     *command(name),
@@ -178,3 +187,25 @@ def test_it_trains(name, tmp_path, capsys):
   for row in rows:
     assert math.isfinite(row["train/loss"])
     assert all(math.isfinite(row[f"train/{metric}"]) for metric in metrics)
+
+
+def test_xlm_reports_the_epochs_of_both_streams(tmp_path):
+  """After three updates: two batches of MLM, and one of TLM."""
+  small = SMALL["xlm"]
+  options = (*COMMON, *small.options, "STEPS=3")
+  arguments = [
+    *command("xlm"),
+    f"--gin.DATA={small.data()}",
+    f"--gin.MODEL_DIR={tmp_path / 'run'}",
+    *(f"--gin.{option}" for option in options),
+    *of_tokenizer(small.data()),
+  ]
+  assert main(arguments) == 0
+  last = read_metrics(tmp_path / "run")[-1]
+  store = Store(small.data() / "train")
+  seen = {"mlm": 0.0, "tlm": 0.0}
+  for name, counts in (("mlm", store.text_counts), ("tlm", store.pair_counts)):
+    for corpus, count in counts.items():
+      label = corpus if isinstance(corpus, str) else "-".join(corpus)
+      seen[name] += last[f"data/xlm/{name}/epochs/{label}"] * count
+  assert seen == pytest.approx({"mlm": 8, "tlm": 6})
