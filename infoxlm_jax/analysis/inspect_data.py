@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.analysis import data_statistics, inspect_step, inspect_text
+from infoxlm_jax.data import alternating_stream
 from infoxlm_jax.data.manifest import MANIFEST
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import holds_tokenizer, load_tokenizer
@@ -107,6 +108,11 @@ def at_data(
 def _statistics(
   streams: Mapping[str, Any], store: Store, output: Path | None
 ) -> Iterator[str]:
+  streams = {
+    part: one
+    for name, stream in streams.items()
+    for part, (one, _) in alternating_stream.parts(name, stream, 0).items()
+  }
   parts = {
     name: data_statistics.corpora(s, store) for name, s in streams.items()
   }

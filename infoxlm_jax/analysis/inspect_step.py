@@ -14,6 +14,7 @@ import numpy as np
 
 from infoxlm_jax.checkpoint.metadata import POSITION
 from infoxlm_jax.data import loader, row_budget
+from infoxlm_jax.data.alternating_stream import turn
 from infoxlm_jax.data.groups import item_numbers
 from infoxlm_jax.data.mixture import ONLY_SIDE, Drawn
 from infoxlm_jax.data.records import Store
@@ -156,6 +157,7 @@ def _see_group(
     groups=run.groups,
     local_groups=[group],
   )
+  stream, position = turn(stream, position)
   readers = {k: o for k, o in run.objectives.items() if o.stream == name}
   rows, _ = _corrupted(readers, run.model, rng, batch, group)
   numbers = item_numbers(stream, position, group, run.groups)

@@ -9,6 +9,8 @@ Its arrays, all int32 [rows / G, row_length]:
     tokens     ids; <pad> where there is no item
     segments   n + 1 for the n-th item of the group; 0 for padding
     positions  0, 1, ... within each item; 0 for padding
+
+Streams may have more of them (token_arrays.py), and "labels" [batch / G].
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from infoxlm_jax.data.alternating_stream import turn
 from infoxlm_jax.data.mixture import ONLY_SIDE, Drawn
 from infoxlm_jax.data.packing import place
 from infoxlm_jax.data.records import Store
@@ -54,6 +57,7 @@ def build_groups(
   Raises:
     InputError: the options do not fit the groups or the records.
   """
+  stream, position = turn(stream, position)
   check_options(stream, groups)
   each = stream.batch // groups
   numbers = [item_numbers(stream, position, g, groups) for g in chosen]
@@ -81,11 +85,13 @@ def _build_group(
       stream.padded,
       ids,
       stats,
+      {key: values[own] for key, values in side.arrays.items()},
     )
     for name, side in drawn.sides.items()
   }
   if ONLY_SIDE in sides:
-    return sides[ONLY_SIDE], stats
+    labels = {} if drawn.labels is None else {"labels": drawn.labels[own]}
+    return sides[ONLY_SIDE] | labels, stats
   return {"items": drawn.source[own].astype(np.int32)} | sides, stats
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,18 @@ ONLY_SIDE = ""
 
 
 class Side(NamedTuple):
-  """One token sequence of each item, and its length before any cut."""
+  """One token sequence of each item, and its length before any cut.
+
+  Attributes:
+    items: token ids of each item.
+    full: length of each item before any cut.
+    arrays: other int32 arrays of the items' lengths, by name; see
+      token_arrays.py.
+  """
 
   items: Sequence[np.ndarray]
   full: Sequence[int]
+  arrays: Mapping[str, Sequence[np.ndarray]] = MappingProxyType({})
 
 
 class Drawn(NamedTuple):
@@ -34,6 +43,7 @@ class Drawn(NamedTuple):
       crossing of an item's sentences; see Stream.arrangement.
     partner: (source, record) of each item's partner; None without mixup.
     sides: the item's token sequences by name: "query" and "key", or ONLY_SIDE.
+    labels: a class of each item, int32 [items]; None where items have none.
   """
 
   corpora: Sequence[tuple[str, ...]]
@@ -43,6 +53,7 @@ class Drawn(NamedTuple):
   mode: np.ndarray
   partner: tuple[np.ndarray, np.ndarray] | None
   sides: dict[str, Side]
+  labels: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +132,30 @@ def pair_mixture(stream: Any, store: Store, seed: int) -> Mixture:
       f"pair: {store.folder} holds {pair_names(store.pair_counts)}, and a "
       "pair takes part where both its languages are named."
     )
+  return _pair_mixture(stream, store, seed, pairs)
+
+
+def segment_mixture(stream: Any, store: Store, seed: int) -> Mixture:
+  """The mixture of a stream of adjacent segments: pairs of one language.
+
+  Raises:
+    InputError: none are prepared, or not those of a named language.
+  """
+  known = [a for a, b in store.pair_counts if a == b]
+  if not known:
+    raise InputError(
+      f"{type(stream).__name__}: {store.folder} holds no adjacent segments of"
+      " documents. Prepare text with document boundaries by"
+      " gin/prepare/documents.gin."
+    )
+  wanted = wanted_languages(stream, stream.languages, known)
+  pairs = [p for p in store.pair_counts if p[0] == p[1] and p[0] in wanted]
+  return _pair_mixture(stream, store, seed, pairs)
+
+
+def _pair_mixture(
+  stream: Any, store: Store, seed: int, pairs: Sequence[tuple[str, str]]
+) -> Mixture:
   counts = [store.pair_counts[p] for p in pairs]
   return _mixture(
     stream,

@@ -1,6 +1,7 @@
 """Joins sentences to items, and packs the items of a group into rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,7 @@ def place(
   padded: bool,
   ids: Ids,
   stats: dict[str, int],
+  arrays: Mapping[str, Sequence[np.ndarray]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
   """The arrays of a group, as data/groups.py describes them.
 
@@ -72,6 +74,8 @@ def place(
     padded: put item n into row n, instead of packing.
     ids: of the tokenizer; `</s>` and padding are used.
     stats: counts to add to: tokens, slots, truncated_items, cut_tokens.
+    arrays: other arrays of the items' lengths, by name, 0 where there is no
+      item; "positions" stands in for the count from 0.
 
   Raises:
     InputError: see `pack`.
@@ -90,10 +94,14 @@ def place(
   tokens = np.full(rows * row_length, ids.pad, np.int32)
   segments = np.zeros(rows * row_length, np.int32)
   positions = np.zeros(rows * row_length, np.int32)
-  if size:
-    tokens[at] = np.concatenate(
-      [item[:n] for item, n in zip(items, kept.tolist(), strict=True)]
+
+  def flat(values: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(
+      [value[:n] for value, n in zip(values, kept.tolist(), strict=True)]
     )
+
+  if size:
+    tokens[at] = flat(items)
   tokens[(first + kept - 1)[kept < lengths]] = ids.eos
   segments[at] = np.repeat(np.arange(1, len(items) + 1), kept)
   positions[at] = count_up
@@ -102,8 +110,12 @@ def place(
   stats["slots"] += rows * row_length
   stats["truncated_items"] += int((cut > 0).sum())
   stats["cut_tokens"] += int(cut.sum())
-  arrays = {"tokens": tokens, "segments": segments, "positions": positions}
-  return {k: x.reshape(rows, row_length) for k, x in arrays.items()}
+  out = {"tokens": tokens, "segments": segments, "positions": positions}
+  for name, values in arrays.items():
+    out[name] = np.zeros(rows * row_length, np.int32)
+    if size:
+      out[name][at] = flat(values)
+  return {k: x.reshape(rows, row_length) for k, x in out.items()}
 
 
 def pack(lengths: np.ndarray, rows: int, row_length: int) -> Packed:

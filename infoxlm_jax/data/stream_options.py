@@ -13,10 +13,14 @@ def check_options(stream: Any, groups: int) -> None:
   """Raises InputError, naming the parameter, where options do not fit.
 
   Args:
-    stream: a TextStream, PairStream or ContrastStream.
+    stream: one of the project's; of an AlternatingStream all its parts.
     groups: of the batch. Options that depend on rows are checked when the
       rows are chosen.
   """
+  for part in getattr(stream, "streams", {}).values():
+    check_options(part, groups)
+  if hasattr(stream, "streams"):
+    return
   name = type(stream).__name__
   for field in ("batch", "rows"):
     value = getattr(stream, field)

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from infoxlm_jax.data import token_arrays
 from infoxlm_jax.data.mixture import (
   ONLY_SIDE,
   Drawn,
@@ -21,7 +22,6 @@ from infoxlm_jax.data.mixture import (
 from infoxlm_jax.data.packing import join
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
-from infoxlm_jax.data.stream_options import check_options, rows_of
 
 # A guard that belongs to no recipe: for language models in English a text seen
 # four times is worth as much as a new one, and after about sixteen times next
@@ -89,6 +89,9 @@ class TextStream:
     max_repeats: the most epochs of a language in as many items as all
       languages have; see Sampler. None: no limit.
     padded: one item in a row (rows = batch), instead of packing.
+    language_ids: codes in the order of the type embedding's rows, which tokens
+      get as "types"; None: they get none.
+    frequencies: whether tokens get "counts", see token_arrays.py.
   """
 
   batch: int
@@ -98,17 +101,20 @@ class TextStream:
   alpha: float = 0.7
   max_repeats: float | None = MAX_REPEATS
   padded: bool = False
+  language_ids: Sequence[str] | None = None
+  frequencies: bool = False
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
-    return _shapes(self, groups)
+    return token_arrays.shapes(self, groups)
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
     mixture = self.mixture(store, seed)
     draws = mixture.sampler.draw(numbers)
     blocks = mixture.read(draws.source, draws.record)
-    side = Side(blocks, [len(block) for block in blocks])
+    languages = [mixture.corpora[n] for n in draws.source.tolist()]
+    side = token_arrays.text_side(self, store, blocks, languages)
     mode = np.zeros(len(blocks), np.int64)
     return Drawn(mixture.corpora, *draws, mode, None, {ONLY_SIDE: side})
 
@@ -132,6 +138,7 @@ class PairStream:
 
     max_side: the most tokens of a sentence, which is cut beyond them (the
       released code: 254).
+    restart_positions: `<s> a </s> <s> b </s>`, with positions from 0 in both.
   """
 
   batch: int
@@ -142,10 +149,13 @@ class PairStream:
   max_repeats: float | None = MAX_REPEATS
   max_side: int = 254
   padded: bool = False
+  language_ids: Sequence[str] | None = None
+  frequencies: bool = False
+  restart_positions: bool = False
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
-    return _shapes(self, groups)
+    return token_arrays.shapes(self, groups)
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
@@ -153,10 +163,10 @@ class PairStream:
     draws = mixture.sampler.draw(numbers)
     mode = _bits(mix(seed, _DIRECTION, numbers))
     pairs = mixture.read(draws.source, draws.record)
-    items = [
-      _directed(m, pair) for m, pair in zip(mode.tolist(), pairs, strict=True)
-    ]
-    side = Side(*join(items, self.max_side, store.ids))
+    names = [mixture.corpora[n] for n in draws.source.tolist()]
+    items = [_directed(*item) for item in zip(mode, pairs, strict=True)]
+    languages = [_directed(*item) for item in zip(mode, names, strict=True)]
+    side = token_arrays.pair_side(self, store, items, languages)
     return Drawn(mixture.corpora, *draws, mode, None, {ONLY_SIDE: side})
 
   def mixture(self, store: Store, seed: int) -> Mixture:
@@ -206,7 +216,7 @@ class ContrastStream:
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
-    sides = {"query": _shapes(self, groups), "key": _shapes(self, groups)}
+    sides = dict.fromkeys(("query", "key"), token_arrays.shapes(self, groups))
     return sides | {"items": (groups, self.batch // groups)}
 
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
@@ -278,19 +288,11 @@ class ContrastStream:
     return (second, first) if mode & 4 else (first, second)
 
 
-def _directed(mode: int, pair: Pair[T]) -> Pair[T]:
+def _directed(mode: int, pair: Sequence[T]) -> Pair[T]:
   """The pair, turned where bit 0 of mode is set."""
-  return (pair[1], pair[0]) if mode & 1 else pair
+  return (pair[1], pair[0]) if mode & 1 else (pair[0], pair[1])
 
 
 def _bits(hashes: np.ndarray) -> np.ndarray:
   """The lowest four bits of each hash: an item's mode."""
   return (hashes & np.uint64(15)).astype(np.int64)
-
-
-def _shapes(
-  stream: "TextStream | PairStream | ContrastStream", groups: int
-) -> Shapes:
-  check_options(stream, groups)
-  shape = (groups, rows_of(stream) // groups, stream.row_length)
-  return dict.fromkeys(("tokens", "segments", "positions"), shape)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import embedding, encoder
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.flops import encode_flops
@@ -23,6 +24,7 @@ from infoxlm_jax.objectives.base import (
   Objective,
   Rows,
   Sums,
+  added_option,
 )
 
 
@@ -40,6 +42,9 @@ class MaskedLM(Objective):
     logits_chunk: targets of a device whose logits exist at one time.
     weight: factor of the loss.
     start_step: updates before it counts.
+    frequency_power: targets of an item are drawn in proportion to n^-power, n
+      being how often the token occurs; 0: all alike. XLM has .5 (Conneau and
+      Lample 2019, section 5.1). The stream must have frequencies = True.
   """
 
   stream: str = "mlm"
@@ -49,6 +54,14 @@ class MaskedLM(Objective):
   logits_chunk: int = 4096
   weight: float = 1.0
   start_step: int = 0
+  frequency_power: float = added_option(0.0)
+
+  def check(self, name: str, model: EncoderConfig) -> None:
+    if self.frequency_power < 0:
+      raise InputError(
+        f"{name}: MaskedLM.frequency_power = {self.frequency_power} must not be"
+        " below 0"
+      )
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     return {"masked_lm": encoder.init_lm_head(key, model)}
@@ -61,6 +74,12 @@ class MaskedLM(Objective):
     Returns rows with "tokens" corrupted and "slots" (place, valid, target),
     and counts: "terms" (targets) and "overflow" (drawn, but had no slot).
     """
+    if self.frequency_power and "counts" not in rows:
+      raise InputError(
+        f"MaskedLM.frequency_power = {self.frequency_power} needs to know how"
+        f" often tokens occur: set frequencies = True of the stream"
+        f" {self.stream!r}"
+      )
     if "targets" in rows:
       targets, tokens = rows["targets"], rows["tokens"]
       num_slots = self.mask_slots or tokens.shape[-1]
@@ -77,6 +96,7 @@ class MaskedLM(Objective):
         rows,
         self.mask_prob,
         () if self.mask_specials else model.ids.special,
+        self.frequency_power,
       )
       slots = masking.slots(drawn, num_slots)
       tokens = masking.corrupt(
@@ -86,7 +106,7 @@ class MaskedLM(Objective):
         model.ids,
       )
     target = jnp.take_along_axis(targets, slots.place, axis=-1)
-    rows = {k: v for k, v in rows.items() if k != "targets"}
+    rows = {k: v for k, v in rows.items() if k not in ("targets", "counts")}
     rows |= {
       "tokens": tokens,
       "slots": {"place": slots.place, "valid": slots.valid, "target": target},
@@ -125,39 +145,51 @@ class MaskedLM(Objective):
     gathered once, one gradient of the table.
     """
     hidden_BD = _read(params, encode, rows)
-    head = params["heads"]["masked_lm"]
-    slots = {name: rows[name]["slots"] for name in objectives}
-    targets = embedding.Targets(
-      jnp.concatenate([s["target"].reshape(-1) for s in slots.values()]),
-      jnp.concatenate(
-        [
-          jnp.where(s["valid"].reshape(-1), context.factor(name), 0.0)
-          for name, s in slots.items()
-        ]
-      ),
-    )
-    scores = embedding.score(
-      encoder.lm_features(head, hidden_BD, model),
-      encoder.lm_table(params, head),
-      head["bias"],
-      targets,
-      model.vocab_size,
-      min(o.logits_chunk for o in objectives.values()),
-      context.vocab_axis,
-    )
-    metrics, start = Sums(), 0
-    for name, own in slots.items():
-      valid_B = own["valid"].reshape(-1)
-      here = slice(start, start + valid_B.size)
-      start += valid_B.size
-      count = jnp.sum(valid_B).astype(jnp.float32)
-      nll = jnp.sum(jnp.where(valid_B, scores.nll[here], 0.0))
-      hits = jnp.sum(valid_B & scores.hit[here]).astype(jnp.float32)
-      metrics |= {
-        f"{name}/loss": (nll, count),
-        f"{name}/accuracy": (hits, count),
-      }
-    return LossSum(scores.sum, metrics)
+    return score(objectives, params, hidden_BD, rows, model, context)
+
+
+def score(
+  objectives: Mapping[str, MaskedLM],
+  params: Any,
+  hidden_BD: jax.Array,
+  rows: Mapping[str, Rows],
+  model: EncoderConfig,
+  context: Context,
+) -> LossSum:
+  """The losses of hidden vectors at the slots of every stream in turn."""
+  head = params["heads"]["masked_lm"]
+  slots = {name: rows[name]["slots"] for name in objectives}
+  targets = embedding.Targets(
+    jnp.concatenate([s["target"].reshape(-1) for s in slots.values()]),
+    jnp.concatenate(
+      [
+        jnp.where(s["valid"].reshape(-1), context.factor(name), 0.0)
+        for name, s in slots.items()
+      ]
+    ),
+  )
+  scores = embedding.score(
+    encoder.lm_features(head, hidden_BD, model),
+    encoder.lm_table(params, head),
+    head["bias"],
+    targets,
+    model.vocab_size,
+    min(o.logits_chunk for o in objectives.values()),
+    context.vocab_axis,
+  )
+  metrics, start = Sums(), 0
+  for name, own in slots.items():
+    valid_B = own["valid"].reshape(-1)
+    here = slice(start, start + valid_B.size)
+    start += valid_B.size
+    count = jnp.sum(valid_B).astype(jnp.float32)
+    nll = jnp.sum(jnp.where(valid_B, scores.nll[here], 0.0))
+    hits = jnp.sum(valid_B & scores.hit[here]).astype(jnp.float32)
+    metrics |= {
+      f"{name}/loss": (nll, count),
+      f"{name}/accuracy": (hits, count),
+    }
+  return LossSum(scores.sum, metrics)
 
 
 def _read(

@@ -29,34 +29,42 @@ def select(
   rows: dict[str, jax.Array],
   prob: float,
   spared: Sequence[int] = (),
+  power: float = 0.0,
 ) -> jax.Array:
   """Draws the positions to mask: bool [G, R, T].
 
   Args:
     keys_G: a PRNG key for every group, so that the draw does not depend on
       how groups are spread over devices.
-    rows: tokens, segments, positions [G, R, T].
+    rows: tokens, segments [G, R, T], and counts where there is a power.
     prob: share of each item's tokens.
     spared: ids that are never masked (the released code spares none, not
       even <s> and </s>).
+    power: an item's positions are drawn one after the other with
+      probabilities in proportion to counts^-power of those that are left;
+      0: all alike.
   """
+  names = ("tokens", "segments", *(("counts",) if power else ()))
   return jax.vmap(
-    lambda key, tokens, segments, positions: _select_group(
-      key, tokens, segments, positions, prob, spared
-    )
-  )(keys_G, rows["tokens"], rows["segments"], rows["positions"])
+    lambda key, own: _select_group(key, own, prob, spared, power)
+  )(keys_G, {name: rows[name] for name in names})
 
 
 def _select_group(
   key: jax.Array,
-  tokens_RT: jax.Array,
-  segments_RT: jax.Array,
-  positions_RT: jax.Array,
+  rows: dict[str, jax.Array],
   prob: float,
   spared: Sequence[int],
+  power: float,
 ) -> jax.Array:
+  tokens_RT, segments_RT = rows["tokens"], rows["segments"]
   score_key, count_key = jax.random.split(key)
   score_RT = jax.random.uniform(score_key, tokens_RT.shape)
+  if power:
+    # The smallest of exponential times with rates w are a draw without
+    # replacement in proportion to w (Efraimidis and Spirakis 2006).
+    counts_RT = jnp.maximum(rows["counts"], 1).astype(jnp.float32)
+    score_RT = -jnp.log1p(-score_RT) * counts_RT**power
   eligible_RT = segments_RT > 0
   for spared_id in spared:
     eligible_RT &= tokens_RT != spared_id
@@ -69,9 +77,13 @@ def _select_group(
   earlier = (other < mine) | ((other == mine) & (t[None, :] < t[:, None]))
   rank_RT = jnp.sum(same_RTT & earlier, axis=-1)
   length_RT = jnp.sum(same_RTT, axis=-1)
-  # One uniform number an item: the one drawn at its first token.
+  # One uniform number an item: the one drawn at its first token. Positions do
+  # not tell where that is, for in XLM's pairs they begin again.
   u_RT = jax.random.uniform(count_key, tokens_RT.shape)
-  u_RT = jnp.take_along_axis(u_RT, t - positions_RT, axis=-1)
+  new_RT = segments_RT != jnp.roll(segments_RT, 1, axis=-1)
+  new_RT |= t == 0
+  start_RT = jax.lax.cummax(jnp.where(new_RT, t, 0), axis=1)
+  u_RT = jnp.take_along_axis(u_RT, start_RT, axis=-1)
   count_RT = jnp.floor(prob * length_RT + u_RT)
   return eligible_RT & (rank_RT < count_RT)
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from infoxlm_jax.data import loader
+from infoxlm_jax.data import alternating_stream, loader
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
@@ -65,9 +65,11 @@ class Feed:
     epochs: dict[str, float] = {}
     for name, stream in self.streams.items():
       own = loader.stream_seed(self.seed, name)
-      by_corpus = stream.mixture(store, own).epochs(samples[name])
-      for corpus, count in by_corpus.items():
-        epochs[f"data/{name}/epochs/{corpus}"] = count
+      parts = alternating_stream.parts(name, stream, samples[name])
+      for part, (one, position) in parts.items():
+        by_corpus = one.mixture(store, own).epochs(position)
+        for corpus, count in by_corpus.items():
+          epochs[f"data/{part}/epochs/{corpus}"] = count
     return epochs
 
   def apart(self, use: int) -> "Feed":

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from infoxlm_jax.data import stream_options
+from infoxlm_jax.data import alternating_stream, stream_options, token_arrays
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError, check_choice, did_you_mean
 from infoxlm_jax.model.config import EncoderConfig
@@ -98,6 +98,14 @@ def check_training(
         f" model's max_positions = {model.max_positions}"
       )
     stream_options.check_options(stream, groups)
+    for part, (one, _) in alternating_stream.parts(name, stream, 0).items():
+      types = token_arrays.type_rows(one)
+      if types > model.type_vocab_size:
+        raise InputError(
+          f"stream {part!r} tells {types} types apart, the model has"
+          f" type_vocab_size = {model.type_vocab_size}; set"
+          " EncoderConfig.type_vocab_size to the former"
+        )
   for name, objective in objectives.items():
     objective.check(name, model)
 

@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import masking
 from infoxlm_jax.objectives.masked_lm import MaskedLM
@@ -101,6 +102,51 @@ def test_specials_can_be_spared():
   assert not drawn[special].any()
   with_specials = np.asarray(_select(_keys(200), rows, 0.5))
   assert with_specials[special & (rows["segments"] > 0)].any()
+
+
+def test_rare_tokens_are_drawn_more_often():
+  """Draws without replacement in proportion to n^-.5, against their own sums.
+
+  An item of four tokens with counts 1, 4, 16 and 100, of which two are drawn:
+  weights 1, 1/2, 1/4 and 1/10. A token is drawn first, or second after any
+  other one.
+  """
+  number = 20000
+  rows = _rows([[4]], 6, groups=number)
+  counts = np.array([1, 4, 16, 100, 0, 0], np.int32)
+  rows["counts"] = np.broadcast_to(counts, rows["tokens"].shape)
+  select = jax.jit(masking.select, static_argnums=(2, 3, 4))
+  drawn = np.asarray(select(_keys(number), rows, 0.5, (), 0.5))[:, 0]
+  assert (drawn.sum(-1) == 2).all() and not drawn[:, 4:].any()
+  weights = np.array([1, 1 / 2, 1 / 4, 1 / 10])
+  p = weights / weights.sum()
+  for token in range(4):
+    after = sum(p[o] * p[token] / (1 - p[o]) for o in range(4) if o != token)
+    wanted = p[token] + after
+    sigma = np.sqrt(wanted * (1 - wanted) / number)
+    assert abs(drawn[:, token].mean() - wanted) < 4 * sigma
+
+
+def test_counts_need_a_stream_that_has_them():
+  rows = _rows([[4]], 6)
+  model = EncoderConfig(VOCAB, 1, 8, 1, 8)
+  with pytest.raises(InputError, match=r"frequencies = True.*'mlm'"):
+    MaskedLM(frequency_power=0.5).corrupt(_keys(1), rows, model)
+  with pytest.raises(InputError, match="frequency_power = -1"):
+    MaskedLM(frequency_power=-1).check("mlm", model)
+  rows["counts"] = np.ones_like(rows["tokens"])
+  out, _ = MaskedLM(frequency_power=0.5).corrupt(_keys(1), rows, model)
+  assert "counts" not in out
+
+
+def test_positions_that_begin_again_do_not_divide_an_item():
+  """XLM's pairs: 30 tokens, of which 4 or 5 are drawn, not 4 to 6."""
+  rows = _rows([[30]], 32, groups=2000)
+  plain = np.asarray(_select(_keys(2000), rows, 0.15))
+  rows["positions"][..., 17:30] -= 17
+  drawn = np.asarray(_select(_keys(2000), rows, 0.15))
+  assert set(drawn.sum((1, 2)).tolist()) == {4, 5}
+  np.testing.assert_array_equal(drawn, plain)
 
 
 def test_replacement_is_80_10_10():

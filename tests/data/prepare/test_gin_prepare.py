@@ -7,6 +7,7 @@ import pytest
 import small_corpus
 
 from infoxlm_jax import gin_utils
+from infoxlm_jax.data.corpora.documents import Documents
 from infoxlm_jax.data.corpora.sources import (
   FairseqBinary,
   Moses,
@@ -20,6 +21,7 @@ from infoxlm_jax.main import main
 
 EXPECTED = {
   "text": TextFiles("corpora/*.txt.gz"),
+  "documents": Documents("corpora/*.txt.gz"),
   "tsv_pairs": Tsv("en-*.tsv.xz"),
   "moses": Moses("corpora/Europarl.en-fr"),
   "tmx": Tmx("memories/*.tmx"),
