@@ -158,7 +158,7 @@ def _updates(mesh, microbatches=1, loss_norm="per_task_mean", count=3):
 
 @pytest.fixture(scope="module")
 def alone():
-  return _updates(partitioning.make_mesh(devices=1))
+  return _updates(partitioning.make_mesh(partitioning.MeshShape(devices=1)))
 
 
 def test_the_update_adds_two_means(alone):
@@ -174,7 +174,8 @@ def test_the_update_adds_two_means(alone):
   [((1, 1, 1), 4), ((8, 1, 1), 1), ((2, 2, 2), 1)],
 )
 def test_every_mesh_has_the_same_losses(alone, shape, microbatches):
-  mesh = partitioning.make_mesh(*shape, devices=int(np.prod(shape)))
+  sizes = partitioning.MeshShape(*shape, devices=int(np.prod(shape)))
+  mesh = partitioning.make_mesh(sizes)
   for one, other in zip(alone, _updates(mesh, microbatches), strict=True):
     for name in ("loss", "bert/loss", "bert/next_loss", "bert/terms"):
       assert other[name] == pytest.approx(one[name], rel=3e-6), name
