@@ -163,11 +163,13 @@ def test_the_checks_see_what_they_should():
     python tools/no.py --gin.contrast.Contrast.no=1
     python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --gin.SEED=1  # x
 
-`tlm/streams.PairStream.batch`, `numpy.linalg.norm`, `--gin.Run.x=1`, `optimizer.adamw.beta2`
+`tlm/streams.PairStream.batch`, `numpy.linalg.norm`, `--gin.Run.x=1`,
+`optimizer.adamw.beta2`
 """
   assert paths_in(page) == {"gin/no.gin", "tools/no.py", "gin/quickstart.gin"}
   assert commands(page) == [["--gin_file=gin/quickstart.gin", "--gin.SEED=1"]]
   assert parameters_in(page) == {
+    ("contrast", "Contrast", "no"),
     ("streams", "PairStream", "batch"),
     ("optimizer", "adamw", "beta2"),
   }
