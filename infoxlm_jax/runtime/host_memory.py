@@ -1,4 +1,4 @@
-"""Memory of a program that computes on a CPU: huge pages, and no leftovers."""
+"""Memory of programs that compute on a CPU: huge pages, returning freed."""
 
 import ctypes
 import importlib.util
@@ -12,14 +12,16 @@ _PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def use_huge_pages() -> None:
-  """Starts this program again, with glibc's large blocks in huge pages.
+  """Executes this program again with glibc's huge pages turned on.
 
-  XLA on a CPU allocates a step's temporary arrays at every step, and glibc
-  gives them back at its end, so that each step has a page fault for every
-  4 KiB of them; in pages of 2 MiB a step is a tenth faster. glibc reads its
-  settings when a program starts, so here it starts twice. To be called before
-  anything slow. Does nothing where that changes nothing: with an accelerator,
-  with another system or C library, or where the user has decided.
+  XLA on a CPU allocates the temporary arrays of every step anew, and glibc
+  returns them to the system at its end, so that every step has a page fault
+  per 4 KiB. With pages of 2 MiB a step is a tenth faster. glibc reads its
+  settings only when a program starts; therefore the program starts twice. Call
+  this before anything slow.
+
+  Does nothing with an accelerator, on another system or C library, or if
+  GLIBC_TUNABLES already has the setting.
   """
   wanted = os.environ.get("GLIBC_TUNABLES", "")
   if _SETTING in wanted or not (_is_ours() and _pages_on_request()):
@@ -30,23 +32,23 @@ def use_huge_pages() -> None:
 
 
 def give_back_freed() -> None:
-  """Gives what is free now back to the system.
+  """Returns freed memory to the system.
 
-  For between building a state and the first step: glibc keeps what building
-  left, a tenth of the memory of a run at base size.
+  Call it between building a state and the first step: glibc keeps the memory
+  that building used and freed, a tenth of a run's memory at base size.
   """
   if _is_ours():
     ctypes.CDLL(None).malloc_trim(0)
 
 
 def _is_ours() -> bool:
-  """Whether jax's arrays are in memory that glibc hands out."""
+  """Whether glibc allocates the memory of jax's arrays."""
   accelerators = ("libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin")
   if any(importlib.util.find_spec(name) for name in accelerators):
-    return False  # they are elsewhere
+    return False  # arrays are in the accelerator's memory
   return platform.libc_ver()[0] == "glibc"
 
 
 def _pages_on_request() -> bool:
-  """Whether Linux gives huge pages to those who ask for them."""
+  """Whether Linux gives huge pages to programs that ask for them."""
   return _PAGES.is_file() and "[madvise]" in _PAGES.read_text()
