@@ -1,1 +1,1 @@
-"""What a run costs and what it sees, told without starting it."""
+"""Reports the costs and the batches of a run without starting it."""

@@ -1,8 +1,8 @@
-"""Costs of a program on a machine that need not be here.
+"""Computes a training step's costs on a machine that need not be here.
 
 They come from shapes alone (a dry run), or from compiling the training step
-for the machine. A report is a dict as it goes to JSON; compile_report.py puts
-it into words.
+for the machine. A report is a dict that can be written as JSON;
+compile_report.py formats it as text.
 """
 
 import dataclasses
@@ -208,7 +208,7 @@ def _compile(report: Report, program: Program, target: Target) -> str:
 
 
 def abstract_batch(streams: Mapping[str, Any], groups: int, mesh: Any) -> Any:
-  """Shapes and shardings of a batch, as Feed.draw gives it."""
+  """Shapes and shardings of a batch, as training.input_pipeline gives it."""
   sharding = partitioning.batch_sharding(mesh)
   return jax.tree.map(
     lambda shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding),

@@ -61,7 +61,7 @@ def temporary_bytes(
   mesh: Mapping[str, int],
   microbatches: int,
 ) -> dict[str, int]:
-  """An estimate of what a step needs besides the state, on one device.
+  """Estimates the bytes that a step needs besides the state, on one device.
 
   gradients: float32, of parameters as a device computes with them (layers as
   they are split, the rest gathered over fsdp); twice with microbatches: their

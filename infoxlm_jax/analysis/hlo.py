@@ -147,24 +147,24 @@ class _Program:
     self, name: str, loops: tuple[int | None, ...]
   ) -> "list[Collective]":
     """The collectives of a computation and of all that it calls."""
-    found = []
+    inside = []
     lines = self.lines.get(name, ())
     again = name.startswith(_CARRIES_ON) or any(_ENDS in one for one in lines)
     for line in lines:
       if match := _COLLECTIVE.match(line):
         if not again:
-          found.append(_read(line, match, name, loops))
+          inside.append(_read(line, match, name, loops))
         continue  # to_apply says how it adds, nothing more
       if match := _BETWEEN_SLICES.match(line):
-        found.append(_between_slices(match, loops))
+        inside.append(_between_slices(match, loops))
         continue
       inner = loops
       if " while(" in line:
         inner = (*loops, self._trips(line))
       for callee in _called(line):
         if self._holds_any(callee):
-          found += self.walk(callee, inner)
-    return found
+          inside += self.walk(callee, inner)
+    return inside
 
   def _holds_any(self, name: str) -> bool:
     """Whether there is a collective in a computation or below it."""
@@ -217,7 +217,7 @@ def _read(
   loops: tuple[int | None, ...],
 ) -> Collective:
   types, kind, start = match.groups()
-  sizes = [_size(*found) for found in _ARRAY.findall(types)]
+  sizes = [_size(*array) for array in _ARRAY.findall(types)]
   if start and kind != "all-reduce":
     # (operands, results), and for a permute two words of context.
     sizes = sizes[: 2 * (len(sizes) // 2)]
@@ -249,7 +249,7 @@ def _between_slices(
   kind = what.lower().replace("_", "-")
   if kind not in KINDS:
     kind = "collective-permute"
-  sizes = [_size(*found) for found in _ARRAY.findall(types)]
+  sizes = [_size(*array) for array in _ARRAY.findall(types)]
   if kind == "all-gather":  # it sends a part of what it gives
     sizes = [count * one for one in sizes]
   groups = tuple(

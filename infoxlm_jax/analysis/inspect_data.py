@@ -111,8 +111,8 @@ def _statistics(
     name: data_statistics.corpora(s, store) for name, s in streams.items()
   }
   text = [f"{store.folder}: manifest {store.manifest_sha256[:12]}", ""]
-  for name, found in parts.items():
-    text += [*data_statistics.lines(name, streams[name], found), ""]
+  for name, corpora in parts.items():
+    text += [*data_statistics.lines(name, streams[name], corpora), ""]
   yield from text
   if output is not None:
     written = data_statistics.write(output, "\n".join(text), parts)

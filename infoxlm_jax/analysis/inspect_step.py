@@ -187,7 +187,7 @@ def _corrupted(
   batch: Arrays,
   group: int,
 ) -> Any:
-  """local.corrupt_groups, compiled: it compares all tokens of a row."""
+  """device_step.corrupt_groups, compiled."""
   return jax.jit(
     lambda rng, batch: device_step.corrupt_groups(
       objectives, model, rng, batch, group

@@ -1,1 +1,1 @@
-"""Measures what an encoder can do: retrieval, similarity, collapse."""
+"""Evaluates an encoder: retrieval, similarity, collapse."""

@@ -33,9 +33,6 @@ class Place:
 def parse(setting: str) -> Place:
   """Parses HOST:PORT,COUNT,NUMBER.
 
-  >>> parse("10.0.0.1:8476,4,2").number
-  2
-
   Raises:
     InputError: the text has another form, the number is not below the count,
       or the port is out of range.

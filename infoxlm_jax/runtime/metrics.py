@@ -73,10 +73,6 @@ def series(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
   Steps are in ascending order. Rows without the metric, or with a number that
   was not finite, are skipped. If a step has the metric twice, the later line
   counts.
-
-  >>> rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": None}]
-  >>> series(rows, "loss")
-  (array([1]), array([3.]))
   """
   points = {r["step"]: r[name] for r in rows if r.get(name) is not None}
   steps = sorted(points)
