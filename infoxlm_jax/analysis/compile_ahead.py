@@ -73,8 +73,8 @@ def report_costs(
     json_file: file to write the report to.
 
   Raises:
-    DoesNotFit: a compiled step is too large for the target. The report is
-      printed and written before.
+    DoesNotFit: a compiled step is too large for the target; raised after the
+      report has been printed and written.
     InputError: there is no folder for json_file.
   """
   if json_file is not None and not Path(json_file).parent.is_dir():
@@ -220,10 +220,10 @@ def abstract_batch(streams: Mapping[str, Any], groups: int, mesh: Any) -> Any:
 def summary(
   collectives: Sequence[hlo.Collective], mesh: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-  """Equal collectives as one entry, those that move most first.
+  """Groups equal collectives into one entry, largest total bytes first.
 
-  `bytes` is of one run on one device, see hlo.Collective; `times` how often
-  all of the entry run in a step.
+  `bytes` is the size of one of them on one device, see hlo.Collective; `times`
+  is how often all of the entry run in a step.
   """
   entries: dict[tuple[Any, ...], dict[str, Any]] = {}
   for one in collectives:

@@ -80,7 +80,7 @@ class Target:
 
 
 def parse(name: str) -> Target:
-  """The target of a name; loads nothing.
+  """Parses the name of a target, without importing jax.
 
   Raises:
     InputError: another form, or a chip that chips.py does not know.

@@ -54,9 +54,9 @@ def collapsed(metrics: Mapping[str, float]) -> str | None:
   """Returns why a contrast counts as collapsed, or None if none does.
 
   Collapsed is a spread below `SPREAD_FLOOR`, an accuracy no better than
-  `CHANCE_FACTOR` times chance, or a number that is not finite. Only to be
-  asked after the learning rate's warm-up (and a delayed start of the
-  contrast): an encoder fresh from its initial values looks the same.
+  `CHANCE_FACTOR` times chance, or a number that is not finite. Call it
+  only after the learning rate's warm-up and after a delayed start of the
+  contrast: an encoder with its initial weights looks the same.
 
   Args:
     metrics: one step's, or a mean over some, without the "train/" in front:

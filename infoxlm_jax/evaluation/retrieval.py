@@ -134,7 +134,7 @@ def unit(vectors_ND: np.ndarray) -> np.ndarray:
 def nearest_is_own(
   a_ND: np.ndarray, b_ND: np.ndarray, block: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Whether a[i]'s nearest among b is b[i], and b[i]'s nearest among a a[i].
+  """For each i: is b[i] the nearest of b to a[i], and a[i] of a to b[i]?
 
   Args:
     a_ND: float32 [N, D], unit rows.

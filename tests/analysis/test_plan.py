@@ -61,5 +61,7 @@ def test_the_machine_that_is_meant(capsys):
 
 
 def test_a_job_that_is_no_training():
-  with pytest.raises(InputError, match="no training .* has no run, model"):
+  with pytest.raises(
+    InputError, match="not a training job.* has no run, model"
+  ):
     plan({"model_dir": "x", "corpora": []})
