@@ -11,7 +11,7 @@ from infoxlm_jax.version import __version__ as __version__
 
 
 def __getattr__(name: str) -> Any:
-  # Only when asked for: `import infoxlm_jax` does not wait for jax.
+  # Imported on first use, so that `import infoxlm_jax` does not import jax.
   if name == "load":
     return importlib.import_module("infoxlm_jax.evaluation.inference").load
   raise AttributeError(f"module 'infoxlm_jax' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Turns gin's errors into one line that names the place and the cure."""
+"""Turns gin's errors into one line that names the place and the remedy."""
 
 import contextlib
 import difflib
@@ -22,9 +22,9 @@ _IMPORT = re.compile(r"^from ([\w.]+) import (\w+)", re.MULTILINE)
 
 @contextlib.contextmanager
 def missing_values() -> Iterator[None]:
-  """Inside it gin's complaint that an argument has no value is an InputError.
+  """Turns gin's error about an argument without a value into an InputError.
 
-  All other errors are those of the code that gin calls, and stay as they are.
+  All other errors come from the code that gin calls and pass unchanged.
   """
   try:
     yield
@@ -36,19 +36,19 @@ def missing_values() -> Iterator[None]:
 
 
 def run_parser(parse: Callable[[], Any], where: str, name: str = "") -> None:
-  """Calls a parser of gin; its errors become one line.
+  """Calls a parser of gin and turns its errors into one line.
 
   Args:
-    parse: takes nothing.
-    where: the file or the flag that is parsed.
-    name: the setting that is parsed, where it is one.
+    parse: a function without arguments.
+    where: the file or the flag that is parsed, for the message.
+    name: the setting that is parsed; "" when a whole file is parsed.
 
   Raises:
     InputError: gin's message, its place, and the nearest known name.
   """
   level = logging.root.manager.disable
   try:
-    logging.disable(logging.ERROR)  # gin logs each place it looks in
+    logging.disable(logging.ERROR)  # gin logs each folder that it searches
     parse()
   except tokenize.TokenError as error:
     raise InputError(
@@ -83,7 +83,7 @@ def _quotes_hint(text: str) -> str:
 
 
 def _suggestion(text: str, name: str) -> str:
-  """The known name nearest to the unknown one in gin's message."""
+  """A hint with the known name nearest to the unknown one in gin's message."""
   if match := re.search(r"Unable to open file: (\S+)\. Searched", text):
     try:
       resources.find(match[1])
@@ -137,7 +137,8 @@ def _file_in(text: str) -> str:
 def _callables(text: str) -> dict[str, Any]:
   """The functions and classes that gin files with these imports can name.
 
-  A module's own, such as pretrain.pretrain, and those in its __all__.
+  These are the public names that a module defines, such as pretrain.pretrain,
+  and the names in its __all__.
   """
   callables = {}
   for package, name in _IMPORT.findall(text):
@@ -152,12 +153,12 @@ def _callables(text: str) -> dict[str, Any]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """A question with the known name nearest to this one; "" if none is near."""
+  """Returns "; did you mean NAME?" for the nearest name, or "" if none is."""
   close = difflib.get_close_matches(name, list(known), 1, 0.6)
   return f"; did you mean {close[0]}?" if close else ""
 
 
 def one_line(text: str) -> str:
-  """A text of several lines on one: gin puts the place below its message."""
+  """Joins the lines of a text; gin writes the place below its message."""
   lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
   return " ".join(lines)

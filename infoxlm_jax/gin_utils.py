@@ -1,8 +1,8 @@
-"""Reads gin files and overrides of the command line (t5x's conventions).
+"""Reads gin files and command-line overrides, with t5x's conventions.
 
 Run files bind UPPER_CASE macros; `--gin.NAME=value` overrides them. A value
-that is no Python literal and does not start with @ or % is text, so paths need
-no quotes.
+that is not a Python literal and does not start with @ or % is text, so paths
+need no quotes.
 """
 
 import ast
@@ -40,10 +40,10 @@ class Configuration:
     self.text = gin.config_str()
 
   def macro(self, name: str, default: Any = gin.REQUIRED) -> Any:
-    """The value that a macro is bound to, or the default where it is not.
+    """Returns the value of a macro, or `default` if the macro is not bound.
 
     Raises:
-      InputError: it is not bound, and no default is given.
+      InputError: the macro is not bound, and no default is given.
     """
     if name not in _MACRO.findall(self.text):
       if default is gin.REQUIRED:
@@ -52,13 +52,13 @@ class Configuration:
     return gin.query_parameter(f"{name}/macro.value")
 
   def job(self, **arguments: Any) -> Any:
-    """Runs JOB with these arguments besides the bound ones."""
+    """Calls JOB with these arguments in addition to the bound ones."""
     function = self._reference().configurable.wrapper
     with missing_values():
       return function(**arguments)
 
   def arguments(self) -> dict[str, Any]:
-    """The arguments that JOB would be called with: defaults and bound ones."""
+    """Returns JOB's arguments by name: its defaults and gin's bindings."""
     reference = self._reference()
     function = inspect.unwrap(reference.configurable.wrapped)
     defaults = {
@@ -80,7 +80,11 @@ class Configuration:
     return reference
 
   def write(self, folder: Path) -> None:
-    """Writes config.gin, and operative_config.gin: what was used so far."""
+    """Writes config.gin, and operative_config.gin with all values used so far.
+
+    Raises:
+      StorageError: a file could not be written.
+    """
     from infoxlm_jax.runtime.files import write_atomically
 
     write_atomically(folder / "config.gin", self.text)
@@ -95,21 +99,21 @@ def load(
   search: Sequence[str] = (),
   optional: Sequence[str] = (),
 ) -> Configuration:
-  """Parses gin files and overrides of the command line.
+  """Parses gin files and command-line overrides.
 
-  The configuration of an earlier call in this process is forgotten.
+  Clears the configuration of an earlier call in this process.
 
   Args:
-    files: names of gin files, found in the current folder, `search`, and this
-      project's own.
+    files: names of gin files, searched for in the current folder, in `search`
+      and in this project's own folder.
     overrides: arguments such as "--gin.STEPS=100".
     search: more folders for files and includes.
-    optional: settings that may be REQUIRED and missing: they are None then.
+    optional: macros that become None if they are REQUIRED and have no value.
 
   Raises:
-    InputError: a missing file, an unknown name (with the nearest known one), a
-      broken line (with file and line), or REQUIRED settings that nobody gave
-      (all of them at once).
+    InputError: a file is missing, a name is unknown (the message has the
+      nearest known one), a line is broken (with file and line), or REQUIRED
+      settings have no value (the message lists all of them).
   """
   for argument in overrides:
     _check_argument(argument)
@@ -142,7 +146,7 @@ _searched: set[str] = set()
 
 
 def plain(error: BaseException) -> str:
-  """An error's message without the calls that gin adds on lines below it."""
+  """Returns an error's message without the call stack that gin appends."""
   return str(error).partition("\n  In call to configurable")[0]
 
 
@@ -191,7 +195,7 @@ def _literal(value: str) -> str:
 
 
 def _check_values(text: str) -> None:
-  """All that is missing, all macros that nobody set, and numbers as paths."""
+  """Raises InputError for missing values, unset macros, numbers as paths."""
   missing = _REQUIRED.findall(text)
   if missing:
     flags = " ".join(f"--gin.{name}=..." for name in missing)

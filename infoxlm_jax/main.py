@@ -6,8 +6,8 @@ r"""Runs the job of a gin file.
   python -m infoxlm_jax.main --gin_file=gin/runs/infoxlm_base.gin \
     --compile_for=v5e:4x4
 
-The only module that knows flags and gin. A gin file is code: it imports
-modules and calls functions, so run only files that you trust.
+A gin file is code: it imports modules and calls functions. Run only files
+that you trust.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import host_memory
 
-# A run needs these settings, a report of its costs does not.
+# Settings that a run needs and that a report of its costs does not.
 _OPTIONAL_FOR_COSTS = ("DATA", "INIT_FROM", "MODEL_DIR")
 
 _EXIT_CODES = """
@@ -32,8 +32,9 @@ exit codes:
   1 failed (a bug, or the loss stopped being finite), or --compile_for: too
     large for the machine
   2 bad input or configuration   3 storage failed during the run
-  4 hang, or another process of the run was lost
-  75 SIGTERM: saved, start again   130 Ctrl-C: saved
+  4 the run hung, or another process of the run was lost
+  75 SIGTERM: saved; the same command continues
+  130 Ctrl-C: saved
 """
 
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     action="append",
     default=[],
     metavar="FILE",
-    help="what to run; may be given several times, later files win",
+    help="gin file to run; may be repeated, later files override earlier ones",
   )
   parser.add_argument(
     "--gin.NAME=VALUE",
@@ -64,33 +65,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     "--gin_search_paths",
     default="",
     metavar="FOLDERS",
-    help="folders, separated by commas, that gin files are looked for in"
-    " besides the current one and this project's",
+    help="more folders to search for gin files, separated by commas; the"
+    " current folder and this project's are always searched",
   )
   parser.add_argument(
     "--dry_run",
     action="store_true",
     help="print the configuration, parameters, bytes per device and FLOPs;"
-    " touch nothing",
+    " write nothing and use no device",
   )
   parser.add_argument(
     "--compile_for",
     metavar="MACHINE",
     help="compile the training step for a machine that need not be here"
-    " (v5e:4x4, 2*v5e:4x4, cuda:h100:8) and print what it costs there: memory,"
-    " collectives, a bound on its time; touch nothing",
+    " (v5e:4x4, 2*v5e:4x4, cuda:h100:8) and print its memory, its collectives"
+    " and a lower bound on its time; write nothing and use no device",
   )
   parser.add_argument(
     "--json",
     metavar="FILE",
-    help="write what --dry_run or --compile_for finds as JSON, too",
+    help="also write the report of --dry_run or --compile_for as JSON",
   )
   parser.add_argument(
     "--distributed",
     default="",
     metavar="HOW",
-    help="on several hosts, the same command on each: auto on a TPU pod or"
-    " under Slurm, else HOST:PORT,COUNT,NUMBER (docs/pods.md)",
+    help="for a run on several hosts; give each the same command: auto on a"
+    " TPU pod or under Slurm, else HOST:PORT,COUNT,NUMBER (docs/pods.md)",
   )
   flags, rest = parser.parse_known_args(argv)
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 2 if isinstance(error, InputError) else 3
   except KeyboardInterrupt:  # before the first update: nothing to save
     code = 130
-  except BrokenPipeError:  # whoever read the output has left, as `head` does
+  except BrokenPipeError:  # the reader of the output has left, as `head` does
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 0
   except Exception:
@@ -127,7 +128,8 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   )
   if costs_only:
     return _tell_costs(flags, config)
-  # Imported late because it is slow: a misspelt setting is refused at once.
+  # Slow imports come after the configuration has been checked, so that a
+  # misspelt setting is reported at once.
   from infoxlm_jax.runtime import distributed
   from infoxlm_jax.runtime.signals import Stopped
   from infoxlm_jax.training.train_log import Diverged
@@ -145,7 +147,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
 
   try:
     config.job(on_start=on_start)
-    if accepted:  # once more: now all that was used is known
+    if accepted:  # again: gin now knows every parameter that was used
       config.write(folder)
     return 0
   except Stopped as stopped:
@@ -161,16 +163,16 @@ def _tell_costs(
   """Answers --dry_run and --compile_for; returns the exit code."""
   import jax
 
-  # Not even an accelerator that is here is touched.
+  # An accelerator of this machine stays free for other programs.
   jax.config.update("jax_platforms", "cpu")
   if flags.compile_for is None:
     print(config.text)
   arguments = config.arguments()
-  if "dry_run" in arguments:  # such a job answers itself, as prepare does
+  if "dry_run" in arguments:  # the job implements it itself, as prepare does
     if flags.compile_for is not None or flags.json:
       raise InputError(
-        "the JOB of this gin file is no training: --compile_for and --json are"
-        " for training"
+        "the JOB of this gin file is not a training job: --compile_for and"
+        " --json are for training jobs"
       )
     config.job(dry_run=True)
     return 0
@@ -191,9 +193,9 @@ def _tell_costs(
 
 
 def _keep_compiled_programs() -> None:
-  """A second start of the same run compiles nothing again.
+  """Turns on jax's persistent compilation cache.
 
-  INFOXLM_COMPILATION_CACHE names another folder; empty turns it off.
+  INFOXLM_COMPILATION_CACHE names another folder; empty turns the cache off.
   """
   import jax
 

@@ -1,4 +1,4 @@
-"""Gin: what is wrong is said in one line that names the place and the cure."""
+"""Errors of gin files: one line that names the place and the remedy."""
 
 import shlex
 from pathlib import Path
@@ -252,7 +252,7 @@ def test_argument_that_nobody_bound(write):
 
 
 def test_an_error_inside_the_job_stays_what_it_is(write):
-  """A bug must not look like bad input."""
+  """A bug must not be reported as bad input."""
   text = "from __gin__ import dynamic_registration\n"
   text += "from infoxlm_jax.runtime import resources\nJOB = @resources.find\n"
   config = gin_utils.load([write(text)], [])

@@ -57,23 +57,23 @@ def room_of(module: str) -> str:
 
 def imports(path: Path, top_level: bool = False) -> set[str]:
   """Full names of what a file imports; without functions if `top_level`."""
-  found: set[str] = set()
+  names: set[str] = set()
   pending: list[ast.AST] = [ast.parse(path.read_text())]
   while pending:
     node = pending.pop()
     if isinstance(node, ast.Import):
-      found |= {alias.name for alias in node.names}
+      names |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
       assert node.level == 0, f"{path}: relative import"
-      found |= {f"{node.module}.{alias.name}" for alias in node.names}
+      names |= {f"{node.module}.{alias.name}" for alias in node.names}
     in_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     if not (top_level and in_function):
       pending += ast.iter_child_nodes(node)
-  return found
+  return names
 
 
 def own(name: str) -> str | None:
-  """Which module of ours a full name is, or is in."""
+  """The module of this package that a full name is, or is in."""
   parts = name.split(".")
   if parts[0] != PACKAGE.name:
     return None

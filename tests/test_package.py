@@ -21,14 +21,14 @@ _LEFT_OUT = (".*", "__pycache__", "build", "dist", "prepared", "*.egg-info")
 
 def _files(root: Path, *folders: str) -> dict[str, bytes]:
   """Contents of all files in the folders, by path from root."""
-  found = {}
+  contents = {}
   for folder in folders:
     for file in sorted((root / folder).rglob("*")):
       path = file.relative_to(root)
       hidden = any(p == "__pycache__" or p.startswith(".") for p in path.parts)
       if file.is_file() and not hidden:
-        found[path.as_posix()] = file.read_bytes()
-  return found
+        contents[path.as_posix()] = file.read_bytes()
+  return contents
 
 
 def test_versions_agree(root):
@@ -166,9 +166,9 @@ from infoxlm_jax.runtime import resources
 site, *names = sys.argv[1:]
 assert Path(infoxlm_jax.__file__).is_relative_to(site), infoxlm_jax.__file__
 for name in names:
-  found = resources.find(name)
-  assert found.is_relative_to(site), found
-  print(name, hashlib.sha256(found.read_bytes()).hexdigest())
+  path = resources.find(name)
+  assert path.is_relative_to(site), path
+  print(name, hashlib.sha256(path.read_bytes()).hexdigest())
 resources.add_tasks_path()
 import gin
 assert hasattr(gin, "parse_config"), gin

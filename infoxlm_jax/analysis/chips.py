@@ -1,6 +1,6 @@
-"""What vendors publish about accelerators: peaks, memory, networks.
+"""Published figures of accelerators: peaks, memory, networks.
 
-One table, so that no other file holds such a number. Peaks are of dense
+No other file holds such a number. Peaks are of dense
 matrix products (without sparsity). A rate is bytes a second that one device
 can send, so half of what is called bidirectional.
 

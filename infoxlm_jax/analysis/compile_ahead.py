@@ -1,8 +1,8 @@
-"""Costs of a program on a machine that need not be here.
+"""Computes a training step's costs on a machine that need not be here.
 
 They come from shapes alone (a dry run), or from compiling the training step
-for the machine. A report is a dict as it goes to JSON; compile_report.py puts
-it into words.
+for the machine. A report is a dict that can be written as JSON;
+compile_report.py formats it as text.
 """
 
 import dataclasses
@@ -73,8 +73,8 @@ def report_costs(
     json_file: file to write the report to.
 
   Raises:
-    DoesNotFit: a compiled step is too large for the target. The report is
-      printed and written before.
+    DoesNotFit: a compiled step is too large for the target; raised after the
+      report has been printed and written.
     InputError: there is no folder for json_file.
   """
   if json_file is not None and not Path(json_file).parent.is_dir():
@@ -208,7 +208,7 @@ def _compile(report: Report, program: Program, target: Target) -> str:
 
 
 def abstract_batch(streams: Mapping[str, Any], groups: int, mesh: Any) -> Any:
-  """Shapes and shardings of a batch, as Feed.draw gives it."""
+  """Shapes and shardings of a batch, as training.input_pipeline gives it."""
   sharding = partitioning.batch_sharding(mesh)
   return jax.tree.map(
     lambda shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding),
@@ -220,10 +220,10 @@ def abstract_batch(streams: Mapping[str, Any], groups: int, mesh: Any) -> Any:
 def summary(
   collectives: Sequence[hlo.Collective], mesh: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-  """Equal collectives as one entry, those that move most first.
+  """Groups equal collectives into one entry, largest total bytes first.
 
-  `bytes` is of one run on one device, see hlo.Collective; `times` how often
-  all of the entry run in a step.
+  `bytes` is the size of one of them on one device, see hlo.Collective; `times`
+  is how often all of the entry run in a step.
   """
   entries: dict[tuple[Any, ...], dict[str, Any]] = {}
   for one in collectives:

@@ -1,4 +1,4 @@
-"""A report of compile_ahead.py in words."""
+"""Formats a report of compile_ahead.py as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -127,7 +127,7 @@ def _mebibytes(name: str, size: float) -> str:
 
 
 def remedies(report: Report) -> str:
-  """Three settings to change, those first that most of the memory is for."""
+  """Suggests three settings to change, those that save most memory first."""
   now, state = report["settings"], report["state_bytes"]
   guess = report["temporary_bytes_estimate"]
   mesh, devices = report["mesh"], report["devices"]

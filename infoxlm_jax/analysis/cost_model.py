@@ -61,19 +61,20 @@ def temporary_bytes(
   mesh: Mapping[str, int],
   microbatches: int,
 ) -> dict[str, int]:
-  """An estimate of what a step needs besides the state, on one device.
+  """Estimates the bytes that a step needs besides the state, on one device.
 
-  gradients: float32, of parameters as a device computes with them (layers as
-  they are split, the rest gathered over fsdp); twice with microbatches: their
-  sum and the next part of it.
+  gradients: float32, of parameters as a device computes with them (layers
+  sharded, the rest gathered over fsdp); twice with gradient accumulation: the
+  sum and the next microbatch's gradients.
   copies: parameters and key parameters in the dtype of the computation, and
-  what is split and is needed whole.
-  kept: what the backward pass needs of every layer, by EncoderConfig.remat.
-  layer: what one layer needs while it is computed backward.
+  sharded parameters that are gathered.
+  kept: activations of all layers kept for the backward pass, according to
+  EncoderConfig.remat.
+  layer: activations of one layer during its backward pass.
   softmax: logits over vocabulary and queue, and their gradient.
 
-  Compilers share room between these and add their own; docs/scale.md compares
-  with compiled programs.
+  Compilers reuse memory between these and add buffers of their own;
+  docs/scale.md compares the estimate with compiled programs.
 
   Args:
     model, objectives, streams: of the run.
@@ -117,7 +118,7 @@ def temporary_bytes(
 def _own_and_used(
   path: Any, leaf: Any, mesh: Mapping[str, int]
 ) -> tuple[int, int]:
-  """Numbers of a parameter that a device holds, and computes with."""
+  """Elements of a parameter that a device holds, and that it computes with."""
   own = math.prod(_shape_on_device(leaf))
   names = jax.tree.leaves(tuple(leaf.sharding.spec))
   gathered = "fsdp" in names and not path_of(path).startswith("layers/")
@@ -162,10 +163,11 @@ def step_flops(
   objectives: Mapping[str, Any],
   streams: Mapping[str, Any],
 ) -> dict[str, int]:
-  """Operations of one update by objective; a backward pass is two forwards.
+  """FLOPs of one update, by objective.
 
-  What remat computes again is not counted, nor places without a target or an
-  item. A row is taken to begin as many items as it has on average.
+  A backward pass counts as two forward passes. Recomputation by remat and
+  padding of targets and items are not counted. Every row is taken to have the
+  average number of items.
   """
   return {
     name: objective.cost(model, streams[objective.stream], 1, 1).flops

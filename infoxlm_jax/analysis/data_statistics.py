@@ -1,4 +1,4 @@
-"""What a prepared folder holds, by language and pair, and how it is drawn."""
+"""Statistics of prepared data by language and pair, and how it is sampled."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,32 +50,32 @@ class Corpus(NamedTuple):
 
 def streams_for(store: Store) -> dict[str, Any]:
   """Streams with default options, of what a folder holds."""
-  found: dict[str, Any] = {}
+  streams: dict[str, Any] = {}
   if store.text_counts:
-    found["texts"] = TextStream(batch=1, row_length=store.manifest.row_length)
+    streams["texts"] = TextStream(batch=1, row_length=store.manifest.row_length)
   if store.pair_counts:
-    found["pairs"] = PairStream(batch=1, row_length=store.manifest.row_length)
-  return found
+    streams["pairs"] = PairStream(batch=1, row_length=store.manifest.row_length)
+  return streams
 
 
 def corpora(stream: Any, store: Store) -> list[Corpus]:
-  """What a stream draws from."""
+  """The languages or pairs that a stream draws from, in its order."""
   mixture = stream.mixture(store, 0)
   by_name = {corpus.languages: corpus for corpus in store.manifest.corpora}
   total = sum(mixture.weights)
   return [
     Corpus(
-      found.name,
-      found.records,
-      found.sentences,
-      found.tokens,
+      corpus.name,
+      corpus.records,
+      corpus.sentences,
+      corpus.tokens,
       weight / total,
       float(drawn),
       float(repeats),
-      found.dropped,
-      found.truncated,
+      corpus.dropped,
+      corpus.truncated,
     )
-    for found, weight, drawn, repeats in zip(
+    for corpus, weight, drawn, repeats in zip(
       (by_name[languages] for languages in mixture.corpora),
       mixture.weights,
       mixture.sampler.shares,
@@ -85,14 +85,14 @@ def corpora(stream: Any, store: Store) -> list[Corpus]:
   ]
 
 
-def lines(name: str, stream: Any, found: Sequence[Corpus]) -> Iterator[str]:
+def lines(name: str, stream: Any, corpora: Sequence[Corpus]) -> Iterator[str]:
   """A table with a line a corpus, and bars below it."""
   limit = stream.max_repeats
   yield (
     f"{name}: {type(stream).__name__}, alpha = {stream.alpha:g}, max_repeats ="
     f" {'none' if limit is None else f'{limit:g}'}"
   )
-  table = [_HEADER, *(_cells(corpus) for corpus in found), _total(found)]
+  table = [_HEADER, *(_cells(corpus) for corpus in corpora), _total(corpora)]
   widths = [max(map(len, column)) for column in zip(*table, strict=True)]
   for cells in table:
     line = "  ".join(
@@ -102,8 +102,8 @@ def lines(name: str, stream: Any, found: Sequence[Corpus]) -> Iterator[str]:
     yield f"  {line}".rstrip()
   yield ""
   yield "  # share of the data, = share of what is drawn"
-  most = max(max(c.share, c.drawn) for c in found)
-  for corpus in found:
+  most = max(max(c.share, c.drawn) for c in corpora)
+  for corpus in corpora:
     for label, sign, part in (
       (corpus.name, "#", corpus.share),
       ("", "=", corpus.drawn),
@@ -114,21 +114,21 @@ def lines(name: str, stream: Any, found: Sequence[Corpus]) -> Iterator[str]:
 
 def plot(path: Path, parts: Mapping[str, Sequence[Corpus]]) -> Path:
   """Bars of the share of the data and of what is drawn, a panel a stream."""
-  longest = max(len(found) for found in parts.values())
+  longest = max(len(corpora) for corpora in parts.values())
   height = 1.2 + 0.3 * longest
   title = "Share of the data, and of what is drawn"
   with canvas(path, title, 5.0 * len(parts), height) as figure:
     axes = figure.subplots(1, len(parts), squeeze=False)[0]
-    for ax, (name, found) in zip(axes, parts.items(), strict=True):
-      places = range(len(found))
+    for ax, (name, corpora) in zip(axes, parts.items(), strict=True):
+      places = range(len(corpora))
       for offset, color, label, values in (
-        (-0.2, BLUE, "of the data", [100 * c.share for c in found]),
-        (0.2, ORANGE, "drawn (n^alpha)", [100 * c.drawn for c in found]),
+        (-0.2, BLUE, "of the data", [100 * c.share for c in corpora]),
+        (0.2, ORANGE, "drawn (n^alpha)", [100 * c.drawn for c in corpora]),
       ):
         ax.barh(
           [p + offset for p in places], values, 0.4, color=color, label=label
         )
-      ax.set_yticks(places, [corpus.name for corpus in found])
+      ax.set_yticks(places, [corpus.name for corpus in corpora])
       ax.invert_yaxis()
       ax.grid(axis="y", visible=False)
       ax.set_xlabel("per cent")
@@ -174,20 +174,20 @@ def _cells(corpus: Corpus) -> tuple[str, ...]:
   )
 
 
-def _total(found: Sequence[Corpus]) -> tuple[str, ...]:
+def _total(corpora: Sequence[Corpus]) -> tuple[str, ...]:
   return (
     "all",
-    f"{sum(c.records for c in found):,}",
-    f"{sum(c.sentences for c in found):,}",
-    f"{sum(c.tokens for c in found):,}",
+    f"{sum(c.records for c in corpora):,}",
+    f"{sum(c.sentences for c in corpora):,}",
+    f"{sum(c.tokens for c in corpora):,}",
     "100.00",
     "100.00",
     "1.00",
-    f"{sum(sum(c.dropped.values()) for c in found):,}",
-    f"{sum(sum(c.truncated.values()) for c in found):,}",
+    f"{sum(sum(c.dropped.values()) for c in corpora):,}",
+    f"{sum(sum(c.truncated.values()) for c in corpora):,}",
   )
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
-  found = [f"{reason} {n:,}" for reason, n in counts.items() if n]
-  return ", ".join(found) or "0"
+  parts = [f"{reason} {n:,}" for reason, n in counts.items() if n]
+  return ", ".join(parts) or "0"

@@ -63,14 +63,14 @@ class Collective:
 
   Attributes:
     kind: one of KINDS.
-    bytes: of the whole arrays on one device: what an all-gather gives, what a
-      reduce-scatter takes, what the others take and give. All arrays of one
-      that XLA has combined together.
+    bytes: of the whole arrays on one device: the output of an all-gather, the
+      input of a reduce-scatter, either of the others. The sum over all arrays
+      if XLA has combined several collectives.
     largest: bytes of the largest of these arrays.
     groups: the devices that take part with each other, as positions in the
       mesh; of a collective-permute (from, to) pairs. Empty: all.
-    loops: trips of the loops that it stands in, outermost first; None where
-      the text does not say how many.
+    loops: trip counts of the loops around it, outermost first; None where the
+      text does not state one.
     name: the operation of the traced program that it comes from.
   """
 
@@ -87,7 +87,7 @@ class Collective:
 
   @property
   def times(self) -> int:
-    """How often it runs; a loop of unknown trips is taken as one."""
+    """How often it runs in a step; an unknown trip count is taken as 1."""
     return math.prod(trips or 1 for trips in self.loops)
 
 
@@ -147,24 +147,24 @@ class _Program:
     self, name: str, loops: tuple[int | None, ...]
   ) -> "list[Collective]":
     """The collectives of a computation and of all that it calls."""
-    found = []
+    inside = []
     lines = self.lines.get(name, ())
     again = name.startswith(_CARRIES_ON) or any(_ENDS in one for one in lines)
     for line in lines:
       if match := _COLLECTIVE.match(line):
         if not again:
-          found.append(_read(line, match, name, loops))
+          inside.append(_read(line, match, name, loops))
         continue  # to_apply says how it adds, nothing more
       if match := _BETWEEN_SLICES.match(line):
-        found.append(_between_slices(match, loops))
+        inside.append(_between_slices(match, loops))
         continue
       inner = loops
       if " while(" in line:
         inner = (*loops, self._trips(line))
       for callee in _called(line):
         if self._holds_any(callee):
-          found += self.walk(callee, inner)
-    return found
+          inside += self.walk(callee, inner)
+    return inside
 
   def _holds_any(self, name: str) -> bool:
     """Whether there is a collective in a computation or below it."""
@@ -179,7 +179,7 @@ class _Program:
     return self._holds[name]
 
   def _trips(self, line: str) -> int | None:
-    """Turns of a loop: as XLA notes them, else from `i < constant`.
+    """A loop's trip count, as XLA states it, else from `i < constant`.
 
     XLA counts from 0 by 1, as jax.lax.scan writes it.
     """
@@ -217,7 +217,7 @@ def _read(
   loops: tuple[int | None, ...],
 ) -> Collective:
   types, kind, start = match.groups()
-  sizes = [_size(*found) for found in _ARRAY.findall(types)]
+  sizes = [_size(*array) for array in _ARRAY.findall(types)]
   if start and kind != "all-reduce":
     # (operands, results), and for a permute two words of context.
     sizes = sizes[: 2 * (len(sizes) // 2)]
@@ -243,13 +243,13 @@ def _read(
 def _between_slices(
   match: re.Match[str], loops: tuple[int | None, ...]
 ) -> Collective:
-  """Each device with its like in the other slices."""
+  """A collective between each device and its counterparts in other slices."""
   types, name, slices, places, what = match.groups()
   count, size = count_members(slices), count_members(places)
   kind = what.lower().replace("_", "-")
   if kind not in KINDS:
     kind = "collective-permute"
-  sizes = [_size(*found) for found in _ARRAY.findall(types)]
+  sizes = [_size(*array) for array in _ARRAY.findall(types)]
   if kind == "all-gather":  # it sends a part of what it gives
     sizes = [count * one for one in sizes]
   groups = tuple(

@@ -21,11 +21,11 @@ TRAIN = "train"
 def data_folder(arguments: Mapping[str, Any], spare: Path) -> Path:
   """Where the records of a run are.
 
-  DATA, else what the run has prepared into its folder, else prepared now into
-  the folder `spare`.
+  They are in DATA, else in data/ of the run's folder; else they are prepared
+  now into the folder `spare`.
 
   Raises:
-    InputError: there are none, and nothing says how to prepare them.
+    InputError: there are no records, and no job is given that prepares them.
   """
   data = arguments.get("data", DataOptions())
   own = run_folder(arguments)
@@ -89,7 +89,7 @@ def at_data(
   """Statistics of a prepared folder, and a few of its records.
 
   Args:
-    folder: what prepare wrote, or one store of it.
+    folder: prepared data, or one store of it.
     rows: records of texts, and of pairs.
     only_statistics: leave the records out.
     output: see at_statistics.
@@ -117,8 +117,8 @@ def _statistics(
     name: data_statistics.corpora(s, store) for name, s in streams.items()
   }
   text = [f"{store.folder}: manifest {store.manifest_sha256[:12]}", ""]
-  for name, found in parts.items():
-    text += [*data_statistics.lines(name, streams[name], found), ""]
+  for name, corpora in parts.items():
+    text += [*data_statistics.lines(name, streams[name], corpora), ""]
   yield from text
   if output is not None:
     written = data_statistics.write(output, "\n".join(text), parts)

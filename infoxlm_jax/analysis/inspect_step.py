@@ -1,7 +1,7 @@
 """Shows the batch of an update, before and after masking.
 
 Batches come from the loader and masks from the function that the step calls,
-so these are the very tokens that the update trains on.
+so the tokens are the same that the update trains on.
 """
 
 import json
@@ -66,7 +66,7 @@ def run_of(arguments: Mapping[str, Any], store: Store) -> Run:
   """The run that these arguments of pretrain.pretrain describe.
 
   Raises:
-    InputError: they are another job's, or cannot work.
+    InputError: the arguments are those of another job, or cannot work.
   """
   needed = {"run", "streams", "objectives", "model", "parallelism"}
   if missing := sorted(needed - set(arguments)):
@@ -91,9 +91,9 @@ def positions(
   Args:
     run: whose batches.
     update: which.
-    folder: the run's, where it exists: its newest checkpoint before the
-      update knows the samples, which a change of batch size on the way makes
-      other than updates times batch.
+    folder: the run's folder, if it exists. Its newest checkpoint before the
+      update has the number of samples, which is not updates times batch if the
+      batch size was changed between two starts.
   """
   done, samples = 0, dict.fromkeys(run.streams, 0)
   if folder is not None and (folder / CHECKPOINTS).is_dir():
@@ -189,7 +189,7 @@ def _corrupted(
   batch: Arrays,
   group: int,
 ) -> Any:
-  """local.corrupt_groups, compiled: it compares all tokens of a row."""
+  """device_step.corrupt_groups, compiled."""
   return jax.jit(
     lambda rng, batch: device_step.corrupt_groups(
       objectives, model, rng, batch, group
@@ -208,7 +208,7 @@ def _sides(rows: Arrays) -> dict[str, Arrays]:
 
 
 def _chosen(before: np.ndarray, after: Arrays) -> np.ndarray:
-  """Tokens that masking chose, those that it left as they were included."""
+  """Which tokens masking chose, including those that it left unchanged."""
   if "slots" not in after:
     return before != after["tokens"]
   chosen = np.zeros(before.shape, bool)

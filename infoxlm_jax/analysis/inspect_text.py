@@ -1,4 +1,4 @@
-"""Rows of a batch as text."""
+"""Formats rows of a batch as text."""
 
 import textwrap
 from collections.abc import Iterator
@@ -55,8 +55,8 @@ def _head(seen: Seen) -> Iterator[str]:
 
 def _in_order(segments: np.ndarray) -> list[int]:
   """Items of a row, from 0, in the order in which they stand."""
-  found, first = np.unique(segments, return_index=True)
-  order = found[np.argsort(first)]
+  numbers, first = np.unique(segments, return_index=True)
+  order = numbers[np.argsort(first)]
   return [int(n) - 1 for n in order if n > 0]
 
 
@@ -105,8 +105,8 @@ def _order(parts: tuple[str, ...]) -> str:
 
 
 def _places(segments: np.ndarray, number: int) -> tuple[int, np.ndarray]:
-  found, places = np.nonzero(segments == number + 1)
-  return int(found[0]), places
+  rows, places = np.nonzero(segments == number + 1)
+  return int(rows[0]), places
 
 
 def _marked(

@@ -37,16 +37,16 @@ def plan(
       are compared. The job itself takes the devices that it finds.
     compile_for: the same, and the step is compiled for this machine, which
       need not be here.
-    json_file: file to write the report to, besides.
+    json_file: file to write the report to as JSON; None: no file.
 
   Raises:
-    InputError: the configuration cannot work, or the job is no training.
+    InputError: the configuration cannot work, or JOB is not a training job.
     DoesNotFit: the compiled step needs more memory than the machine has.
   """
   if missing := [name for name in _NEEDED if name not in arguments]:
     raise InputError(
-      "the JOB of this gin file is no training whose cost could be told: it"
-      f" has no {', '.join(missing)}"
+      "the JOB of this gin file is not a training job, so its costs cannot be"
+      f" computed: it has no {', '.join(missing)}"
     )
   run, parallelism = arguments["run"], arguments["parallelism"]
   evaluation, checkpoints = arguments["evaluation"], arguments["checkpoints"]
@@ -75,7 +75,7 @@ def plan(
 
 
 def _with_rows(program: Program, data: str | None) -> Program:
-  """The program whose streams all have rows, chosen from DATA if need be."""
+  """Returns the program with rows for all streams, chosen from DATA if None."""
   waiting = [
     name for name, stream in program.streams.items() if stream.rows is None
   ]

@@ -1,7 +1,8 @@
 """A lower bound on the time of a step, from published peaks of a chip.
 
-No forecast: each part is as if it ran alone at the published rate, and the
-bound is the largest, as if all of it overlapped. Steps take longer.
+It is not a forecast: each part is timed as if it ran alone at the published
+rate, and the bound is the largest, as if all parts overlapped. Real steps take
+longer.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from infoxlm_jax.analysis.hlo import Collective
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-  """Seconds that a step needs at least, by what it would wait for.
+  """Lower bounds on the seconds of a step, one for each resource.
 
   Attributes:
     compute: matrix products at the chip's peak.
@@ -74,7 +75,7 @@ def traffic(
 
   A collective over s slices with m devices in each goes, at best, inside the
   slices first: there it is one over m devices, and then every device has an
-  m-th of the bytes to exchange with its like in the other slices.
+  m-th of the bytes to exchange with the same device of the other slices.
 
   Args:
     collectives: of the compiled program.

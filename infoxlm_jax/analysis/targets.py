@@ -18,8 +18,8 @@ from infoxlm_jax.errors import InputError
 
 _NAME = re.compile(r"(?:(\d+)\*)?(?:cuda:)?(\w+):(\d+(?:x\d+)*)")
 
-# What XLA asks about a GPU, where none is there to be asked. Facts of the
-# devices, as NVIDIA's programming guide and OpenXLA's descriptions have them.
+# Properties that XLA needs to compile for a GPU that is not here. Values from
+# NVIDIA's programming guide and OpenXLA's device descriptions.
 _HOPPER = {
   "shared_memory_per_core": 233472,
   "shared_memory_per_block_optin": 232448,
@@ -80,7 +80,7 @@ class Target:
 
 
 def parse(name: str) -> Target:
-  """The target of a name; loads nothing.
+  """Parses the name of a target, without importing jax.
 
   Raises:
     InputError: another form, or a chip that chips.py does not know.
@@ -111,11 +111,11 @@ def parse(name: str) -> Target:
 
 
 def devices(target: Target) -> Sequence[Any]:
-  """Descriptions of the target's devices, to compile for and nothing else.
+  """Returns descriptions of the target's devices; only compiling uses them.
 
   Raises:
-    InputError: the compiler for them is not installed, or the shape is none
-      that it knows.
+    InputError: the compiler for them is not installed, or it does not know
+      the shape.
   """
   if target.chip.platform == "tpu":
     return _tpu_devices(target)
@@ -162,7 +162,7 @@ def _cuda_devices(target: Target) -> Sequence[Any]:
 
 
 def gpu_description(chip: Chip) -> str:
-  """What XLA is told about a GPU: a GpuTargetConfigProto as text."""
+  """XLA's description of a GPU: a GpuTargetConfigProto as text."""
   name, capability, own = _GPUS[chip.name]
   facts = {
     **_ALL_GPUS,

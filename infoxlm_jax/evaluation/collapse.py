@@ -1,8 +1,8 @@
-"""Says in plain words whether a contrast works or has collapsed.
+"""Decides from a run's metrics whether a contrast has collapsed.
 
-Accuracy against the queue alone cannot tell: nearly constant vectors still
-tell fresh keys from old ones by their age and score 92 to 99 %. So this reads
-measures that such vectors cannot pass: accuracy among the batch's own keys,
+Accuracy against the queue alone does not show it: nearly constant vectors
+still separate fresh keys from old ones and reach 92 to 99 %. This module uses
+measures on which such vectors fail: accuracy among the batch's own keys,
 the spread of the vectors, and the similarity to queue keys by age.
 
 A contrast is an objective of any name with such measures: "xlco/spread".
@@ -51,12 +51,12 @@ def contrasts(names: Iterable[str], prefix: str = "") -> list[str]:
 
 
 def collapsed(metrics: Mapping[str, float]) -> str | None:
-  """Why a contrast counts as collapsed, or None if none does.
+  """Returns why a contrast counts as collapsed, or None if none does.
 
   Collapsed is a spread below `SPREAD_FLOOR`, an accuracy no better than
-  `CHANCE_FACTOR` times chance, or a number that is not finite. Only to be
-  asked after the learning rate's warm-up (and a delayed start of the
-  contrast): an encoder fresh from its initial values looks the same.
+  `CHANCE_FACTOR` times chance, or a number that is not finite. Call it
+  only after the learning rate's warm-up and after a delayed start of the
+  contrast: an encoder with its initial weights looks the same.
 
   Args:
     metrics: one step's, or a mean over some, without the "train/" in front:

@@ -1,6 +1,6 @@
-"""Vectors of many sentences at a time, packed into rows; of every layer or one.
+"""Computes sentence vectors in packed rows, of every layer or of one.
 
-Evaluation reads all layers while a run goes; inference.py reads one.
+Evaluation during training takes all layers; inference.py takes one.
 """
 
 import functools
@@ -101,12 +101,12 @@ def make_embed(
       chunk = placed[start : start + groups]
       batch = rows_of(chunk, groups, rows, row_length, model.pad_id)
       local = {k: v[mine.start : mine.stop] for k, v in batch.items()}
-      found = np.asarray(
+      pooled_rows = np.asarray(
         vectors(params, partitioning.global_batch(local, mesh))
       )
       for g, group in enumerate(chunk):
         ids = order[[number for number, *_ in group]]
-        out[:, :, ids] = found[:, :, g, : len(group)]
+        out[:, :, ids] = pooled_rows[:, :, g, : len(group)]
       done(sum(map(len, chunk)))
     return out
 
@@ -128,7 +128,7 @@ def embed_languages(
 def place(
   sentences: Sequence[np.ndarray], rows: int, row_length: int, items: int
 ) -> list[Group]:
-  """Next-fit: groups of (sentence number, ids, row, offset)."""
+  """Packs by next-fit into groups of (sentence number, ids, row, offset)."""
   groups: list[Group] = []
   row, used = rows, 0
   for number, ids in enumerate(sentences):
@@ -145,7 +145,11 @@ def place(
 def rows_of(
   chunk: Sequence[Group], groups: int, rows: int, row_length: int, pad_id: int
 ) -> dict[str, np.ndarray]:
-  """What the encoder reads of placed sentences, [groups, rows, row_length]."""
+  """The encoder's input for placed sentences.
+
+  Returns:
+    {"tokens", "segments", "positions"}: int32 [groups, rows, row_length].
+  """
   shape = (groups, rows, row_length)
   tokens = np.full(shape, pad_id, np.int32)
   segments, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)

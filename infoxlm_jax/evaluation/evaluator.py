@@ -119,7 +119,7 @@ class Evaluator:
   def report(
     self, facts: Mapping[str, Any], start: Evaluation | None, end: Evaluation
   ) -> None:
-    """Writes report, results and pictures of a finished run; prints tables.
+    """Writes a finished run's report, results and figures; prints its tables.
 
     Args:
       facts: of the run, for results.json: steps, seconds, tokens, ...

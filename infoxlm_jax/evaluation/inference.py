@@ -113,8 +113,8 @@ class Encoder:
     """One vector a text, float32 [N, D], in the order of the texts.
 
     Args:
-      texts: any length; what is longer than max_length is cut, with a
-        warning that counts them. An empty text is `<s> </s>`.
+      texts: of any length. A text longer than max_length is truncated; a
+        warning says how many were. An empty text is `<s> </s>`.
       layer: 1 is the first layer, 0 the embedding output, None the last. No
         layer above it is computed.
       pooling: "mean" of the tokens without `<s>` and `</s>` (zeros where
@@ -128,7 +128,7 @@ class Encoder:
       progress: show a bar on the standard error output.
 
     Raises:
-      InputError: a layer, pooling or length that there is not.
+      InputError: layer, pooling or max_length is not one of the model's.
     """
     reading = Reading(
       layer, pooling, prefix, normalize, max_length, batch_tokens
@@ -154,8 +154,8 @@ class Encoder:
       done: called with the number of texts of every batch.
 
     Raises:
-      InputError: a layer, pooling or length that there is not; before the
-        first text is read.
+      InputError: layer, pooling or max_length is not one of the model's;
+        raised before the first text is read.
     """
     layer, limit = reading.checked_for(self.config)
     return self._stream(iter(texts), reading, layer, limit, done)
@@ -236,7 +236,7 @@ class Encoder:
   ) -> list[np.ndarray]:
     """Ids that the encoder reads, int32 [tokens], with `<s>` and `</s>`.
 
-    What is too long is cut at its end, with a warning that counts the texts.
+    A text that is too long is truncated at its end; a warning says how many.
     """
     texts = _listed(texts)
     _, limit = Reading(max_length=max_length).checked_for(self.config)

@@ -1,4 +1,4 @@
-"""Sentence retrieval: does a sentence find its translation by cosine?
+"""Sentence retrieval: is the nearest sentence by cosine the translation?
 
 For each layer, pooling, language xx and direction: among all sentences of the
 other language, is the nearest one (cosine) the translation? Accuracy is the
@@ -51,7 +51,7 @@ def read_multiway(
   """
   path = Path(path)
   ids: list[str] = []
-  found: dict[str, tuple[list[int], list[str]]] = {}
+  by_language: dict[str, tuple[list[int], list[str]]] = {}
   seen: set[str] = set()
   try:
     lines = path.read_bytes().split(b"\n")
@@ -69,7 +69,7 @@ def read_multiway(
       )
     seen.add(name)
     for language, text in row.items():
-      rows, texts = found.setdefault(language, ([], []))
+      rows, texts = by_language.setdefault(language, ([], []))
       rows.append(len(ids))
       texts.append(text)
     ids.append(name)
@@ -77,7 +77,7 @@ def read_multiway(
     raise InputError(f"{path}: no sentences in it. Prepare the data again.")
   return ids, {
     language: (np.array(rows, np.int64), texts)
-    for language, (rows, texts) in found.items()
+    for language, (rows, texts) in by_language.items()
   }
 
 
@@ -134,7 +134,7 @@ def unit(vectors_ND: np.ndarray) -> np.ndarray:
 def nearest_is_own(
   a_ND: np.ndarray, b_ND: np.ndarray, block: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Whether a[i]'s nearest among b is b[i], and b[i]'s nearest among a a[i].
+  """For each i: is b[i] the nearest of b to a[i], and a[i] of a to b[i]?
 
   Args:
     a_ND: float32 [N, D], unit rows.
@@ -258,9 +258,9 @@ def sweep(
     counts[language] = len(ours)
     for layer in range(layers):
       for number in range(len(poolings)):
-        found = nearest_is_own(
+        both_ways = nearest_is_own(
           unit(vectors[pivot][layer, number][ours]),
           unit(vectors[language][layer, number][theirs]),
         )
-        accuracy[layer, number, place] = [hits.mean() for hits in found]
+        accuracy[layer, number, place] = [hits.mean() for hits in both_ways]
   return Retrieval(accuracy, languages, tuple(poolings), counts, pivot)

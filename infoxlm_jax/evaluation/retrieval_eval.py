@@ -42,7 +42,11 @@ class Scored:
 def load(
   folder: Path, tokenizer: Tokenizer, row_length: int
 ) -> dict[str, Multiway]:
-  """Whichever of retrieval/dev.jsonl and test.jsonl prepared data has."""
+  """Reads dev.jsonl and test.jsonl of a retrieval folder, where they exist.
+
+  Raises:
+    InputError: a file is broken.
+  """
   return {
     split: _tokenized(folder / f"{split}.jsonl", tokenizer, row_length)
     for split in SPLITS

@@ -1,4 +1,4 @@
-"""How near translations lie, how near other sentences, and the spread.
+"""Cosines of translations and of other pairs, and the spread of vectors.
 
 Letters of shapes: N sentences of a language, D size of a vector.
 """
@@ -13,7 +13,7 @@ from infoxlm_jax.evaluation.retrieval import Rows, Vectors, shared_rows, unit
 
 @dataclasses.dataclass(frozen=True)
 class Similarity:
-  """How near translations and other sentences lie, at one layer."""
+  """Cosines of translations and other pairs, and the spread, at one layer."""
 
   positives: np.ndarray  # float32 [P], cosines of translations
   negatives: np.ndarray  # float32 [M], cosines of other pairs, a sample
@@ -77,12 +77,12 @@ def similarities(
   """
   random = np.random.default_rng(seed)
   languages = [language for language in vectors if language != pivot]
-  found, other = [], []
+  translations, other = [], []
   for language in languages:
     ours, theirs = shared_rows(rows, pivot, language)
     a_ND = unit(vectors[pivot][layer, pooling][ours])
     b_ND = unit(vectors[language][layer, pooling][theirs])
-    found.append(np.einsum("nd,nd->n", a_ND, b_ND))
+    translations.append(np.einsum("nd,nd->n", a_ND, b_ND))
     if len(ours) > 1:
       here = random.integers(len(ours), size=negatives // len(languages))
       # A step of 1 to N - 1 further: any other sentence, never its own.
@@ -90,7 +90,7 @@ def similarities(
       there %= len(ours)
       other.append(np.einsum("nd,nd->n", a_ND[here], b_ND[there]))
   return Similarity(
-    positives=np.concatenate(found),
+    positives=np.concatenate(translations),
     negatives=np.concatenate(other) if other else np.zeros(0, np.float32),
     spread={
       language: spread(array[layer, pooling])

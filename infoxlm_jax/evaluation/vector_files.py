@@ -1,6 +1,6 @@
-"""Vectors written piece by piece: .npy, or JSON lines.
+"""Writes vectors piece by piece, as .npy or as JSON lines.
 
-A file appears under its name when it is whole.
+A file appears under its name when it is complete.
 """
 
 import contextlib

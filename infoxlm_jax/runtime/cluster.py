@@ -1,7 +1,8 @@
-"""Which process of a run this one is, as Slurm or a TPU pod says it.
+"""Reads from Slurm or a TPU pod which process of a run this one is.
 
-jax finds the same by itself, but tells nobody, and where a process does not
-come it aborts without a name. So it is found here, and given to jax.
+jax can detect the same, but if a process is missing it aborts and does not say
+which. This module therefore detects it, `rendezvous` waits for all processes,
+and then jax gets the result.
 """
 
 import dataclasses
@@ -19,21 +20,22 @@ _METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """One process among those of a run."""
+  """The place of one process among the processes of a run."""
 
   host: str  # of process 0
-  port: int  # there
-  count: int
-  number: int
-  # GPUs of this machine that are this process's; None for all that it sees.
+  port: int  # that process 0 listens on
+  count: int  # processes of the run
+  number: int  # of this process, from 0
+  # GPUs that belong to this process; None: all that it sees.
   local_devices: tuple[int, ...] | None = None
 
 
 def parse(setting: str) -> Place:
-  """The place that HOST:PORT,COUNT,NUMBER says.
+  """Parses HOST:PORT,COUNT,NUMBER.
 
   Raises:
-    InputError: another form, or a number that is not below the count.
+    InputError: the text has another form, the number is not below the count,
+      or the port is out of range.
   """
   form = re.fullmatch(r"\[?([^,\[\]]+?)\]?:(\d+),(\d+),(\d+)", setting)
   if form is None:
@@ -51,13 +53,14 @@ def parse(setting: str) -> Place:
 
 
 def find(environment: Mapping[str, str] = os.environ) -> Place:
-  """The place that the cluster says.
+  """Reads this process's place from the cluster.
 
-  In this order: a step of Slurm, a TPU slice of GKE, a TPU slice of Compute
-  Engine. JAX_COORDINATOR_PORT chooses another port of process 0.
+  Tries, in this order, a step of Slurm, a TPU slice of GKE, and a TPU slice of
+  Compute Engine. JAX_COORDINATOR_PORT overrides the port of process 0.
 
   Raises:
-    InputError: there is no such cluster, or it says too little.
+    InputError: this is none of these clusters, or Slurm's variables are
+      incomplete.
   """
   for place_of in (_slurm, _gke, _compute_engine):
     if place := place_of(environment):
@@ -71,7 +74,11 @@ def find(environment: Mapping[str, str] = os.environ) -> Place:
 
 
 def first_host(nodes: str) -> str:
-  """gpu[007-010,12],cpu3 -> gpu007: the first of Slurm's list of nodes."""
+  """Returns the first host of Slurm's list of nodes.
+
+  >>> first_host("gpu[007-010,12],cpu3")
+  'gpu007'
+  """
   form = re.match(r"([^,\[]*)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", nodes)
   assert form is not None  # it matches the empty string
   return "".join(part or "" for part in form.groups())
@@ -89,7 +96,7 @@ def _slurm(environment: Mapping[str, str]) -> Place | None:
       " step of it (SLURM_STEP_NODELIST, SLURM_PROCID, SLURM_NTASKS): start the"
       " command with srun"
     )
-  # Jobs that share a node get ports of their own: jax's own choice, too.
+  # Jobs that share a node need different ports; jax uses the same formula.
   port = 61440 + int(environment["SLURM_JOB_ID"]) % 4096
   alone = get("SLURM_STEP_NUM_NODES") == count
   bound = "," not in get("CUDA_VISIBLE_DEVICES", ",")
@@ -118,7 +125,7 @@ def _compute_engine(environment: Mapping[str, str]) -> Place | None:
   number = _metadata(server, "agent-worker-number")
   if number is None:
     return None
-  # Each is a name, or name:id:address.
+  # Each endpoint is a name, or name:id:address.
   endpoints = (_metadata(server, "worker-network-endpoints") or "").split(",")
   about = re.findall(
     r"^\s*(\w+)\s*:\s*'?(.*?)'?\s*$", _metadata(server, "tpu-env") or "", re.M
@@ -137,7 +144,7 @@ def _slice(
   about: Mapping[str, str],
   environment: Mapping[str, str],
 ) -> Place:
-  """A worker of one of several slices; of the only one, mostly."""
+  """The place of a worker of a TPU slice; a run may have several slices."""
   first = about.get("MEGASCALE_COORDINATOR_ADDRESS") or hosts[0]
   slices = int(about.get("MEGASCALE_NUM_SLICES") or 1)
   number = int(about.get("MEGASCALE_SLICE_ID") or 0) * len(hosts) + worker
@@ -150,7 +157,7 @@ def _slice(
 
 
 def _metadata(server: str, name: str) -> str | None:
-  """An attribute of this machine of Compute Engine, None anywhere else."""
+  """An attribute of this Compute Engine machine; None on other machines."""
   request = urllib.request.Request(
     _METADATA.format(server, name), headers={"Metadata-Flavor": "Google"}
   )

@@ -1,4 +1,4 @@
-"""Several processes as one run: starting, waiting, failing, stopping."""
+"""Runs of several processes: they start, wait, fail and stop together."""
 
 import contextlib
 import logging
@@ -22,28 +22,29 @@ from infoxlm_jax.runtime.signals import EXIT_HANG, Stopped
 from infoxlm_jax.version import __version__
 
 _WAIT_SECONDS = 60
-# Without a sign of life for so long, a process counts as dead, and jax ends
-# the others (they abort: 134 in a shell).
+# A process that sends no heartbeat for this long counts as dead; jax then
+# aborts the others (exit code 134 in a shell).
 _HEARTBEAT_SECONDS = 100
-# Who fails waits so long for the others to fail alike.
+# A process that fails waits this long for the others to fail, too.
 _LEAVE_SECONDS = 10
-# File systems of networks show new files late.
+# Network file systems show new files late.
 _SHARED_SECONDS = 30
 
 
 def start(setting: str, facts: Mapping[str, str] | None = None) -> None:
-  """Joins the other processes of the run; before any other use of jax.
+  """Joins the other processes of the run. Call it before any use of jax.
 
   Args:
-    setting: "" for one process; "auto" where Slurm or a TPU pod says who the
-      others are; or "HOST:PORT,COUNT,NUMBER", the address of process 0, how
-      many there are, and which one this is.
-    facts: what must be the same in all processes, by name. The versions of
+    setting: "" for one process; "auto" to ask Slurm or the TPU pod; or
+      "HOST:PORT,COUNT,NUMBER": the address of process 0, the number of
+      processes, and the number of this one.
+    facts: values that must be equal in all processes, by name. The versions of
       jax and of this package are added.
 
   Raises:
-    InputError: another form, no cluster, or not all processes came within a
-      minute: in all that came, and says which did not.
+    InputError: `setting` has another form, no cluster was detected, or some
+      processes did not arrive within a minute. Every process that arrived
+      raises it, and the message names the missing ones.
   """
   if not setting:
     return
@@ -52,7 +53,7 @@ def start(setting: str, facts: Mapping[str, str] | None = None) -> None:
     return
   versions = {"infoxlm_jax": __version__, "jax": jax.__version__}
   rendezvous.hold(place, versions | dict(facts or {}), _WAIT_SECONDS)
-  # jax would take SIGTERM for a notice and swallow it.
+  # jax would handle SIGTERM as a preemption notice, and ours would not see it.
   jax.config.update("jax_enable_preemption_service", False)
   host = f"[{place.host}]" if ":" in place.host else place.host
   jax.distributed.initialize(
@@ -67,13 +68,15 @@ def start(setting: str, facts: Mapping[str, str] | None = None) -> None:
 
 
 def leave(code: int) -> int:
-  """Ends this process's part of a run of several; `code` with one process.
+  """Leaves a run of several processes; a run of one only returns `code`.
 
-  After 0 the processes wait for each other. After anything else this one
-  waits a little for the others, which may have failed alike, and is gone then
-  with that code, whatever they do: jax tells them. 1, an unforeseen failure,
-  becomes 4 where the others did not fail too: a lost process shows as an
-  error in those that it talked with, and a new start may mend it.
+  With exit code 0 the caller returns, and jax lets the processes wait for each
+  other. With any other code this process waits a few seconds for the others to
+  fail as well, and then exits with that code; jax stops the others.
+
+  Code 1, an unforeseen error, becomes 4 if the others did not fail: when a
+  process is lost, the processes that communicate with it see such an error,
+  and the run may succeed when it is started again.
   """
   if code == 0 or not jax.distributed.is_initialized():
     return code
@@ -99,15 +102,18 @@ def leave(code: int) -> int:
 
 @contextlib.contextmanager
 def together(doing: str) -> Iterator[None]:
-  """What fails in one process, within it, fails in all; no one goes ahead.
+  """If the block fails in one process, it fails in all of them.
+
+  No process goes on until all have finished the block.
 
   Args:
-    doing: for the message of the others, such as "preparing the data".
+    doing: the work of the block, such as "preparing the data", for the message
+      in the processes that did not fail themselves.
 
   Raises:
-    InputError, StorageError, Stopped: as raised within, in the process that
-      it was raised in and in all others. Any other error becomes a
-      RuntimeError there.
+    InputError, StorageError, Stopped: the error of the block, in the process
+      that failed and in all others. Any other error is raised unchanged in the
+      process that failed, and as a RuntimeError in the others.
   """
   if jax.process_count() == 1:
     yield
@@ -137,11 +143,12 @@ def check_shared(folder: Path, name: str) -> None:
   """Checks that all processes see the same folder.
 
   Args:
-    folder: exists where process 0 is.
-    name: of the parameter, for the message.
+    folder: a folder that process 0 sees.
+    name: the parameter's name, for the message.
 
   Raises:
-    InputError: in all processes, and says which do not see it.
+    InputError: some processes do not see it. All processes raise it, and the
+      message names those that do not.
   """
   if jax.process_count() == 1:
     return
@@ -167,11 +174,11 @@ def check_shared(folder: Path, name: str) -> None:
 
 
 class Agreement:
-  """Which of all processes' codes is the largest: the same answer in all.
+  """Agrees on a stop: the largest stop code that any process gave.
 
-  Called by all of them once an update. With several processes it answers
-  what was given the call before: then nobody waits, for the devices exchange
-  the codes between two updates, and by the next call they are done.
+  Every process calls it once per update and gets the same result. With several
+  processes the result is that of the codes given at the previous update: the
+  devices exchange the codes between two updates, so no process waits for them.
   """
 
   def __init__(self) -> None:
@@ -193,7 +200,7 @@ class Agreement:
 
 
 def _gather(value: np.generic) -> np.ndarray:
-  """[processes] each process's number."""
+  """Every process's value, [processes]."""
   return multihost_utils.process_allgather(value)
 
 

@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all.
+"""Atomic writes: a file or folder appears complete or not at all.
 
-Each is written under a name beside its own, `.NAME.PID.part`, and renamed when
-all of it is there. A process that is killed leaves that part and nothing else.
+It is written as `.NAME.PID.part` in the same folder and renamed when complete.
+A process that is killed leaves only that partial file or folder.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from infoxlm_jax.errors import InputError, StorageError
 def write_atomically(
   path: str | os.PathLike[str], content: str | bytes
 ) -> None:
-  """Writes a file so that readers see the old or the new, never half.
+  """Writes a file; readers see the old content or the new, never a mixture.
 
-  Folders above it are made. Text is written as UTF-8.
+  Creates missing parent folders. Text is written as UTF-8.
 
   Raises:
-    StorageError: the file could not be written; the old one is as it was.
+    StorageError: the file could not be written; an old one is unchanged.
   """
   path = Path(path)
   try:
@@ -35,11 +35,11 @@ def write_atomically(
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-  """A file to write into; it replaces `path` when all of it is on disk.
+  """Opens a file for writing; it replaces `path` when the block ends.
 
   Raises:
-    StorageError: the file could not be written. After that, or any other
-      error within, nothing is left of it and the old file is as it was.
+    StorageError: the file could not be written. After this or any other error
+      in the block the new file is removed and an old one is unchanged.
   """
   path = Path(path)
   part = _part(path)
@@ -58,12 +58,12 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-  """A folder to write into; it gets the name `path` at the end.
+  """Makes a folder to write into; it is renamed to `path` at the end.
 
   Raises:
-    InputError: `path` exists, or no folder can be made beside it.
-    StorageError: writing failed. After that, or any other error within,
-      nothing is left of it.
+    InputError: `path` exists, or its parent folder cannot be written.
+    StorageError: writing failed. After this or any other error in the block
+      the new folder is removed.
   """
   path = Path(path)
   check_new(path)
@@ -83,10 +83,10 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_new(path: str | os.PathLike[str]) -> None:
-  """Checks that nothing has this name, not even a broken link.
+  """Checks that the path does not exist, not even as a broken link.
 
   Raises:
-    InputError: something has.
+    InputError: it exists.
   """
   if os.path.lexists(path):
     raise InputError(f"{path} exists: move it away, or choose another name")

@@ -1,9 +1,9 @@
-"""What a run writes down while it goes: metrics.jsonl and TensorBoard.
+"""Writes and reads a run's metrics: metrics.jsonl and TensorBoard files.
 
-A metric has a name with slashes ("train/xlco/accuracy") and one number a step.
-metrics.jsonl is the record that everything else (figures, report) is made
-from: one JSON object a line, {"step": 20, "time": 31.5, "train/loss": 4.2},
-where time is seconds of the run, restarts included.
+A metric has a name with slashes ("train/xlco/accuracy") and one number per
+step. Figures and report are made from metrics.jsonl. It has one JSON object
+per line, {"step": 20, "time": 31.5, "train/loss": 4.2}; time is in seconds
+since the run began, summed over restarts.
 """
 
 import json
@@ -31,11 +31,11 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
   """Reads metrics.jsonl of a run folder.
 
   A number that was not finite is None in its row, and the row's "non_finite"
-  says what it was. A broken last line (the process died while it wrote) is
-  left out.
+  holds it as text. A broken last line, which a process leaves if it dies while
+  writing, is skipped.
 
   Returns:
-    One dict a line, in the order of the file; [] where there is no file.
+    One dict per line, in the order of the file; [] if there is no file.
 
   Raises:
     InputError: a line before the last one is broken.
@@ -70,8 +70,9 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
 def series(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns (steps int64 [n], values float64 [n]) of one metric.
 
-  Rows without the name, or with a number that was not finite, are left out;
-  where a step has the name twice, the later line counts. Steps rise.
+  Steps are in ascending order. Rows without the metric, or with a number that
+  was not finite, are skipped. If a step has the metric twice, the later line
+  counts.
   """
   points = {r["step"]: r[name] for r in rows if r.get(name) is not None}
   steps = sorted(points)
@@ -94,16 +95,17 @@ class MetricWriter:
   """Writes metrics.jsonl and tensorboard/ in a run's folder.
 
   Args:
-    folder: the run's folder; it is made where it is missing.
-    enabled: False for processes other than 0: then nothing is ever touched.
+    folder: the run's folder; created if it is missing.
+    enabled: False for processes other than 0; then nothing is written.
     resume_step: the step of the checkpoint that the run continues from. Lines
-      of an earlier attempt with a later step are removed, and time continues
-      at the last line kept. None: a start from the beginning; a metrics.jsonl
-      that lies there already is moved to metrics.previous.jsonl.
+      of later steps are removed, and time continues from the last line kept.
+      None: the run starts from the beginning, and an existing metrics.jsonl is
+      moved to metrics.previous.jsonl.
 
   Raises:
-    StorageError: here or in `write`, where the files cannot be written.
-    InputError: the metrics.jsonl to continue is broken before its last line.
+    StorageError: the files cannot be written, here or in `write`.
+    InputError: the metrics.jsonl to continue has a broken line before its last
+      one.
   """
 
   def __init__(
@@ -129,11 +131,16 @@ class MetricWriter:
       raise self._failure(error) from error
 
   def elapsed(self) -> float:
-    """Seconds of this run so far, over restarts."""
+    """Seconds since the run began, summed over restarts."""
     return time.monotonic() - self._start
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
-    """Adds one line. Values are numbers, or arrays that hold one number."""
+    """Adds one line. Values are numbers, or arrays that hold one number.
+
+    Raises:
+      ValueError: a reserved name, or an array of several numbers.
+      StorageError: the line could not be written.
+    """
     if not self.enabled:
       return
     row: Row = {"step": int(step), "time": round(self.elapsed(), 3)}
@@ -141,11 +148,11 @@ class MetricWriter:
     not_finite = {}
     for name, value in values.items():
       if name in _RESERVED:
-        raise ValueError(f"{name!r} is not free as the name of a metric")
+        raise ValueError(f"{name!r} is reserved: give the metric another name")
       number = numbers[name] = _number(value)
       if math.isfinite(number):
         row[name] = number
-      else:  # JSON has no NaN: null, and beside it what it was.
+      else:  # JSON has no NaN: write null, and the value under "non_finite".
         row[name] = None
         not_finite[name] = str(number)
     if not_finite:
@@ -158,7 +165,7 @@ class MetricWriter:
       raise self._failure(error) from error
 
   def close(self) -> None:
-    """Brings everything to the disk. A second call does nothing."""
+    """Flushes everything to disk. A second call does nothing."""
     if not self.enabled or self._file.closed:
       return
     try:
@@ -193,11 +200,11 @@ class MetricWriter:
 
 
 class _Board:
-  """TensorBoard event file, written in the caller's thread.
+  """A TensorBoard event file, written in the caller's thread.
 
-  tensorboardX's SummaryWriter writes from a thread of its own; when the disk
-  is full that thread dies unseen and the next calls wait for ever. Its event
-  writer alone raises where it fails.
+  tensorboardX's SummaryWriter writes in a background thread; when the disk is
+  full, that thread dies silently and later calls block for ever. tensorboardX's
+  EventsWriter raises the error in the caller instead.
   """
 
   def __init__(self, folder: Path, resume_step: int | None):
@@ -207,13 +214,13 @@ class _Board:
     self._summary = summary
     self._events = event_pb2
     folder.mkdir(parents=True, exist_ok=True)
-    # Its file name has the second and the host: the process id keeps a quick
-    # restart from writing over the file before it.
+    # The file's name has the time in seconds and the host. The process id is
+    # added so that a quick restart does not overwrite the earlier file.
     self._writer = event_file_writer.EventsWriter(
       str(folder / "events"), f".{os.getpid()}"
     )
     self._flushed = time.monotonic()
-    # TensorBoard drops what earlier files hold from this step on.
+    # TensorBoard ignores earlier files' events from this step on.
     first = 0 if resume_step is None else resume_step + 1
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     version = "brain.Event:2"

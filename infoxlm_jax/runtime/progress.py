@@ -1,4 +1,4 @@
-"""How far a job is: a bar on a terminal, plain lines in a log."""
+"""Shows a job's progress: a bar on a terminal, plain lines in a log."""
 
 import math
 import sys
@@ -7,11 +7,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-_REDRAW = 0.1  # seconds between two pictures of a bar
+_REDRAW = 0.1  # seconds between two updates of a bar
 
 
 def duration(seconds: float) -> str:
-  """7.2 -> '7 s', 200 -> '3:20', 4000 -> '1:06:40'."""
+  """Formats seconds for people; "?" if they are not finite.
+
+  >>> duration(7.2), duration(200), duration(4000)
+  ('7 s', '3:20', '1:06:40')
+  """
   if not math.isfinite(seconds):
     return "?"
   whole = round(seconds)
@@ -25,10 +29,13 @@ def duration(seconds: float) -> str:
 
 
 def format_shown(shown: Mapping[str, Any]) -> str:
-  """{"mlm": 5.123, "accuracy": .5, "tokens/s": 22710} as one short text.
+  """Formats named values as one short text.
 
-  Names that end in "accuracy" become per cent, names that end in "/s" are
-  rates; all other values get four digits.
+  Values whose name ends in "accuracy" are shown in per cent; those whose name
+  ends in "/s" are rates; all others get four digits.
+
+  >>> format_shown({"mlm": 5.12345, "accuracy": 0.5, "tokens/s": 22710})
+  'mlm 5.123  accuracy 50.0 %  22.7k tokens/s'
   """
   parts = []
   for name, value in shown.items():
@@ -44,7 +51,7 @@ def format_shown(shown: Mapping[str, Any]) -> str:
 
 
 class Progress:
-  """Shows how far a job is: name, share, time left, and values of the caller.
+  """Shows a job's name, share done, time left, and values of the caller.
 
   >>> with Progress(2, stream=sys.stdout) as progress:
   ...   for step in (1, 2):
@@ -65,19 +72,19 @@ class Progress:
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
-    """Begins.
+    """Starts the clock and, on a terminal, draws the bar.
 
     Args:
-      total: what `update` counts up to; None where it is not known.
-      initial: what earlier processes did of it.
-      name: what is counted, or the name of the phase.
-      phase: whether this is one of several phases, which may be over at once.
-        A phase says nothing before `every` seconds, does not show its counts,
-        and says at the end how long it took.
+      total: the value of `done` at which the job is complete; None if unknown.
+      initial: how much of the total earlier processes have done.
+      name: the unit of the total, such as "step", or the phase's name.
+      phase: True for one of several phases, which may be short. A phase prints
+        nothing during its first `every` seconds, does not show its counts, and
+        if it has printed a line, prints at the end how long it took.
       every: seconds between two plain lines.
-      enabled: False for processes other than 0.
-      stream: where to write; standard error if None.
-      clock: seconds that only rise, for tests.
+      enabled: False for processes other than 0, which print nothing.
+      stream: where to write; None: standard error.
+      clock: returns monotonic seconds; tests give their own.
     """
     self._total, self._done, self._tokens = total, initial, 0
     self._name, self._phase, self._every = name, phase, every
@@ -87,8 +94,8 @@ class Progress:
     self._begin = clock()
     self._shown: Mapping[str, Any] = {}
     self._said = self._begin if phase else -math.inf
-    # (seconds, done, tokens) from which rates are counted. The first update
-    # of a job is not among those before it: compilation lies between.
+    # (seconds, done, tokens) points from which rates are computed. A job has
+    # none before its first update, whose time includes compilation.
     self._marks: deque[tuple[float, float, int]]
     self._marks = deque(maxlen=None if phase else 200)
     if phase:
@@ -116,7 +123,7 @@ class Progress:
     Args:
       done: how much of the total is done now.
       shown: values to show, by name; see format_shown.
-      tokens: how many were made since the last update; their rate is shown.
+      tokens: tokens processed since the last update; their rate is shown.
     """
     if not self._enabled:
       return
@@ -134,9 +141,12 @@ class Progress:
       self._print(self._text())
 
   def skip(self, done: float) -> None:
-    """Reports what an earlier process did; it does not count for the rates.
+    """Reports work that an earlier process did, without counting it in rates.
 
-    It goes by much faster than what is left to do.
+    Skipping it takes much less time than doing it would.
+
+    Args:
+      done: how much of the total is done, that work included.
     """
     self._done, self._tokens = done, 0
     self._marks.clear()

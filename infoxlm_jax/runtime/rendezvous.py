@@ -1,13 +1,12 @@
-"""All processes meet before jax starts, so that a missing one has a name.
+"""Waits for all processes before jax starts, and names missing ones.
 
-jax.distributed.initialize of jax 0.10.2 does not say who did not come: at its
+jax.distributed.initialize of jax 0.10.2 does not say which are missing: at its
 initialization_timeout it aborts the process (134) with "DEADLINE_EXCEEDED:
 RegisterTask". Its service lists the missing, in process 0 only, after a
 timeout of its own, an hour, which `initialize` does not pass on. Nor does it
-compare versions or settings. So process 0 listens first, for a minute, at the
-port that will be the coordinator's; the others send their number and facts;
-and all get its verdict. A message is one line of JSON. Nothing of the run
-passes here, and nothing is believed but numbers.
+compare versions or settings. Therefore process 0 first listens for a minute at
+the port that jax's coordinator will use; the others send their number and
+facts; and process 0 sends the verdict to all. A message is one line of JSON.
 """
 
 import contextlib
@@ -25,16 +24,16 @@ _PAUSE = 0.5
 
 
 def hold(place: Place, facts: Mapping[str, str], seconds: float) -> None:
-  """Returns when all processes of the run are there, and alike.
+  """Returns when all processes of the run have arrived with equal facts.
 
   Args:
     place: of this process.
-    facts: what must be the same everywhere, by name.
-    seconds: to wait.
+    facts: values that must be equal in all processes, by name.
+    seconds: how long to wait.
 
   Raises:
-    InputError: in every process that was there: which are missing, or in what
-      one differs from process 0.
+    InputError: processes are missing, or one differs from process 0. Every
+      process that arrived raises it with the same message.
   """
   end = time.monotonic() + seconds
   if place.number == 0:
@@ -48,7 +47,7 @@ def hold(place: Place, facts: Mapping[str, str], seconds: float) -> None:
 def _call(
   place: Place, facts: Mapping[str, str], seconds: float, end: float
 ) -> str | None:
-  """Process 0: listens until all came; what is wrong, if anything."""
+  """Process 0: listens until all have arrived; returns the problem or None."""
   here: dict[int, socket.socket] = {}
   problem = None
   with contextlib.ExitStack() as stack:
@@ -67,7 +66,7 @@ def _call(
       said = _receive(caller)
       number = said.get("number")
       if not isinstance(number, int):
-        continue  # nobody of ours
+        continue  # not a process of this run
       problem = _difference(number, said, place, facts)
       if number in here:
         problem = (
@@ -89,7 +88,7 @@ def _call(
 def _answer(
   place: Place, facts: Mapping[str, str], seconds: float, end: float
 ) -> str | None:
-  """Any other process: calls until process 0 answers; its verdict."""
+  """Any other process: calls until process 0 answers; returns its verdict."""
   mine = {"number": place.number, "count": place.count, "facts": dict(facts)}
   reason = "nothing answers"
   while time.monotonic() < end:

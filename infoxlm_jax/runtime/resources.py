@@ -1,4 +1,4 @@
-"""Finds gin files, seqio tasks and shipped data by one name everywhere.
+"""Finds gin files, seqio tasks and shipped data by the same name anywhere.
 
 A name such as `gin/quickstart.gin` or `tasks/data/verses.tsv.gz` means the
 same file in a source tree, in an editable install and in an installed wheel,
@@ -47,7 +47,7 @@ def find(name: str | os.PathLike[str]) -> Path:
       current folder first and then in `share_root()`.
 
   Returns:
-    The absolute path of what was found.
+    The absolute path of the file or folder.
 
   Raises:
     errors.InputError: nothing is there. The message names the places looked
@@ -93,13 +93,13 @@ def _closest(missing: Path, roots: list[Path]) -> str | None:
     share = roots[-1]
     files = sorted((share / "gin").rglob("*.gin"))
     names += [str(file.relative_to(share)) for file in files]
-  found = difflib.get_close_matches(str(missing), names, n=1, cutoff=0.6)
-  if not found:
+  closest = difflib.get_close_matches(str(missing), names, n=1, cutoff=0.6)
+  if not closest:
     # A right file name in a wrong folder, or without its folder or ending.
     by_stem = {Path(name).stem: name for name in reversed(names)}
     stems = difflib.get_close_matches(missing.stem, list(by_stem), 1, 0.75)
-    found = [by_stem[stem] for stem in stems]
-  return found[0] if found else None
+    closest = [by_stem[stem] for stem in stems]
+  return closest[0] if closest else None
 
 
 def _entries(folder: Path) -> list[str]:

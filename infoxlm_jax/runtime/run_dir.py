@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and in what environment it ran."""
+"""The folder of a run: its identity, its data's hash, its environment."""
 
 import json
 import os
@@ -26,17 +26,17 @@ _PACKAGES = (
 
 
 def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
-  """Makes the folder this run's, or checks that it already is.
+  """Marks the folder as this run's, or checks that it already is.
 
   Args:
     folder: MODEL_DIR.
-    identity: what must not change between two starts of one run.
+    identity: settings that must not change when a run is continued.
 
   Raises:
-    InputError: the folder cannot be written, is not the same one for all
-      processes (that is found after the claim), belongs to a run with another
-      identity (the message lists what differs), or holds something that is
-      no run. Nothing is written then.
+    InputError: the folder cannot be written, belongs to a run with another
+      identity (the message lists the differences), or has other files in it;
+      nothing is written then. Or it is not the same folder for all processes,
+      which shows only after process 0 has written to it.
   """
   if "://" in str(folder):
     raise InputError(
@@ -57,15 +57,15 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
   mark = folder / IDENTITY
   if mark.exists():
     try:
-      found = json.loads(mark.read_text())
+      first = json.loads(mark.read_text())
     except (OSError, ValueError) as error:
       raise InputError(
         f"{mark}: cannot be read ({error}); choose another MODEL_DIR"
       ) from None
     differing = [
-      f"{key} was {_short(found.get(key))} and is now {_short(wanted.get(key))}"
-      for key in wanted | found
-      if found.get(key) != wanted.get(key)
+      f"{key} was {_short(first.get(key))} and is now {_short(wanted.get(key))}"
+      for key in wanted | first
+      if first.get(key) != wanted.get(key)
     ]
     if differing and (folder / METRICS_FILE).exists():
       raise InputError(
@@ -74,10 +74,10 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
       )
     if not differing:
       return
-    # No update was ever logged: the start before stopped at bad input, and
-    # this one puts it right.
-  elif found := _entries(folder):
-    some = ", ".join(found[:3])
+    # No update was logged yet: an earlier start stopped at bad input, and its
+    # identity may be replaced.
+  elif entries := _entries(folder):
+    some = ", ".join(entries[:3])
     raise InputError(
       f"MODEL_DIR={str(folder)!r} is not empty and holds no run ({some}, ...)."
       " Choose a folder that is new or empty."
@@ -93,20 +93,20 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def claim_data(folder: str | Path, manifest_sha256: str) -> None:
-  """Keeps the hash of a run's data, or checks that they are still the same.
+  """Writes the hash of a run's data, or checks that the data are unchanged.
 
-  With other records behind the same path a run could not go on where it was.
+  A run cannot continue exactly if other records are at the same path.
 
   Raises:
-    InputError: the run has begun with others.
+    InputError: the run began with other data.
   """
   path = Path(folder) / DATA
   if path.exists() and (Path(folder) / METRICS_FILE).exists():
-    found = json.loads(path.read_text())["manifest_sha256"]
-    if found != manifest_sha256:
+    first = json.loads(path.read_text())["manifest_sha256"]
+    if first != manifest_sha256:
       raise InputError(
         f"MODEL_DIR={str(folder)!r}: the run began with the data of manifest"
-        f" {found[:12]}, what DATA holds now is {manifest_sha256[:12]}: they"
+        f" {first[:12]}, what DATA holds now is {manifest_sha256[:12]}: they"
         " were prepared again. Give the data of then; or begin a new run on"
         " these, with INIT_FROM set to this one."
       )
@@ -118,8 +118,8 @@ def claim_data(folder: str | Path, manifest_sha256: str) -> None:
 def write_environment(folder: str | Path) -> None:
   """Writes environment.json: versions, devices, command.
 
-  No environment variables, which may hold secrets, except the few that change
-  the computation.
+  Of the environment variables, which may hold secrets, only those few are
+  written that change the computation.
   """
   versions: dict[str, str | None] = {}
   for name in _PACKAGES.split():
@@ -147,12 +147,13 @@ def write_environment(folder: str | Path) -> None:
 def write_rows(
   folder: str | Path, streams: Mapping[str, Any], fits: Mapping[str, Any]
 ) -> None:
-  """Writes rows.json: the rows of each stream, and how they came about.
+  """Writes rows.json: each stream's rows, and whether they were chosen.
 
   Args:
-    folder: the run's.
-    streams: with their rows.
-    fits: fill and cut share expected of those whose rows were chosen.
+    folder: the run's folder.
+    streams: by name; all have a number of rows.
+    fits: the expected fill and share of cut items, for the streams whose rows
+      were chosen from the data.
   """
   rows = {
     name: {
@@ -168,7 +169,7 @@ def write_rows(
 
 
 def _entries(folder: Path) -> list[str]:
-  """What stands in a folder, without what a killed start may leave."""
+  """Names in a folder, without partial files that a killed start left."""
   try:
     names = sorted(path.name for path in folder.iterdir())
   except FileNotFoundError:

@@ -10,11 +10,14 @@ STATE, FILES = "state", "files"  # the two parts of a checkpoint's folder
 
 
 def find_step(path: Path) -> Path | None:
-  """The folder of one checkpoint that a path means, or None.
+  """Returns the folder of one checkpoint, or None if there is none.
 
   Args:
-    path: that folder itself, a folder of checkpoints, or a run's folder; of
-      several the newest.
+    path: a checkpoint's folder, or a folder of checkpoints or of a run, of
+      which the newest checkpoint is taken.
+
+  Raises:
+    InputError: a folder cannot be listed.
   """
   if (path / STATE).is_dir() and (path / FILES).is_dir():
     return path
@@ -26,6 +29,6 @@ def find_step(path: Path) -> Path | None:
     except OSError as error:
       raise InputError(f"{folder}: cannot be looked into: {error}") from None
     for step in sorted(steps, reverse=True):
-      if (found := find_step(folder / str(step))) is not None:
-        return found
+      if (newest := find_step(folder / str(step))) is not None:
+        return newest
   return None

@@ -1,4 +1,4 @@
-"""Leaving on request: Ctrl-C, a scheduler's SIGTERM, and a hang."""
+"""Stops a run on Ctrl-C, on a scheduler's SIGTERM, and when it hangs."""
 
 import faulthandler
 import logging
@@ -15,7 +15,7 @@ EXIT_INTERRUPTED = 130
 
 
 class Stopped(Exception):
-  """The job was asked to stop, saved, and left."""
+  """Raised after the job was asked to stop and has saved a checkpoint."""
 
   def __init__(self, code: int):
     super().__init__(f"stopped on request, exit code {code}")
@@ -23,7 +23,7 @@ class Stopped(Exception):
 
 
 class StopRequest:
-  """Within it, the first SIGINT or SIGTERM sets `code`; a second leaves."""
+  """In the block, the first SIGINT or SIGTERM sets `code`; a second exits."""
 
   code: int | None = None
 
@@ -53,10 +53,10 @@ class StopRequest:
 
 
 class Watchdog:
-  """Ends the process (exit code 4) when nothing moved for `seconds`.
+  """Ends the process with exit code 4 if `alive` is not called for `seconds`.
 
-  A pod that waits for a lost host waits for ever; this prints every thread's
-  stack instead, so that one sees where.
+  Without it a pod that lost a host would wait for ever. It first prints every
+  thread's stack, which shows where the process hangs. None: no watchdog.
   """
 
   def __init__(self, seconds: float | None):

@@ -1,4 +1,4 @@
-"""What a run costs on machines that are not here."""
+"""Costs of a run on machines that are not here."""
 
 import dataclasses
 import importlib.util

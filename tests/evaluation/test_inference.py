@@ -1,4 +1,4 @@
-"""Texts to vectors: against plain poolings of hidden states."""
+"""Encoder.encode against plain poolings of hidden states."""
 
 import dataclasses
 import logging
@@ -64,10 +64,10 @@ def test_hidden_states_have_a_vector_for_every_piece(model, hidden):
   [(0, "mean"), (2, "mean_all"), (2, "first"), (3, "mean"), (None, "mean")],
 )
 def test_vectors_are_pooled_hidden_states(model, hidden, layer, pooling):
-  found = model.encode(TEXTS, layer=layer, pooling=pooling)
-  assert found.dtype == np.float32
+  vectors = model.encode(TEXTS, layer=layer, pooling=pooling)
+  assert vectors.dtype == np.float32
   expected = pooled(hidden, 3 if layer is None else layer, pooling)
-  np.testing.assert_allclose(found, expected, atol=2e-6)
+  np.testing.assert_allclose(vectors, expected, atol=2e-6)
 
 
 def test_batches_change_nothing_and_order_is_kept(model, hidden):
@@ -79,33 +79,35 @@ def test_batches_change_nothing_and_order_is_kept(model, hidden):
       iter(texts), Reading(batch_tokens=256), done=done.append
     )
   )
-  found = np.concatenate(parts)
-  np.testing.assert_allclose(found, pooled(hidden, 3, "mean")[order], atol=2e-6)
+  vectors = np.concatenate(parts)
+  np.testing.assert_allclose(
+    vectors, pooled(hidden, 3, "mean")[order], atol=2e-6
+  )
   assert sum(done) == 60
   assert len(done) > 5
 
 
 def test_unit_length_and_prefix(model):
   plain = model.encode([f"query: {text}" for text in TEXTS], pooling="mean_all")
-  found = model.encode(
+  vectors = model.encode(
     TEXTS, pooling="mean_all", prefix="query: ", normalize=True
   )
   expected = plain / np.linalg.norm(plain, axis=1, keepdims=True)
-  np.testing.assert_allclose(found, expected, atol=1e-6)
-  assert np.abs(found - model.encode(TEXTS, normalize=True)).max() > 0.01
+  np.testing.assert_allclose(vectors, expected, atol=1e-6)
+  assert np.abs(vectors - model.encode(TEXTS, normalize=True)).max() > 0.01
 
 
 def test_long_texts_are_cut_and_counted(model, caplog):
   long = "word " * 2000
   with caplog.at_level(logging.WARNING):
-    found = model.encode([long, "short", long])
+    vectors = model.encode([long, "short", long])
   assert "2 of 3 texts were longer than 256 tokens" in caplog.text
   ids = model.tokenize([long])[0]
   assert len(ids) == 256
   assert (ids[0], ids[-1]) == (0, 2)
   one = model.hidden_states([long])[0]
-  np.testing.assert_allclose(found[0], one[3, 1:-1].mean(0), atol=2e-6)
-  np.testing.assert_array_equal(found[0], found[2])
+  np.testing.assert_allclose(vectors[0], one[3, 1:-1].mean(0), atol=2e-6)
+  np.testing.assert_array_equal(vectors[0], vectors[2])
   short = model.encode([long], max_length=16)
   same = model.encode(["word " * 14])
   np.testing.assert_allclose(short, same, atol=2e-6)

@@ -114,7 +114,7 @@ def test_without_contrast_there_is_nothing_to_judge():
 
 
 def test_notes_of_a_healthy_run_hold_its_numbers():
-  # Before the warm-up ends the vectors are all alike: no matter.
+  # Until the warm-up ends the vectors may be all alike.
   rows = _rows(CONSTANT, range(10, 110, 10))
   rows += _rows(HEALTHY, range(110, 1000, 10))
   notes = health_notes(rows, warmup_steps=100)
@@ -212,11 +212,11 @@ def test_results_are_read_back(tmp_path):
   path = write_results(tmp_path, results)
   assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
   assert "NaN" not in path.read_text()
-  found = read_results(tmp_path)
-  assert found["retrieval"]["test"]["en_to_xx"]["mean"] == pytest.approx(0.7)
-  assert found["retrieval"]["test"] == json.loads(json.dumps(_at(0.6, 0.8)))
-  assert (found["steps"], found["seconds"]) == (7, 1.5)
-  assert (found["bad"], found["list"]) == (None, [1.0, 2.0])
+  results = read_results(tmp_path)
+  assert results["retrieval"]["test"]["en_to_xx"]["mean"] == pytest.approx(0.7)
+  assert results["retrieval"]["test"] == json.loads(json.dumps(_at(0.6, 0.8)))
+  assert (results["steps"], results["seconds"]) == (7, 1.5)
+  assert (results["bad"], results["list"]) == (None, [1.0, 2.0])
 
 
 def test_broken_results_are_named(tmp_path):

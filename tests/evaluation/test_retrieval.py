@@ -38,8 +38,8 @@ def _sweep(en, xx, en_rows=None, xx_rows=None):
     "en": np.array(en_rows or range(len(en))),
     "xx": np.array(xx_rows or range(len(xx))),
   }
-  found = sweep(vectors, rows, ["mean"])
-  return found.accuracy[0, 0, 0].tolist(), found.counts
+  retrieval = sweep(vectors, rows, ["mean"])
+  return retrieval.accuracy[0, 0, 0].tolist(), retrieval.counts
 
 
 def test_accuracy_by_hand():
@@ -95,10 +95,10 @@ def test_blocks_change_nothing_and_agree_with_the_plain_argmax():
   assert 0.2 < expected[0].mean() < 0.9
   assert (expected[0] != expected[1]).any()
   for block in (None, 1, 10, 56, 57, 100):
-    for found, wanted in zip(
+    for is_nearest, wanted in zip(
       nearest_is_own(a, b, block), expected, strict=True
     ):
-      np.testing.assert_array_equal(found, wanted)
+      np.testing.assert_array_equal(is_nearest, wanted)
 
 
 def _two_by_two() -> Retrieval:
@@ -113,12 +113,18 @@ def _two_by_two() -> Retrieval:
 
 
 def test_layers_poolings_and_languages_each_in_their_place():
-  found = _two_by_two()
-  assert found.languages == ("de", "fr")
+  retrieval = _two_by_two()
+  assert retrieval.languages == ("de", "fr")
   # [layer, pooling, language, direction]
-  assert found.accuracy[0].tolist() == [[[0, 0], [0, 0]], [[0, 0], [0.75, 1]]]
-  assert found.accuracy[1].tolist() == [[[0, 0], [0, 0]], [[0.75, 1], [1, 1]]]
-  assert found.mean()[1, 1].tolist() == [0.875, 1.0]
+  assert retrieval.accuracy[0].tolist() == [
+    [[0, 0], [0, 0]],
+    [[0, 0], [0.75, 1]],
+  ]
+  assert retrieval.accuracy[1].tolist() == [
+    [[0, 0], [0, 0]],
+    [[0.75, 1], [1, 1]],
+  ]
+  assert retrieval.mean()[1, 1].tolist() == [0.875, 1.0]
 
 
 def test_choose_takes_the_best_mean():
@@ -133,8 +139,8 @@ def test_at_is_what_results_json_holds():
     "pooling": "mean",
     "sentences": {"de": 4, "fr": 4},
   }
-  found = _two_by_two().at(1, "mean")
-  assert json.loads(json.dumps(found)) == expected
+  retrieval = _two_by_two().at(1, "mean")
+  assert json.loads(json.dumps(retrieval)) == expected
   assert _two_by_two().by_layer() == {
     "first": {"en_to_xx": [0.0, 0.0], "xx_to_en": [0.0, 0.0]},
     "mean": {"en_to_xx": [0.375, 0.875], "xx_to_en": [0.5, 1.0]},
@@ -144,9 +150,9 @@ def test_at_is_what_results_json_holds():
 def test_another_pivot_names_its_directions():
   vectors = {"en": _plane([EN]), "fr": _plane([XX])}
   rows = {language: np.arange(4) for language in vectors}
-  found = sweep(vectors, rows, ["mean"], pivot="fr").at(0, "mean")
-  assert found["fr_to_xx"]["by_language"] == {"en": 1.0}
-  assert found["xx_to_fr"]["by_language"] == {"en": 0.75}
+  retrieval = sweep(vectors, rows, ["mean"], pivot="fr").at(0, "mean")
+  assert retrieval["fr_to_xx"]["by_language"] == {"en": 1.0}
+  assert retrieval["xx_to_fr"]["by_language"] == {"en": 0.75}
 
 
 def test_what_cannot_be_compared_is_said():
@@ -165,22 +171,22 @@ def test_what_cannot_be_compared_is_said():
 def test_similarities_of_translations_by_hand():
   vectors = {"en": _plane([EN]), "xx": _plane([XX])}
   rows = {language: np.arange(4) for language in vectors}
-  found = similarities(vectors, rows, 0, 0, negatives=1000)
+  similarity = similarities(vectors, rows, 0, 0, negatives=1000)
   degrees = np.deg2rad([10, 25, 5, 10])
-  np.testing.assert_allclose(found.positives, np.cos(degrees), atol=1e-6)
+  np.testing.assert_allclose(similarity.positives, np.cos(degrees), atol=1e-6)
   other = [
     np.cos(np.deg2rad(a - b))
     for i, a in enumerate(EN)
     for j, b in enumerate(XX)
     if i != j
   ]
-  assert len(found.negatives) == 1000
+  assert len(similarity.negatives) == 1000
   # Every other pair is drawn, and nothing else.
   np.testing.assert_allclose(
-    np.unique(found.negatives.round(4)), np.unique(np.round(other, 4))
+    np.unique(similarity.negatives.round(4)), np.unique(np.round(other, 4))
   )
   # One of the 12 others (20 degrees) is nearer than the pair of 25 degrees.
-  above = found.summary()["positive_above_negative"]
+  above = similarity.summary()["positive_above_negative"]
   assert above == pytest.approx(1 - (1 / 12) / 4, abs=0.01)
 
 
@@ -211,12 +217,12 @@ def test_read_multiway(tmp_path):
     '{"id": "c", "de": "vier", "en": "four"}\n',
     encoding="utf-8",
   )
-  ids, found = read_multiway(path)
+  ids, by_language = read_multiway(path)
   assert ids == ["a", "b", "c"]
-  assert found["en"][0].tolist() == [0, 1, 2]
-  assert found["en"][1] == ["one\u2028two", "three", "four"]
-  assert found["de"][0].tolist() == [0, 2]
-  assert found["de"][1] == ["eins", "vier"]
+  assert by_language["en"][0].tolist() == [0, 1, 2]
+  assert by_language["en"][1] == ["one\u2028two", "three", "four"]
+  assert by_language["de"][0].tolist() == [0, 2]
+  assert by_language["de"][1] == ["eins", "vier"]
 
 
 @pytest.mark.parametrize(

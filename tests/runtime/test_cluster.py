@@ -1,11 +1,13 @@
-"""Which process this is: environments and answers as clusters give them."""
+"""A process's place, from environments and answers as clusters give them."""
 
+import doctest
 import http.server
 import threading
 
 import pytest
 
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import cluster
 from infoxlm_jax.runtime.cluster import Place, find, first_host, parse
 
 SLURM = {
@@ -153,3 +155,7 @@ def test_no_cluster_says_what_was_looked_for(metadata, server):
   environment = {"GCE_METADATA_IP": server} if server else metadata[1]
   with pytest.raises(InputError, match="TPU_WORKER_HOSTNAMES.*HOST:PORT"):
     find(environment)
+
+
+def test_the_example():
+  assert doctest.testmod(cluster) == (0, 1)

@@ -88,7 +88,7 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture
 def run(tmp_path, plain_env, compiled):
-  """Start processes of one run; their exit codes and outputs."""
+  """Starts the processes of one run; returns their exit codes and outputs."""
 
   def start(folder, count, devices, environment=(), **more):
     with socket.socket() as free:
@@ -125,10 +125,10 @@ def losses(folder):
   return {r["step"]: r["train/loss"] for r in rows if "train/loss" in r}
 
 
-def same(found, expected, **tolerance):
-  assert list(found) == list(expected)
+def same(actual, expected, **tolerance):
+  assert list(actual) == list(expected)
   np.testing.assert_allclose(
-    list(found.values()), list(expected.values()), **tolerance
+    list(actual.values()), list(expected.values()), **tolerance
   )
 
 

@@ -1,4 +1,4 @@
-"""How far a job is: lines of a log, or a bar on a terminal."""
+"""A job's progress: lines of a log, or a bar on a terminal."""
 
 import doctest
 import io
@@ -43,8 +43,8 @@ def test_format_shown():
   assert format_shown(shown) == "mlm 5.123  accuracy 50.0 %  22.7k tokens/s"
 
 
-def test_the_example():
-  assert doctest.testmod(progress) == (0, 1)
+def test_the_examples():
+  assert doctest.testmod(progress) == (0, 3)
 
 
 def test_a_job_tells_its_first_update_and_its_last():
@@ -120,7 +120,7 @@ def test_a_phase_tells_every_ten_seconds_and_its_end():
 
 
 def test_what_was_done_before_does_not_count():
-  """Else a restart promises an end that it cannot keep."""
+  """Otherwise the ETA after a restart would be far too short."""
   reading, stream, clock = phase(1000)
   with reading:
     clock.now += 1

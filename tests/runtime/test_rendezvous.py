@@ -1,4 +1,4 @@
-"""Who is missing has a name: real sockets, in threads of this process."""
+"""Missing processes are named: real sockets, in threads of this process."""
 
 import socket
 import threading
@@ -22,7 +22,7 @@ def free_port() -> int:
 def called(
   numbers, count, seconds=20.0, facts=FACTS, port=None, counts=(), late=()
 ):
-  """What each process that is there gets to hear; None for all is well."""
+  """The verdict that each arriving process gets; None if all is well."""
   port = port or free_port()
   heard = {}
 

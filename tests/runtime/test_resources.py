@@ -46,8 +46,8 @@ def test_share_root_without_folders(tmp_path, monkeypatch):
 
 def test_installed_copy_wins_over_neighbours(wheel_layout):
   assert resources.share_root() == wheel_layout
-  found = resources.find("gin/quickstart.gin")
-  assert found == wheel_layout / "gin" / "quickstart.gin"
+  path = resources.find("gin/quickstart.gin")
+  assert path == wheel_layout / "gin" / "quickstart.gin"
   assert resources.find("tasks/data").is_dir()
 
 
@@ -83,7 +83,7 @@ def test_did_you_mean(wheel_layout, wrong, right):
     resources.find(wrong)
   message = str(caught.value)
   assert f"Did you mean {right}?" in message
-  # Both places are named, so that one sees where it was looked for.
+  # The message names both places that were searched.
   assert str(Path.cwd() / wrong) in message
   assert str(wheel_layout / wrong) in message
 

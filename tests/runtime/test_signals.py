@@ -1,4 +1,4 @@
-"""Leaving on request and on a hang, in processes that can be left."""
+"""Stopping on a signal and on a hang, in subprocesses."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Pictures of metrics over steps: the losses, and the health of the contrast.
+"""Plots metrics over steps: losses, and the health of the contrast.
 
 Each function returns the path of its PNG file, or None where there is nothing
 to draw: a run without contrast has no contrast health.

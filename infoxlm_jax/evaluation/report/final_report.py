@@ -1,4 +1,4 @@
-"""The end of a run for people: table, results.json, report.md, figures."""
+"""Reports a finished run: tables, results.json, report.md, figures."""
 
 import dataclasses
 import json

@@ -206,7 +206,7 @@ def write_report(
 
   Args:
     folder: the run's folder.
-    results: what `write_results` writes (see the module).
+    results: the dict that the module describes.
     figures: pictures in the order to show, None for one that was not drawn;
       their paths become relative to the folder.
     notes: plain sentences on the run's health, shown first.

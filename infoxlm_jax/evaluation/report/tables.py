@@ -1,6 +1,6 @@
-"""Retrieval as tables, from results.json's numbers alone.
+"""Formats retrieval as tables, from results.json's numbers alone.
 
-So a finished run can show its tables again without its model. An `At` is what
+A finished run can thus show its tables again without its model. An `At` is what
 `Retrieval.at` returns, a `ByLayer` what `Retrieval.by_layer` returns; rates
 are fractions and are shown in per cent.
 """
