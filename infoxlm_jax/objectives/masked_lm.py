@@ -23,6 +23,7 @@ from infoxlm_jax.objectives.base import (
   Objective,
   Rows,
   Sums,
+  added_option,
 )
 
 
@@ -40,6 +41,7 @@ class MaskedLM(Objective):
     logits_chunk: targets of a device whose logits exist at one time.
     weight: factor of the loss.
     start_step: updates before it counts.
+    random_mask: let random replacement draw <mask> (the released code).
   """
 
   stream: str = "mlm"
@@ -49,6 +51,7 @@ class MaskedLM(Objective):
   logits_chunk: int = 4096
   weight: float = 1.0
   start_step: int = 0
+  random_mask: bool = added_option(False)
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     return {"masked_lm": encoder.init_lm_head(key, model)}
@@ -84,6 +87,7 @@ class MaskedLM(Objective):
         rows["tokens"],
         masking.within_budget(drawn, num_slots),
         model.ids,
+        self.random_mask,
       )
     target = jnp.take_along_axis(targets, slots.place, axis=-1)
     rows = {k: v for k, v in rows.items() if k != "targets"}

@@ -110,6 +110,17 @@ def skipping(transformation: optax.GradientTransformation) -> Skipping:
   return Skipping(inner.init, update)
 
 
+def updates_applied(opt_state: Any, otherwise: jax.Array) -> jax.Array:
+  """The optimizer's own count of updates, by which its schedule goes.
+
+  Args:
+    opt_state: its state, which skipped updates leave alone.
+    otherwise: for an optimizer that keeps no count.
+  """
+  counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
+  return counts[0][1] if counts else otherwise
+
+
 def clip_factor(grads: Any, max_norm: float) -> jax.Array:
   """torch.nn.utils.clip_grad_norm_: min(1, max / (norm + 1e-6))."""
   return jnp.minimum(1.0, max_norm / (optax.global_norm(grads) + 1e-6))
