@@ -150,6 +150,10 @@ class Objective:
     """
     raise NotImplementedError
 
+  def counts_at(self, updates: jax.Array) -> jax.Array:
+    """Whether its loss counts in the update after so many; bool."""
+    return updates >= self.start_step
+
   @staticmethod
   def losses(
     objectives: Mapping[str, Any],
@@ -256,8 +260,9 @@ class Objective:
       state: before it.
       collected: as `collect` gave it, of all devices.
       params: the new parameters.
-      updates: number of updates done, this one included.
-      accept: whether the update counts; if not, the state must stay as it is.
+      updates: number of updates done, this one included where it counts.
+      accept: whether the update changed the parameters; if not, nothing that
+        follows the parameters may change.
     """
     del collected, params, updates, accept
     return state, {}

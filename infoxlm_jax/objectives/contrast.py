@@ -93,6 +93,12 @@ class Contrast(Objective):
       (the released code) instead of pushing all after the update.
     head: name of the projection's parameters; objectives of one name share
       them.
+    random_mask: let random replacement draw <mask> (the released code).
+    push_skipped: let the keys of a skipped update enter the queue (the
+      released code), where they are finite.
+    sync_last_five: what happens before `start_step` in the released code: the
+      very first update has the contrast, and the key encoder becomes a copy in
+      the last five updates only.
   """
 
   layer: int = 8
@@ -110,11 +116,14 @@ class Contrast(Objective):
   weight: float = 1.0
   start_step: int = 0
   # Not part of a run's identity: these two may change on the way.
-  momentum: Callable[[Any], jax.Array] | float = dataclasses.field(
+  momentum: Callable[[Any], Any] | float = dataclasses.field(
     default=0.9999, repr=False
   )
   push_per_microbatch: bool = dataclasses.field(default=False, repr=False)
   head: str = added_option("contrast")
+  random_mask: bool = dataclasses.field(default=False, repr=False)
+  push_skipped: bool = dataclasses.field(default=False, repr=False)
+  sync_last_five: bool = dataclasses.field(default=False, repr=False)
 
   resizable = ("queue/keys",)
 
@@ -180,6 +189,11 @@ class Contrast(Objective):
       part["heads"] = {self.head: params["heads"][self.head]}
     return part
 
+  def counts_at(self, updates: jax.Array) -> jax.Array:
+    """See Objective and `sync_last_five`."""
+    late = super().counts_at(updates)
+    return late | (updates == 0) if self.sync_last_five else late
+
   def corrupt(
     self, keys_G: jax.Array, rows: Rows, model: EncoderConfig
   ) -> tuple[Rows, dict[str, jax.Array]]:
@@ -206,7 +220,7 @@ class Contrast(Objective):
           () if self.mask_specials else model.ids.special,
         )
         side_rows["tokens"] = masking.corrupt(
-          keys[:, 1], tokens, drawn, model.ids
+          keys[:, 1], tokens, drawn, model.ids, self.random_mask
         )
       sides[side] = side_rows
     sides["items"] = rows["items"]
@@ -324,13 +338,13 @@ class Contrast(Objective):
     batch_BD = targets.shared["keys"][direction]
     own_N = targets.each["first"] + jnp.arange(q_ND.shape[0])
     is_own_NB = own_N[:, None] == jnp.arange(batch_BD.shape[0])
-    others_N = None
+    others_N = top_N = None
     if "queue" in self.negatives:
       keys_MD = queue.keys.reshape(-1, q_ND.shape[-1])
       newest_M = key_queue.is_newest_on(queue, self.queue_size, axes).reshape(
         -1
       )
-      others_N = sharded_logsumexp(
+      others_N, top_N = sharded_logsumexp(
         q_ND, keys_MD, newest_M, self.temperature, axes
       )
     count = batch_BD.shape[0] if "batch" in self.negatives else 0
@@ -347,6 +361,11 @@ class Contrast(Objective):
       q_ND, k_ND, batch_BD, is_own_NB, queue, self.temperature, axes
     )
     items = jnp.asarray(q_ND.shape[0], jnp.float32)
+    if top_N is not None:
+      # As the released code counts it: a tie is right.
+      own_logit_N = jnp.sum(q_ND * k_ND, axis=-1) / self.temperature
+      hits = jnp.sum(jax.lax.stop_gradient(own_logit_N) >= top_N)
+      measures["accuracy_queue"] = (hits.astype(jnp.float32), items)
     return loss, {"loss": (loss, items), **measures}
 
   def update_state(
@@ -357,20 +376,29 @@ class Contrast(Objective):
     updates: jax.Array,
     accept: jax.Array,
   ) -> tuple[ContrastState, dict[str, jax.Array]]:
-    """Moves the key encoder towards the encoder; pushes the update's keys."""
+    """Moves the key encoder towards the encoder; pushes the update's keys.
+
+    The metric "momentum" is 0 before `start_step`, also in those updates in
+    which `sync_last_five` leaves the keys alone: so the released code logs it.
+    """
     momentum = self.momentum
     m = momentum(updates) if callable(momentum) else jnp.float32(momentum)
     m = jnp.where(updates >= self.start_step, m, 0.0)
+    moves = accept
+    if self.sync_last_five:
+      moves = accept & (updates + 5 >= self.start_step)
     # In float32: in float16 or bfloat16 an average at .9999 never moves, for
     # 1e-4 of a weight's distance is below its precision.
     key_params = optax.incremental_update(
       self.key_params(params),
       state.key_params,
-      1.0 - jnp.where(accept, m, 1.0),
+      1.0 - jnp.where(moves, m, 1.0),
     )
     queue = state.queue
     for keys in collected:
-      queue = key_queue.push(queue, keys, accept)
+      # A key that is not finite would spoil every loss that meets it.
+      fit = jnp.isfinite(keys).all() if self.push_skipped else accept
+      queue = key_queue.push(queue, keys, fit)
     return ContrastState(key_params, queue), {"momentum": m}
 
   def fill_batches(self, batch: int) -> int:

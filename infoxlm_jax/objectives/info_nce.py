@@ -44,7 +44,7 @@ def sharded_logsumexp(
   mask_M: jax.Array,
   temperature: float,
   axes: tuple[str, ...],
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
   """log sum exp of the logits of negatives that devices hold in parts [N].
 
   The queries go to every part of the negatives and come back as sums, so the
@@ -59,7 +59,8 @@ def sharded_logsumexp(
       outside a shard_map.
 
   Returns:
-    Of this device's queries; NEVER where no negative counts.
+    Of this device's queries; NEVER where no negative counts. And the largest
+    of these logits, NEVER / 2 where there is none, without gradient.
   """
   q_all = q_ND
   if axes:
@@ -79,4 +80,5 @@ def sharded_logsumexp(
       top, device * q_ND.shape[0], q_ND.shape[0]
     )
   known = mass > 0
-  return jnp.where(known, jnp.log(jnp.where(known, mass, 1.0)) + top, NEVER)
+  total = jnp.log(jnp.where(known, mass, 1.0)) + top
+  return jnp.where(known, total, NEVER), top

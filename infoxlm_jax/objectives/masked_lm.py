@@ -45,6 +45,7 @@ class MaskedLM(Objective):
     frequency_power: targets of an item are drawn in proportion to n^-power, n
       being how often the token occurs; 0: all alike. XLM has .5 (Conneau and
       Lample 2019, section 5.1). The stream must have frequencies = True.
+    random_mask: let random replacement draw <mask> (the released code).
   """
 
   stream: str = "mlm"
@@ -55,6 +56,8 @@ class MaskedLM(Objective):
   weight: float = 1.0
   start_step: int = 0
   frequency_power: float = added_option(0.0)
+  # May change on the way: it is not part of a run's identity.
+  random_mask: bool = dataclasses.field(default=False, repr=False)
 
   def check(self, name: str, model: EncoderConfig) -> None:
     if self.frequency_power < 0:
@@ -104,6 +107,7 @@ class MaskedLM(Objective):
         rows["tokens"],
         masking.within_budget(drawn, num_slots),
         model.ids,
+        self.random_mask,
       )
     target = jnp.take_along_axis(targets, slots.place, axis=-1)
     rows = {k: v for k, v in rows.items() if k not in ("targets", "counts")}

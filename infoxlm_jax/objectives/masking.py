@@ -89,19 +89,25 @@ def _select_group(
 
 
 def corrupt(
-  keys_G: jax.Array, tokens: jax.Array, selected: jax.Array, ids: Ids
+  keys_G: jax.Array,
+  tokens: jax.Array,
+  selected: jax.Array,
+  ids: Ids,
+  random_mask: bool = False,
 ) -> jax.Array:
   """Replaces selected tokens [G, R, T]: 80 % <mask>, 10 % random, 10 % kept.
 
-  Random tokens are uniform over the ordinary ids, those that are not special.
+  Random tokens are uniform over the ordinary ids, those that are not special,
+  and <mask> where `random_mask`: fairseq spares its first four ids only.
   """
+  never = [i for i in ids.special if not (random_mask and i == ids.mask)]
 
   def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     how_key, what_key = jax.random.split(key)
     how = jax.random.uniform(how_key, tokens.shape[1:])
-    num_ordinary = ids.size - len(ids.special)
+    num_ordinary = ids.size - len(never)
     what = jax.random.randint(what_key, tokens.shape[1:], 0, num_ordinary)
-    for special in ids.special:  # in rising order: step over each
+    for special in never:  # in rising order: step over each
       what += what >= special
     return how, what
 

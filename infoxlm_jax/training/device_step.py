@@ -178,7 +178,7 @@ def factors(
   objectives: Objectives,
   terms: Mapping[str, jax.Array],
   loss_norm: str,
-  step: jax.Array,
+  updates: jax.Array,
 ) -> dict[str, jax.Array]:
   """The factor of each objective's terms in the loss.
 
@@ -186,11 +186,11 @@ def factors(
     objectives: by name.
     terms: number of terms of each, over all devices and microbatches.
     loss_norm: see step.make_train_step.
-    step: updates attempted before this one.
+    updates: counted before this one.
   """
   scales = scale(terms, loss_norm)
   return {
-    name: scales[name] * objective.weight * (step >= objective.start_step)
+    name: scales[name] * objective.weight * objective.counts_at(updates)
     for name, objective in objectives.items()
   }
 
@@ -198,15 +198,17 @@ def factors(
 def scale(
   terms: Mapping[str, jax.Array], loss_norm: str
 ) -> dict[str, jax.Array]:
-  """What loss_norm divides by, as a factor for each objective."""
-  counts = {
-    k: jnp.maximum(v.astype(jnp.float32), 1.0) for k, v in terms.items()
-  }
+  """What loss_norm divides by, as a factor for each objective.
+
+  No terms at all count as one. In a joint sum an objective without terms adds
+  nothing to the total, as in the released code.
+  """
+  counts = {k: v.astype(jnp.float32) for k, v in terms.items()}
   if loss_norm == "joint_sum":
     total = functools.reduce(jnp.add, counts.values())
-    return dict.fromkeys(counts, 1.0 / total)
+    return dict.fromkeys(counts, 1.0 / jnp.maximum(total, 1.0))
   if loss_norm == "per_task_mean":
-    return {name: 1.0 / count for name, count in counts.items()}
+    return {k: 1.0 / jnp.maximum(count, 1.0) for k, count in counts.items()}
   raise ValueError(f"loss_norm={loss_norm!r} is not joint_sum or per_task_mean")
 
 

@@ -161,6 +161,17 @@ def skipping(transformation: optax.GradientTransformation) -> Skipping:
   return Skipping(transformation.init, update)
 
 
+def updates_applied(opt_state: Any, otherwise: jax.Array) -> jax.Array:
+  """The optimizer's own count of updates, by which its schedule goes.
+
+  Args:
+    opt_state: its state, which skipped updates leave alone.
+    otherwise: for an optimizer that keeps no count.
+  """
+  counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
+  return counts[0][1] if counts else otherwise
+
+
 def move_average(average: Any, new: Any, momentum: jax.Array) -> Any:
   """momentum * average + (1 - momentum) * new, in float32.
 

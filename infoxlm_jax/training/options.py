@@ -44,11 +44,13 @@ class UpdateOptions:
     learning_rate: rate of update n + 1 as a function of n.
     loss_norm: how the objectives' losses are added: "joint_sum" or
       "per_task_mean".
+    count_skipped: whether a skipped update counts for the objectives.
   """
 
   optimizer: optax.GradientTransformation
   learning_rate: Schedule
   loss_norm: str = "joint_sum"
+  count_skipped: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Program:
       self.mesh,
       learning_rate=self.update.learning_rate,
       loss_norm=self.update.loss_norm,
+      count_skipped=self.update.count_skipped,
       zero1=self.parallelism.zero1,
     )
 

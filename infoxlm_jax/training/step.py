@@ -30,7 +30,7 @@ from infoxlm_jax.model.partitioning import BATCH, BATCH_AXES
 from infoxlm_jax.objectives.base import Context, LossSum, Targets, all_losses
 from infoxlm_jax.training import collectives, device_step
 from infoxlm_jax.training.device_step import Tree
-from infoxlm_jax.training.optimizer import skipping
+from infoxlm_jax.training.optimizer import skipping, updates_applied
 from infoxlm_jax.training.schedules import Schedule
 from infoxlm_jax.training.state import Recipe, TrainState
 
@@ -48,6 +48,7 @@ def make_train_step(
   *,
   learning_rate: Schedule,
   loss_norm: str = "joint_sum",
+  count_skipped: bool = True,
   zero1: bool = False,
 ) -> Callable[[TrainState, Tree], tuple[TrainState, Metrics]]:
   """Builds the jitted update.
@@ -61,13 +62,18 @@ def make_train_step(
     loss_norm: "joint_sum": the sum of all losses over the number of all
       their terms (the released code: one contrast item weighs as much as one
       masked token). "per_task_mean": the sum of every loss's mean.
+    count_skipped: whether an update that was skipped counts for the objectives
+      (their first update, the momentum of the key encoder). The released code
+      does not count it. The learning rate goes by the optimizer's own count,
+      which leaves it out, either way.
     zero1: whether the state's optimizer was laid out so, see
       partitioning.specs.
 
   Returns:
     A function that donates the state. Batches are {stream: {name: int32
-    [groups, ...]}}. An update whose loss or gradient is not finite changes
-    nothing but `step`, and says so in metrics["finite"].
+    [groups, ...]}}. An update whose loss or gradient is not finite is
+    skipped: it changes nothing but `step` (and the queue, where
+    Contrast.push_skipped), and says so in metrics["finite"].
   """
   model, objectives = recipe.model, recipe.objectives
   optimizer = skipping(recipe.optimizer)
@@ -77,13 +83,13 @@ def make_train_step(
     grad_specs = partitioning.update_specs(state.params, mesh)
 
   def device_update(
-    params: Tree, states: Tree, rng: jax.Array, step: jax.Array, batch: Tree
+    params: Tree, states: Tree, rng: jax.Array, updates: jax.Array, batch: Tree
   ) -> tuple[Tree, Tree, Tree, Tree]:
     """One device's part: gradients, sums, counts, and what it collected."""
     rows, counts = device_step.corrupt(objectives, model, rng, batch)
     counts = jax.lax.psum(counts, BATCH_AXES)
     terms = {name: count["terms"] for name, count in counts.items()}
-    factors = device_step.factors(objectives, terms, loss_norm, step)
+    factors = device_step.factors(objectives, terms, loss_norm, updates)
     micro = jax.tree.map(
       lambda x: x.reshape(recipe.microbatches, -1, *x.shape[1:]), rows
     )
@@ -138,8 +144,10 @@ def make_train_step(
 
   def train_step(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics]:
     rng = device_step.update_key(state.rng, state.step)
+    applied = updates_applied(state.opt_state, state.step)
+    updates = state.step if count_skipped else applied
     grads, (loss, sums, tokens), counts, collected = sharded_update(
-      state.params, state.objective_state, rng, state.step, batch
+      state.params, state.objective_state, rng, updates, batch
     )
     grad_norm = optax.global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
@@ -154,14 +162,15 @@ def make_train_step(
     metrics = {
       "loss": loss,
       "grad_norm": grad_norm,
-      "learning_rate": learning_rate(state.step),
+      "learning_rate": learning_rate(applied),
       "finite": finite,
       "tokens": tokens,
     }
-    objective_state, done = {}, state.step + 1
+    objective_state = {}
+    updates += 1 if count_skipped else finite.astype(jnp.int32)
     for name, own in state.objective_state.items():
       objective_state[name], own_metrics = objectives[name].update_state(
-        own, collected[name], params, done, finite
+        own, collected[name], params, updates, finite
       )
       metrics |= {f"{name}/{k}": v for k, v in own_metrics.items()}
     metrics |= {k: s / jnp.maximum(w, 1e-9) for k, (s, w) in sums.items()}
@@ -169,7 +178,7 @@ def make_train_step(
       f"{name}/{k}": v for name, c in counts.items() for k, v in c.items()
     }
     new_state = TrainState(
-      step=done,
+      step=state.step + 1,
       params=params,
       objective_state=objective_state,
       opt_state=opt_state,

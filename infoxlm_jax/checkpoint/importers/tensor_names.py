@@ -155,6 +155,8 @@ def _left_over(
   for name, tensor in left.items():
     if name.endswith(_COUNTERS):
       ignored[tensor.name] = "row numbers, which are computed"
+    elif name.endswith("sentence_encoder.version"):
+      ignored[tensor.name] = "fairseq's version number of the module"
     elif name in copies and copies[name] in found:
       ignored[tensor.name] = _as_copy(tensor, found[copies[name]])
     elif name.startswith("model_slow."):

@@ -1,0 +1,36 @@
+r"""The real update against numbers of the authors' own trainer.
+
+  python tools/check_official.py FILE.npz ...
+
+Each file holds whole updates that the released code computed: its settings,
+batches, losses and parameters. Prints the largest difference of every kind of
+number. Exit code 1: one is beyond its bound; 2: a file cannot be read.
+"""
+
+import os
+import sys
+
+# Expected numbers are float32's of a CPU. Before anything imports jax.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from infoxlm_jax.analysis import official
+from infoxlm_jax.cli import command
+
+
+def main() -> int:
+  """Runs the command; returns its exit code."""
+  failed: list[str] = []
+
+  def check() -> None:
+    parser = command.make_parser("check_official", __doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE.npz")
+    for file in parser.parse_args().files:
+      differences = official.compare(file)
+      print(official.table(file, differences), flush=True)
+      failed.extend(official.beyond(differences))
+
+  return command.run(check) or int(bool(failed))
+
+
+if __name__ == "__main__":
+  sys.exit(main())
