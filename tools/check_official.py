@@ -13,7 +13,7 @@ import sys
 # Expected numbers are float32's of a CPU. Before anything imports jax.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from infoxlm_jax.analysis import official
+from infoxlm_jax.analysis import official, official_differences
 from infoxlm_jax.cli import command
 
 
@@ -26,8 +26,8 @@ def main() -> int:
     parser.add_argument("files", nargs="+", metavar="FILE.npz")
     for file in parser.parse_args().files:
       differences = official.compare(file)
-      print(official.table(file, differences), flush=True)
-      failed.extend(official.beyond(differences))
+      print(official_differences.table(file, differences), flush=True)
+      failed.extend(official_differences.beyond(differences))
 
   return command.run(check) or int(bool(failed))
 

@@ -9,13 +9,20 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from infoxlm_jax.analysis import official_file
+from infoxlm_jax.analysis.official_differences import (
+  BOUNDS,
+  Difference,
+  apart,
+  is_relative,
+  keep,
+)
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
@@ -27,34 +34,6 @@ from infoxlm_jax.training import optimizer, schedules, step
 from infoxlm_jax.training import state as train_state
 
 Tree = Any
-
-# The largest difference allowed: of losses and rates relative, of arrays
-# absolute. A bias of all keys alike changes no softmax: its gradient is
-# rounding, which Adam's division makes large.
-BOUNDS = {
-  "mlm loss": 1e-5,
-  "tlm loss": 1e-5,
-  "xlco loss": 1e-5,
-  "loss in bits": 1e-5,
-  "gradient norm": 1e-5,
-  "terms": 0.0,
-  "accuracy": 1e-6,
-  "learning rate": 1e-6,
-  "momentum": 1e-6,
-  "parameters": 2e-6,
-  "key parameters": 2e-6,
-  "projections": 2e-6,
-  "queue": 2e-6,
-  "key biases": 1e-5,
-}
-_RELATIVE = ("loss", "gradient", "rate", "momentum")
-
-
-class Difference(NamedTuple):
-  """The largest difference of a kind of number, and where it is."""
-
-  size: float
-  where: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +88,7 @@ def compare(path: str | Path) -> dict[str, Difference]:
   update = step.make_train_step(
     recipe, state, mesh, learning_rate=rate, count_skipped=False
   )
-  found = dict.fromkeys(BOUNDS, Difference(0.0, ""))
+  differences = dict.fromkeys(BOUNDS, Difference(0.0, ""))
   overflowing = case.get("overflow", ())
   for i, batch in enumerate(official_file.batches(case, arrays), 1):
     applied = optimizer.updates_applied(state.opt_state, state.step)
@@ -122,27 +101,9 @@ def compare(path: str | Path) -> dict[str, Difference]:
       }
     state, metrics = update(state, batch)
     numbers = _numbers(case, jax.device_get(metrics), counted)
-    _add_numbers(found, numbers, arrays, i)
-    _add_arrays(found, jax.device_get(state), path, case, arrays, i)
-  return found
-
-
-def beyond(differences: Mapping[str, Difference]) -> list[str]:
-  """Kinds of numbers that differ by more than their bound."""
-  return [k for k, d in differences.items() if not d.size <= BOUNDS[k]]
-
-
-def table(path: str | Path, differences: Mapping[str, Difference]) -> str:
-  """Lines for people: each kind, its difference, its bound, and where."""
-  lines = [str(path)]
-  for kind, (size, where) in differences.items():
-    mark = "ok " if size <= BOUNDS[kind] else "BAD"
-    how = "relative" if _is_relative(kind) else ""
-    lines.append(
-      f"  {mark} {kind:<15} {size:8.1e}  (bound {BOUNDS[kind]:.0e})"
-      f" {how:<8} {where}".rstrip()
-    )
-  return "\n".join(lines)
+    _add_numbers(differences, numbers, arrays, i)
+    _add_arrays(differences, jax.device_get(state), path, case, arrays, i)
+  return differences
 
 
 def momentum(text: str) -> schedules.Schedule:
@@ -227,18 +188,18 @@ def _numbers(
   case: Mapping[str, Any], metrics: Mapping[str, Any], counted: bool
 ) -> dict[str, tuple[str, float]]:
   """Our numbers by their names in the file, and the kind of each."""
-  found = {}
+  numbers = {}
   for name in official_file.STREAMS:
-    terms = float(metrics[f"{name}/terms"])
+    count = float(metrics[f"{name}/terms"])
     weight = case["lam"] * counted if name == "xlco" else 1.0
-    total = weight * float(metrics[f"{name}/loss"]) * terms
-    found[f"{name}_sum"] = (f"{name} loss", total)
-    found[f"{name}_n"] = ("terms", terms)
-  items = found["xlco_n"][1]
-  everything = sum(found[f"{name}_n"][1] for name in official_file.STREAMS)
-  found["sample_size"] = ("terms", everything)
+    total = weight * float(metrics[f"{name}/loss"]) * count
+    numbers[f"{name}_sum"] = (f"{name} loss", total)
+    numbers[f"{name}_n"] = ("terms", count)
+  items = numbers["xlco_n"][1]
+  everything = sum(numbers[f"{name}_n"][1] for name in official_file.STREAMS)
+  numbers["sample_size"] = ("terms", everything)
   hits = float(metrics["xlco/accuracy_queue"])
-  return found | {
+  return numbers | {
     "loss_bits": ("loss in bits", float(metrics["loss"]) / math.log(2)),
     "grad_norm": ("gradient norm", float(metrics["grad_norm"])),
     "ncorrect": ("accuracy", hits * items),
@@ -249,7 +210,7 @@ def _numbers(
 
 
 def _add_numbers(
-  found: dict[str, Difference],
+  differences: dict[str, Difference],
   numbers: Mapping[str, tuple[str, float]],
   arrays: official_file.Arrays,
   update: int,
@@ -259,16 +220,17 @@ def _add_numbers(
     if at not in arrays:  # a skipped update logs less
       continue
     theirs = float(arrays[at])
-    apart = abs(ours - theirs)
+    difference = abs(ours - theirs)
     if math.isnan(theirs) or math.isnan(ours):
-      apart = 0.0 if math.isnan(theirs) and math.isnan(ours) else math.inf
-    elif _is_relative(kind) or name == "accuracy":
-      apart /= max(abs(theirs), 1e-6)
-    _keep(found, kind, apart, at)
+      both = math.isnan(theirs) and math.isnan(ours)
+      difference = 0.0 if both else math.inf
+    elif is_relative(kind) or name == "accuracy":
+      difference /= max(abs(theirs), 1e-6)
+    keep(differences, kind, difference, at)
 
 
 def _add_arrays(
-  found: dict[str, Difference],
+  differences: dict[str, Difference],
   state: train_state.TrainState,
   path: Path,
   case: Mapping[str, Any],
@@ -278,7 +240,7 @@ def _add_arrays(
   own = state.objective_state["xlco"]
   keys = key_queue.in_order(own.queue, case["queue"])
   theirs = official_file.queue(arrays, update)
-  _keep(found, "queue", _apart(keys, theirs), f"queue_{update}")
+  keep(differences, "queue", apart(keys, theirs), f"queue_{update}")
   for which, ours in (("fast", state.params), ("slow", own.key_params)):
     stored = official_file.parameters(path, case, arrays, which, update)
     if stored is None:
@@ -290,25 +252,8 @@ def _add_arrays(
       where = f"{which}_{update} {name}"
       theirs = wanted[place][: len(value)]  # keys: the first layers only
       if name == "layers/qkv/bias":  # [layers, query key value, ...]
-        apart = _apart(value[:, 1], theirs[:, 1])
-        _keep(found, "key biases", apart, where)
+        keep(differences, "key biases", apart(value[:, 1], theirs[:, 1]), where)
         value, theirs = value[:, ::2], theirs[:, ::2]
       projection = name.endswith("/projection")
       own_kind = "projections" if projection else kind
-      _keep(found, own_kind, _apart(value, theirs), where)
-
-
-def _apart(ours: Any, theirs: Any) -> float:
-  worst = np.max(np.abs(np.asarray(ours, np.float64) - theirs))
-  return math.inf if np.isnan(worst) else float(worst)
-
-
-def _keep(
-  found: dict[str, Difference], kind: str, size: float, where: str
-) -> None:
-  if size > found[kind].size:
-    found[kind] = Difference(size, where)
-
-
-def _is_relative(kind: str) -> bool:
-  return any(word in kind for word in _RELATIVE)
+      keep(differences, own_kind, apart(value, theirs), where)

@@ -18,7 +18,6 @@ and a queue of keys (contrast.py).
 Letters: G groups of this device, M microbatches.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -276,33 +275,6 @@ class Objective:
     """The state with a batch of `collected` added, see `fill_batches`."""
     del collected
     return state
-
-
-def added_option(default: Any) -> Any:
-  """A field for an option that an objective did not have from the start.
-
-  `identity` leaves it out where it has its default, so that a run begun
-  before the option existed goes on.
-  """
-  return dataclasses.field(
-    default=default, repr=False, metadata={"identity": True}
-  )
-
-
-def identity(objective: Any) -> str:
-  """The options of an objective by which a run knows it, as text.
-
-  Weight and first update may change on the way, and so may fields that are
-  neither in the repr nor an `added_option`.
-  """
-  lasting = dataclasses.replace(objective, weight=1.0, start_step=0)
-  added = [
-    f", {field.name}={getattr(objective, field.name)!r}"
-    for field in dataclasses.fields(objective)
-    if field.metadata.get("identity")
-    and getattr(objective, field.name) != field.default
-  ]
-  return f"{repr(lasting)[:-1]}{''.join(added)})"
 
 
 def all_losses(

@@ -44,9 +44,9 @@ from infoxlm_jax.objectives.base import (
   Targets,
   Tree,
   Unshard,
-  added_option,
   map_microbatches,
 )
+from infoxlm_jax.objectives.identity import added_option
 from infoxlm_jax.objectives.info_nce import info_nce, sharded_logsumexp
 from infoxlm_jax.objectives.key_queue import Queue
 

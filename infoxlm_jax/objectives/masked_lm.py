@@ -24,8 +24,8 @@ from infoxlm_jax.objectives.base import (
   Objective,
   Rows,
   Sums,
-  added_option,
 )
+from infoxlm_jax.objectives.identity import added_option
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.model import attention
-from infoxlm_jax.objectives.base import identity
+from infoxlm_jax.objectives.identity import identity
 from infoxlm_jax.runtime import run_dir
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS, find_step

@@ -10,8 +10,8 @@ import pytest
 from test_step import GROUPS, _batch, _descent, _mesh
 
 from infoxlm_jax.model import partitioning
-from infoxlm_jax.objectives.base import identity
 from infoxlm_jax.objectives.contrast import Contrast
+from infoxlm_jax.objectives.identity import identity
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.training import schedules, step
 from infoxlm_jax.training import state as train_state
