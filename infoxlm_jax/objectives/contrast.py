@@ -93,6 +93,8 @@ class Contrast(Objective):
       (the released code) instead of pushing all after the update.
     head: name of the projection's parameters; objectives of one name share
       them.
+    key_rounding: "float32", or "float16": the key parameters are rounded to
+      it after every average, as in the released code under --fp16.
   """
 
   layer: int = 8
@@ -115,6 +117,7 @@ class Contrast(Objective):
   )
   push_per_microbatch: bool = dataclasses.field(default=False, repr=False)
   head: str = added_option("contrast")
+  key_rounding: str = added_option("float32")
 
   resizable = ("queue/keys",)
 
@@ -140,6 +143,7 @@ class Contrast(Objective):
       ("pooling", POOLINGS),
       ("negatives", _NEGATIVES),
       ("directions", ("one", "both")),
+      ("key_rounding", ("float32", "float16")),
     ):
       where = f"objective {name!r}: {option}"
       check_choice(where, getattr(self, option), known)
@@ -368,6 +372,12 @@ class Contrast(Objective):
       state.key_params,
       1.0 - jnp.where(accept, m, 1.0),
     )
+    if self.key_rounding == "float16":
+      key_params = jax.tree.map(
+        lambda new, old: jnp.where(accept, _as_float16(new), old),
+        key_params,
+        state.key_params,
+      )
     queue = state.queue
     for keys in collected:
       queue = key_queue.push(queue, keys, accept)
@@ -417,6 +427,13 @@ def describe(objectives: Mapping[str, Objective]) -> dict[str, Any] | None:
       fields = [f.name for f in dataclasses.fields(own) if f.repr]
       return {"name": name} | {field: getattr(own, field) for field in fields}
   return None
+
+
+def _as_float16(x: jax.Array) -> jax.Array:
+  # XLA may leave out a cast there and back, but not across a barrier.
+  # reduce_precision would flush what is subnormal in float16 to zero.
+  half = jax.lax.optimization_barrier(x.astype(jnp.float16))
+  return half.astype(x.dtype)
 
 
 def _add(a: Any, b: Any) -> Any:
