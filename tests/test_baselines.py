@@ -73,12 +73,15 @@ class Small(NamedTuple):
     metrics: losses that it must report, all of them finite.
     parameters: of the model at full size, worked out by hand, with heads and
       a vocabulary of a multiple of 128; None: not compared.
+    slow: whether training it is left to the slow tests, because it differs
+      from another file in a number only.
   """
 
   data: Callable[[], Path]
   options: tuple[str, ...]
   metrics: tuple[str, ...]
   parameters: int | None = None
+  slow: bool = False
 
 
 # Whatever a file trains: a model of 2 layers, two updates, one device.
@@ -97,13 +100,26 @@ COMMON = (
   "config.EncoderConfig.max_positions=96",
   "options.EvaluationOptions.batches=1",
   "options.RunOptions.log_every=1",
-  "partitioning.make_mesh.data=1",
-  "partitioning.make_mesh.devices=1",
+  "partitioning.MeshShape.data=1",
+  "partitioning.MeshShape.devices=1",
 )
 _FOUR = ("BATCH=4",)
 _XLM = (*_FOUR, "LANGUAGE_IDS=('de', 'en', 'fr', 'ja')")
 
 _PAIRS = ("TLM_BATCH=6", "MAX_SIDE=40")
+# Of the files that continue XLM-R; here from random weights.
+_CONTINUED = (
+  *_FOUR,
+  "INIT_FROM=None",
+  "PAIR_ROW_LENGTH=96",
+  "MLM_ROWS=4",
+  "TLM_ROWS=4",
+  "XLCO_ROWS=4",
+  "CONTRAST_LAYER=1",
+  "contrast.Contrast.queue_size=8",
+)
+_MLM_TLM = ("mlm/loss", "tlm/loss")
+_ALL = (*_MLM_TLM, "xlco/loss")
 _VERSES = small_corpus.prepared
 SMALL = {
   "mbert": Small(
@@ -114,6 +130,27 @@ SMALL = {
   "xlm_100": Small(_VERSES, _FOUR, ("mlm/loss",), 571_778_944),
   "xlm_mlm": Small(_VERSES, _XLM, ("mlm/loss",), 249_177_984),
   "xlmr": Small(_VERSES, _FOUR, ("mlm/loss",), 278_379_776),
+  "infoxlm": Small(_VERSES, _CONTINUED, _ALL),
+  "infoxlm_no_momentum": Small(_VERSES, _CONTINUED, _ALL),
+  "unicoder": Small(_VERSES, _CONTINUED, _MLM_TLM),
+  "xlm_align": Small(
+    _VERSES, (*_CONTINUED, "ALIGNMENT_LAYER=1"), ("mlm/loss", "alignment/loss")
+  ),
+  "infoxlm_no_tlm": Small(
+    _VERSES, _CONTINUED, ("mlm/loss", "xlco/loss"), slow=True
+  ),
+  "infoxlm_no_xlco": Small(_VERSES, _CONTINUED, _MLM_TLM, slow=True),
+} | {
+  f"infoxlm_{name}": Small(_VERSES, _CONTINUED, _ALL, slow=True)
+  for name in (
+    "float16_keys",
+    "frozen_keys",
+    "layer_12",
+    "layer_4",
+    "no_mixup",
+    "per_task_mean",
+    "queue_16384",
+  )
 }
 
 
@@ -168,9 +205,15 @@ def test_it_builds_at_full_size(name, capsys):
     assert int(line.replace(",", "")) == SMALL[name].parameters
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=pytest.mark.slow if small.slow else ())
+    for name, small in SMALL.items()
+  ],
+)
 def test_it_trains(name, tmp_path, capsys):
-  data, options, metrics, _ = SMALL[name]
+  data, options, metrics = SMALL[name][:3]
   folder = tmp_path / "run"
   arguments = [
     *command(name),
@@ -187,6 +230,8 @@ def test_it_trains(name, tmp_path, capsys):
   for row in rows:
     assert math.isfinite(row["train/loss"])
     assert all(math.isfinite(row[f"train/{metric}"]) for metric in metrics)
+    trained = {name for name in row if re.fullmatch(r"train/\w+/loss", name)}
+    assert trained == {f"train/{m}" for m in metrics if m.endswith("/loss")}
 
 
 def test_xlm_reports_the_epochs_of_both_streams(tmp_path):

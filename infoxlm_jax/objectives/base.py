@@ -51,10 +51,13 @@ class Targets(NamedTuple):
   Attributes:
     each: arrays [M, ...], one slice for each microbatch; a loss sees its own.
     shared: arrays that every microbatch sees as they are.
+    terms: of the loss on this device, besides those that `corrupt` counted;
+      None: there are none.
   """
 
   each: Tree
   shared: Tree
+  terms: jax.Array | None = None
 
 
 class Cost(NamedTuple):

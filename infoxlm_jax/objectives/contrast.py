@@ -99,6 +99,8 @@ class Contrast(Objective):
     sync_last_five: what happens before `start_step` in the released code: the
       very first update has the contrast, and the key encoder becomes a copy in
       the last five updates only.
+    key_rounding: "float32", or "float16": the key parameters are rounded to
+      it after every average, as in the released code under --fp16.
   """
 
   layer: int = 8
@@ -124,6 +126,7 @@ class Contrast(Objective):
   random_mask: bool = dataclasses.field(default=False, repr=False)
   push_skipped: bool = dataclasses.field(default=False, repr=False)
   sync_last_five: bool = dataclasses.field(default=False, repr=False)
+  key_rounding: str = added_option("float32")
 
   resizable = ("queue/keys",)
 
@@ -149,6 +152,7 @@ class Contrast(Objective):
       ("pooling", POOLINGS),
       ("negatives", _NEGATIVES),
       ("directions", ("one", "both")),
+      ("key_rounding", ("float32", "float16")),
     ):
       where = f"objective {name!r}: {option}"
       check_choice(where, getattr(self, option), known)
@@ -389,11 +393,16 @@ class Contrast(Objective):
       moves = accept & (updates + 5 >= self.start_step)
     # In float32: in float16 or bfloat16 an average at .9999 never moves, for
     # 1e-4 of a weight's distance is below its precision.
+    # The roles are exchanged, so that momentum itself is exact.
     key_params = optax.incremental_update(
-      self.key_params(params),
-      state.key_params,
-      1.0 - jnp.where(moves, m, 1.0),
+      state.key_params, self.key_params(params), jnp.where(moves, m, 1.0)
     )
+    if self.key_rounding == "float16":
+      key_params = jax.tree.map(
+        lambda new, old: jnp.where(accept, _as_float16(new), old),
+        key_params,
+        state.key_params,
+      )
     queue = state.queue
     for keys in collected:
       # A key that is not finite would spoil every loss that meets it.
@@ -445,6 +454,13 @@ def describe(objectives: Mapping[str, Objective]) -> dict[str, Any] | None:
       fields = [f.name for f in dataclasses.fields(own) if f.repr]
       return {"name": name} | {field: getattr(own, field) for field in fields}
   return None
+
+
+def _as_float16(x: jax.Array) -> jax.Array:
+  # XLA may leave out a cast there and back, but not across a barrier.
+  # reduce_precision would flush what is subnormal in float16 to zero.
+  half = jax.lax.optimization_barrier(x.astype(jnp.float16))
+  return half.astype(x.dtype)
 
 
 def _add(a: Any, b: Any) -> Any:

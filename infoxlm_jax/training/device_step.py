@@ -174,6 +174,17 @@ def targets_of(
   return targets
 
 
+def with_target_terms(
+  counts: Mapping[str, dict[str, jax.Array]], targets: Mapping[str, Targets]
+) -> dict[str, dict[str, jax.Array]]:
+  """Counts whose "terms" include those that only the targets tell."""
+  out = dict(counts)
+  for name, own in targets.items():
+    if own.terms is not None:
+      out[name] = out[name] | {"terms": out[name]["terms"] + own.terms}
+  return out
+
+
 def factors(
   objectives: Objectives,
   terms: Mapping[str, jax.Array],

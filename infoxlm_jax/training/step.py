@@ -2,10 +2,11 @@
 
 The order of an update:
 
-  1. every objective masks its rows; now the number of terms of every loss is
-     known, so any normalization costs one backward pass;
+  1. every objective masks its rows, and counts the terms of its loss;
   2. objectives compute their targets for the whole batch, without gradient
-     (the contrast: its key encoder encodes the key side);
+     (the contrast: its key encoder encodes the key side); now the number of
+     terms of every loss is known, so any normalization costs one backward
+     pass;
   3. for each microbatch: the weighted sum of all losses, and its gradient;
   4. gradients are reduced over devices, once, in float32;
   5. the optimizer updates the parameters, and each objective its own state
@@ -87,15 +88,16 @@ def make_train_step(
   ) -> tuple[Tree, Tree, Tree, Tree]:
     """One device's part: gradients, sums, counts, and what it collected."""
     rows, counts = device_step.corrupt(objectives, model, rng, batch)
-    counts = jax.lax.psum(counts, BATCH_AXES)
-    terms = {name: count["terms"] for name, count in counts.items()}
-    factors = device_step.factors(objectives, terms, loss_norm, updates)
     micro = jax.tree.map(
       lambda x: x.reshape(recipe.microbatches, -1, *x.shape[1:]), rows
     )
     targets = device_step.targets_of(
       objectives, model, params, states, specs, micro
     )
+    counts = device_step.with_target_terms(counts, targets)
+    counts = jax.lax.psum(counts, BATCH_AXES)
+    terms = {name: count["terms"] for name, count in counts.items()}
+    factors = device_step.factors(objectives, terms, loss_norm, updates)
     encode = collectives.encode_with(model, specs.params)
     params = collectives.whole_outer(params, specs.params)
     context = Context(
