@@ -1,9 +1,9 @@
 """Checksums of arrays that are the same on any mesh.
 
-A fingerprint is a sum modulo 2^32 of the array's bits times an odd number
-that depends on the position, so it is the same on any mesh and any number of
-processes, is computed where the array lives, and every single flipped bit
-changes it.
+A checksum adds up, modulo 2^32, the bits of every element times an odd number
+that depends on the element's position. It is the same on any mesh and any
+number of processes, it is computed on the devices that hold the array, and
+every single flipped bit changes it.
 """
 
 from typing import Any
@@ -19,10 +19,17 @@ _PIECE = 1 << 18  # numbers, on the host: stays in the processor's cache
 
 
 def describe(tree: Any) -> dict[str, dict[str, Any]]:
-  """Shape, dtype and fingerprint of every array, by path.
+  """Shape, dtype and checksum of every array of a tree.
 
-  Numpy's arrays are summed on the host, in pieces: for large ones that fill
-  the memory, the compiled form needs twice their size besides.
+  Numpy arrays are summed on the host, in pieces: the compiled form needs twice
+  their size in addition, which large arrays do not leave.
+
+  Args:
+    tree: of jax or numpy arrays.
+
+  Returns:
+    {"shape": list of int, "dtype": name, "sum": two ints below 2^32} by the
+    array's path, such as "params/embed/token".
   """
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   on_host = all(isinstance(leaf, np.ndarray) for _, leaf in leaves)
@@ -34,9 +41,9 @@ def describe(tree: Any) -> dict[str, dict[str, Any]]:
     path_of(path): {
       "shape": list(leaf.shape),
       "dtype": str(leaf.dtype),
-      "sum": [int(x) for x in found],
+      "sum": [int(x) for x in pair],
     }
-    for (path, leaf), found in zip(leaves, sums, strict=True)
+    for (path, leaf), pair in zip(leaves, sums, strict=True)
   }
 
 
@@ -46,7 +53,7 @@ def _fingerprints(leaves: list[jax.Array]) -> list[jax.Array]:
 
 
 def _on_host(x: np.ndarray) -> list[int]:
-  """What `fingerprint` gives, a few megabytes at a time."""
+  """The result of `fingerprint`, computed a few megabytes at a time."""
   bits = np.ascontiguousarray(x).reshape(-1)
   bits = bits.view(np.dtype(f"uint{8 * x.dtype.itemsize}"))
   sums = np.zeros(len(_FACTORS), np.uint32)
@@ -56,11 +63,11 @@ def _on_host(x: np.ndarray) -> list[int]:
     for i, factor in enumerate(_FACTORS):
       factors = (position * np.uint32(factor)) | np.uint32(1)
       sums[i : i + 1] += np.sum(piece * factors, dtype=np.uint32)
-  return [int(found) for found in sums]
+  return [int(x) for x in sums]
 
 
 def fingerprint(x: jax.Array) -> jax.Array:
-  """Two sums [2] uint32 of bits times odd numbers made of the position."""
+  """The checksum of an array: uint32 [2], one sum for each of `_FACTORS`."""
   unsigned = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
   bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32)
   position = jnp.zeros((), jnp.uint32)

@@ -1,7 +1,8 @@
-"""The tree of a state as a checkpoint stores it, in today's format or an older.
+"""The tree of a state as a checkpoint stores it, in either format.
 
-Format 1 was of runs with at most one contrast: key_params and queue, which are
-now at objective_state/<name>/, stood at the top of the tree.
+Format 2 is today's state. In format 1 a run had at most one contrast, and its
+key_params and queue were at the top of the tree; they are now at
+objective_state/<name>/.
 """
 
 import dataclasses
@@ -16,15 +17,15 @@ from infoxlm_jax.checkpoint.metadata import CHECKSUMS
 from infoxlm_jax.model.partitioning import path_of
 
 _OWN = re.compile(r"^objective_state/[^/]+/")
-_TOP = ("key_params", "queue")  # of format 1; None where nothing contrasts
+_TOP = ("key_params", "queue")  # in format 1; None without a contrast
 
 
 class Layout:
-  """Where a checkpoint has the arrays of a state.
+  """The paths at which a checkpoint stores the arrays of a state.
 
   Args:
-    files: of the checkpoint, by name.
-    abstract: the state that is wanted.
+    files: the small files of the checkpoint, by name.
+    abstract: shapes, dtypes and shardings of the state to restore.
 
   Attributes:
     arrays: shape, dtype and checksum of each array that is stored, by its
@@ -46,7 +47,7 @@ class Layout:
     }
 
   def to_stored(self, state: Any) -> Any:
-    """A state's leaves in the tree that is stored."""
+    """Puts a state's leaves into the tree that the checkpoint stores."""
     if not self._is_old:
       return state
     # As subtrees, not leaf by leaf: orbax compares empty dicts, too.
@@ -65,7 +66,7 @@ class Layout:
     }
 
   def from_stored(self, stored: Any, state: Any) -> Any:
-    """The leaves of a stored tree in the tree of `state`."""
+    """Puts the leaves of a stored tree into the tree of `state`."""
     if not self._is_old:
       return stored
     leaves = {
@@ -80,13 +81,13 @@ class Layout:
 def in_stored_shapes(
   abstract: Any, stored: Mapping[str, Any], resizable: Collection[str]
 ) -> Any:
-  """A state whose resizable arrays have the shapes that are stored.
+  """The abstract state, with resizable arrays in their stored shapes.
 
   Args:
     abstract: shapes, dtypes and shardings of a state.
     stored: shape, dtype and checksum of each stored array, by path.
     resizable: paths of arrays that may be stored in another shape, as long as
-      the last dimension is the same. They come back replicated.
+      the last dimension is the same. They are restored replicated.
   """
 
   def stored_shape(path: Any, leaf: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or absent, and never wrong in silence.
+"""Saves and restores the checkpoints of a run.
 
-orbax writes a folder a step and renames it when it is complete. It does not
-notice a flipped bit in the arrays, so every array's fingerprint is stored
-beside them and compared after a restore.
+orbax writes one folder for each step and renames it when it is complete. It
+does not notice a flipped bit in the arrays, so the checksum of every array is
+stored with them and compared after a restore.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class FilesHandler(ocp.CheckpointHandler):
 @ocp.args.register_with_handler(FilesHandler, for_save=True)
 @dataclasses.dataclass
 class SaveFiles(ocp.args.CheckpointArgs):
-  """What FilesHandler saves: contents by name."""
+  """The argument of FilesHandler.save: contents by name."""
 
   files: Mapping[str, bytes]
 
@@ -60,7 +60,7 @@ class SaveFiles(ocp.args.CheckpointArgs):
 @ocp.args.register_with_handler(FilesHandler, for_restore=True)
 @dataclasses.dataclass
 class RestoreFiles(ocp.args.CheckpointArgs):
-  """Asks FilesHandler for all files."""
+  """The argument of FilesHandler.restore, which returns all files."""
 
 
 class Checkpoints:
@@ -68,10 +68,10 @@ class Checkpoints:
 
   Args:
     folder: made if missing.
-    keep_latest: how many newest ones to keep.
-    keep_best: how many best ones (by the metric given to save) to keep
-      besides. Two rules, because one rule evicts the newest. Of equal ones
-      the later counts as better.
+    keep_latest: number of newest checkpoints to keep.
+    keep_best: number of best checkpoints (by the metric given to `save`) to
+      keep in addition. With one rule for both, the newest would be deleted
+      when it is worse. Of two with the same metric the later is better.
 
   Raises:
     InputError: the folder cannot be used, or keep_latest is below 1.
@@ -96,7 +96,7 @@ class Checkpoints:
         )
       )
     try:
-      # orbax only logs what it meets in a thread, so first by hand.
+      # orbax makes it in a thread and only logs an error there.
       self.folder.mkdir(parents=True, exist_ok=True)
       self._manager = ocp.CheckpointManager(
         epath.Path(os.path.abspath(self.folder)),
@@ -117,7 +117,7 @@ class Checkpoints:
       ) from None
 
   def steps(self) -> list[int]:
-    """Steps of the checkpoints that are there, the oldest first."""
+    """Steps of the checkpoints in the folder, the oldest first."""
     return sorted(self._manager.all_steps())
 
   def save(
@@ -133,9 +133,9 @@ class Checkpoints:
     Args:
       state: a TrainState of arrays.
       files: small files by name, stored with their hashes.
-      metric: higher is better. None, NaN and infinity take no part in
-        the choice of the best.
-      wait: return only when it is on disk.
+      metric: higher is better. With None, NaN or infinity the checkpoint is
+        never one of the best.
+      wait: return only when the checkpoint is on disk.
 
     Raises:
       StorageError: this save, or an earlier one in the background, failed.
@@ -165,29 +165,34 @@ class Checkpoints:
   def restore(
     self, abstract: Any, resizable: Collection[str] = ()
   ) -> tuple[Any, dict[str, bytes]] | None:
-    """The newest checkpoint that is what was saved, or None if there is none.
+    """Restores the newest intact checkpoint.
 
-    Damaged newer ones are renamed to damaged-<step>, out of the way of the
-    updates that are now done again.
+    Newer ones that are damaged are renamed to damaged-<step>: the run repeats
+    their updates and saves those steps again.
 
     Args:
       abstract: the state's shapes, dtypes and shardings.
-      resizable: paths of arrays that come back in the shape they are stored
-        in, where only the leading dimensions differ (see state.resized).
+      resizable: paths of arrays that are restored in their stored shape
+        where only the leading dimensions differ (see state.resized).
+
+    Returns:
+      The state, and the small files by name; None if there is no checkpoint.
 
     Raises:
-      InputError: the arrays are of another model, or all are damaged.
+      InputError: the arrays belong to another model, or every checkpoint is
+        damaged.
+      StorageError: a damaged checkpoint cannot be renamed.
     """
     steps, messages = self.steps(), []
     for step in reversed(steps):
       try:
-        found = self._restore_step(step, abstract, resizable)
+        restored = self._restore_step(step, abstract, resizable)
       except Damaged as damage:
         logging.warning("%s; trying the one before it", damage)
         messages.append(str(damage))
       else:
         self._set_aside([other for other in steps if other > step])
-        return found
+        return restored
     if steps:
       raise InputError(
         f"{self.folder}: none of the checkpoints {steps} is intact:"
@@ -216,7 +221,11 @@ class Checkpoints:
     self._manager.reload()
 
   def read_files(self, step: int) -> dict[str, bytes]:
-    """The small files of one checkpoint, verified."""
+    """The small files of one checkpoint by name, verified.
+
+    Raises:
+      Damaged: a file is missing, or differs from the saved one.
+    """
     where = f"{self.folder / str(step)}"
     try:
       files = self._manager.restore(
@@ -270,7 +279,11 @@ class Checkpoints:
     return state, files
 
   def wait(self) -> None:
-    """Returns when all saves are on disk; raises what went wrong in them."""
+    """Waits until all saves are on disk.
+
+    Raises:
+      StorageError: a save in the background failed.
+    """
     try:
       self._manager.wait_until_finished()
     except Exception as error:
@@ -279,7 +292,7 @@ class Checkpoints:
       ) from error
 
   def close(self) -> None:
-    """Waits as `wait` does, then lets the folder go."""
+    """Waits as `wait` does, then closes orbax' manager."""
     try:
       self.wait()
     finally:
@@ -294,7 +307,7 @@ class Checkpoints:
     except StorageError as failure:
       if error is None:
         raise
-      logging.warning("%s", failure)  # it must not hide what went wrong first
+      logging.warning("%s", failure)  # must not hide the first error
 
 
 def _metric_of(metrics: Mapping[str, float]) -> float:

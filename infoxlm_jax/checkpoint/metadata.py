@@ -1,6 +1,6 @@
-"""The small files of a checkpoint: where the run is, and what its weights are.
+"""The small files of a checkpoint: position in the data, model, checksums.
 
-They are plain JSON, so a checkpoint can be used without executing any gin.
+They are plain JSON, so a checkpoint can be used without executing gin files.
 """
 
 import dataclasses
@@ -19,38 +19,43 @@ from infoxlm_jax.runtime.run_layout import FILES
 POSITION, MODEL = "position.json", "model.json"
 CHECKSUMS = "checksums.json"
 FORMAT = 2
-# 1: one contrast, whose state lay at the top of the tree.
+# Format 1: one contrast, with its state at the top of the tree.
 _READ_FORMATS = (1, 2)
 _COMMITTED = "commit_success.txt"  # orbax puts it into every finished folder
 
 
 class Damaged(Exception):
-  """A stored checkpoint is not what was saved."""
+  """A stored checkpoint differs from the one that was saved."""
 
 
 @dataclasses.dataclass
 class Position:
-  """What a run must know besides its arrays, kept on the host.
+  """The progress of a run, kept on the host and stored in its checkpoints.
 
-  Batches are a function of (seed, samples drawn), so this is all that an
-  exact resume of the data needs.
+  A batch is a function of the seed and the number of samples drawn before it,
+  so these counts are all that an exact resume of the data needs.
+
+  Attributes:
+    samples: samples drawn so far, by stream.
+    tokens: tokens trained on so far.
+    seconds: time that the run has taken so far.
   """
 
-  samples: dict[str, int]  # drawn so far, by stream
+  samples: dict[str, int]
   tokens: int = 0
   seconds: float = 0.0
 
   @classmethod
   def read(cls, files: Mapping[str, bytes]) -> "Position":
-    """The position that `file` wrote."""
+    """Reads the position from a checkpoint's small files."""
     return cls(**json.loads(files[POSITION]))
 
   def file(self) -> dict[str, bytes]:
-    """position.json, by name."""
+    """{"position.json": contents}, for the files of a checkpoint."""
     return {POSITION: json.dumps(dataclasses.asdict(self)).encode()}
 
   def advance(self, streams: Mapping[str, Any]) -> None:
-    """One update further."""
+    """Adds the batch of one update to the samples of every stream."""
     self.samples = {
       name: self.samples[name] + stream.batch
       for name, stream in streams.items()
@@ -61,8 +66,8 @@ def key_encoder_part(files: Mapping[str, bytes]) -> str | None:
   """Path of the key encoder's parameters in a checkpoint's state, or None.
 
   Args:
-    files: of the checkpoint, by name; of several contrasts, model.json names
-      the one.
+    files: the small files of the checkpoint, by name. Where the run has
+      several contrasts, model.json names the one whose key encoder this is.
   """
   contrast = json.loads(files[MODEL]).get("contrast") or {}
   part = "key_params"
@@ -77,11 +82,11 @@ def describe_model(
   tokenizer: Tokenizer | None = None,
   contrast: Mapping[str, Any] | None = None,
 ) -> bytes:
-  """model.json: what one must know to use the weights.
+  """model.json: the facts that are needed to use the weights.
 
   Args:
     model: the encoder.
-    tokenizer: None where weights came without one.
+    tokenizer: None if the weights have none.
     contrast: name and options of the objective that trains sentence vectors
       (contrast.describe), if there is one.
   """
@@ -109,13 +114,13 @@ def read_model(
   """The encoder that model.json describes.
 
   Args:
-    files: of a checkpoint, by name.
+    files: the small files of a checkpoint, by name.
     where: the checkpoint, for messages.
-    **options: fields that are the user's choice, such as dtype; what the
-      file says of them is what it was trained with.
+    **options: fields that the user may choose, such as dtype; they replace
+      the values of the training, which model.json holds.
 
   Raises:
-    InputError: model.json is missing or broken, or of a later version.
+    InputError: model.json is missing, broken, or from a later version.
   """
   known = {field.name for field in dataclasses.fields(EncoderConfig)}
   try:
@@ -142,10 +147,13 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def read_step_files(step: Path) -> dict[str, bytes]:
-  """The small files of a checkpoint's folder, verified; touches nothing.
+  """The small files of a checkpoint's folder by name, verified.
+
+  Args:
+    step: the folder of one checkpoint; it is only read.
 
   Raises:
-    InputError: one is missing, or is not what was saved.
+    InputError: a file is missing, or differs from the saved one.
   """
   try:
     return verified(read_folder(step / FILES), step)
@@ -157,7 +165,11 @@ def read_step_files(step: Path) -> dict[str, bytes]:
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-  """{"a/b": x} as {"a": {"b": x}}: undoes partitioning.path_of for dicts."""
+  """Nested dicts from paths: the inverse of partitioning.path_of.
+
+  >>> unflatten({"embed/token": 1, "embed/type": 2, "heads/pooler/bias": 3})
+  {'embed': {'token': 1, 'type': 2}, 'heads': {'pooler': {'bias': 3}}}
+  """
   tree: dict[str, Any] = {}
   for path, leaf in leaves.items():
     *parents, name = path.split("/")
@@ -169,7 +181,7 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checksums(state: Any, files: Mapping[str, bytes]) -> bytes:
-  """checksums.json: every array's fingerprint, every file's hash."""
+  """checksums.json: the checksum of every array, the SHA-256 of every file."""
   sums = {
     "format": FORMAT,
     "arrays": describe(state),
@@ -179,11 +191,11 @@ def checksums(state: Any, files: Mapping[str, bytes]) -> bytes:
 
 
 def verified(files: dict[str, bytes], where: Any) -> dict[str, bytes]:
-  """The files, each compared with its hash; checksums.json stays among them.
+  """Compares each file with its stored hash, and returns all of them.
 
   Raises:
-    Damaged: one is missing, or is not what was saved.
-    InputError: a checkpoint of another version.
+    Damaged: a file is missing, or differs from the saved one.
+    InputError: the checkpoint has a format that this version does not read.
   """
   try:
     sums = json.loads(files[CHECKSUMS])

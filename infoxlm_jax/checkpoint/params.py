@@ -1,7 +1,7 @@
-"""Parameters of a checkpoint, without the rest of its state.
+"""Reads and writes the parameters of a checkpoint without its other state.
 
-Reading takes any checkpoint of ours; writing makes one of weights only, which
-has the same form without optimizer and objective state.
+`read_params` reads any checkpoint of this project. `write_params` writes one
+with weights only: the same files without optimizer and objective state.
 """
 
 import json
@@ -30,24 +30,25 @@ def read_params(
   wanted: Callable[[str], bool] = lambda path: True,
   part: str = "params",
 ) -> tuple[dict[str, Any], list[str]]:
-  """One part of a state, such as the parameters; all else stays on disk.
+  """Reads one part of a state, such as the parameters.
 
   Args:
-    step: folder of one checkpoint, of a run or of weights only.
-    files: as read_step_files gives them.
-    sharding_of: where an array goes, by its path in the parameters and shape.
-    wanted: which of the arrays to read.
+    step: folder of one checkpoint, from a run or with weights only.
+    files: from metadata.read_step_files.
+    sharding_of: gives the sharding of an array, from its path in the
+      parameters and its shape.
+    wanted: whether to read the array of a path.
     part: path of a part of the state: "params", or a key encoder's, see
       metadata.key_encoder_part.
 
   Returns:
-    The parameters, nested ({} where there are none), and the paths of the
-    arrays that were not read.
+    The parameters as nested dicts ({} if no array was chosen), and the paths
+    of the stored arrays that were not read.
 
   Raises:
-    InputError: an array cannot be read, or is not what was saved.
+    InputError: an array cannot be read, or differs from the saved one.
   """
-  # Paths as they are on disk: of an older format, too.
+  # Paths as they are on disk, in either format.
   stored, prefix = json.loads(files[CHECKSUMS])["arrays"], f"{part}/"
   chosen = {
     path: entry
@@ -77,7 +78,7 @@ def read_params(
           partial_restore=True,
         ),
       )
-  except Exception as error:  # orbax and tensorstore have many
+  except Exception as error:  # orbax and tensorstore raise many kinds
     raise InputError(
       f"{step}: cannot be read: {_first_line(error)}. Give another step's"
       " folder."
@@ -96,11 +97,11 @@ def read_params(
 def write_params(
   folder: Path, params: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> None:
-  """Writes a checkpoint of weights only: a folder with state/ and files/.
+  """Writes a checkpoint with weights only: a folder with state/ and files/.
 
   Args:
-    folder: new; it appears when all of it is written.
-    params: numpy arrays, nested.
+    folder: a new folder; it appears when all of it is written.
+    params: nested dicts of numpy arrays.
     files: small files by name, stored with their hashes.
 
   Raises:
@@ -113,7 +114,7 @@ def write_params(
     (part / FILES).mkdir()
     for name, content in files.items():
       (part / FILES / name).write_bytes(content)
-    # Compressed, float32 weights are 8 % smaller, and held in memory twice.
+    # Compression saves 8 % of float32 weights and needs a second copy of them.
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)
     try:
       with ocp.Checkpointer(handler) as writer:
@@ -128,7 +129,7 @@ def write_params(
 
 
 def _on_host(tree: Any) -> Any:
-  """Numpy's views of arrays that are in this machine's memory as a whole."""
+  """Numpy views of the arrays if one CPU device holds each; else the tree."""
 
   def plain(x: jax.Array) -> bool:
     devices: Any = x.sharding.device_set

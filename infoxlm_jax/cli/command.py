@@ -1,4 +1,4 @@
-"""What the commands share: parsing, errors, exit codes, common options."""
+"""Shared parts of the commands: parsing, errors, exit codes, options."""
 
 import argparse
 import logging
@@ -19,7 +19,7 @@ exit codes:
 
 
 class _Parser(argparse.ArgumentParser):
-  """Raises an error where argparse prints the usage and exits."""
+  """Raises InputError instead of printing the usage and exiting."""
 
   def error(self, message: str) -> NoReturn:
     raise InputError(f"{message} (see {self.prog} --help)")
@@ -31,8 +31,8 @@ def make_parser(
   """A parser that raises InputError for arguments that it cannot read.
 
   Args:
-    name: of the console script; also in the errors.
-    description: --help shows it as it stands, before the options.
+    name: of the console script; errors name it, too.
+    description: --help shows it unchanged, before the options.
     allow_abbrev: whether --out may stand for --output.
   """
   return _Parser(
@@ -48,10 +48,14 @@ def run(
   command: Callable[[], object],
   in_words: Callable[[Exception], str] = str,
 ) -> int:
-  """Parses and runs a command; see errors.exit_code.
+  """Runs a command and returns its exit code, see errors.exit_code.
 
-  Logged warnings go to standard error; of absl, through which orbax logs, only
-  errors do.
+  Warnings are logged to standard error; from absl, which orbax logs through,
+  only errors.
+
+  Args:
+    command: parses the arguments and does the work.
+    in_words: turns an exception into the message that is printed.
   """
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
   logging.getLogger("absl").setLevel(logging.ERROR)
@@ -62,7 +66,7 @@ def check_new(output: str | Path) -> None:
   """Checks an output before any work is done.
 
   Raises:
-    InputError: it exists, or would lie in something that is no folder.
+    InputError: it exists, or its parent is not a folder.
   """
   files.check_new(output)
   place = next(p for p in Path(output).absolute().parents if p.exists())
@@ -78,16 +82,18 @@ def add_model(
   " Hugging Face folder, or a file of weights",
   tokenizer: str = "its file or folder, where the model has none",
 ) -> argparse._ArgumentGroup:
-  """Which model: `flag`, --tokenizer and --allow_pickle.
+  """Adds the options that choose a model.
+
+  They are `flag`, --tokenizer and --allow_pickle.
 
   Args:
-    parser: gets them.
-    flag: names the model.
+    parser: to add them to.
+    flag: the option that names the model, such as "--model".
     model: help of that flag.
     tokenizer: help of --tokenizer.
 
   Returns:
-    The group of these options, for others that belong to it.
+    The group of these options, to which more can be added.
   """
   group = parser.add_argument_group("the model")
   group.add_argument(flag, required=True, help=model)
@@ -108,10 +114,12 @@ def add_vectors(
   pooling: str | None,
   pooling_default: str,
 ) -> None:
-  """How a text becomes a vector: --layer, --pooling, --normalize, --prefix.
+  """Adds the options that say how a text becomes a vector.
+
+  They are --layer, --pooling, --normalize and --prefix.
 
   Args:
-    parser: gets them.
+    parser: to add them to.
     layer: help of --layer.
     pooling: default of --pooling.
     pooling_default: that default in words.

@@ -7,11 +7,11 @@ r"""Turns texts into vectors with a run, a checkpoint or a Hugging Face model.
     --pooling mean_all --prefix 'query: ' --normalize \
     --input texts.txt --output vectors.jsonl
 
-A line of the input is a text; lines end at \n only, and an empty line is an
-empty text. The output has a vector for every line, in their order: .npy is a
-float32 array [lines, size], .jsonl a JSON array a line. It appears when it is
-whole; an existing one is not overwritten. "-" is standard input or output.
-Input of any size is read piece by piece.
+Each line of the input is one text; lines end at \n only, and an empty line is
+an empty text. The output has one vector for each line, in the same order: .npy
+is a float32 array [lines, size], .jsonl has one JSON array in each line. The
+file appears when it is complete, and an existing one is not overwritten. "-"
+is standard input or output. Input of any size is read piece by piece.
 """
 
 import argparse
@@ -34,8 +34,8 @@ def encode_file(args: argparse.Namespace) -> None:
   """Encodes the input that the arguments name, line by line.
 
   Raises:
-    InputError: no model or texts there, an output that exists, or options
-      that the model does not have.
+    InputError: the model or the texts cannot be read, the output exists, or
+      the model does not have the layer or pooling.
     StorageError: writing failed.
   """
   # Slow to import, and not needed for --help.
@@ -67,7 +67,7 @@ def encode_file(args: argparse.Namespace) -> None:
   with tqdm(unit="text", disable=not sys.stderr.isatty(), leave=False) as bar:
     parts = encoder.encode_stream(_lines(args.input), reading, done=bar.update)
     if args.input != _STANDARD:
-      # Also to tell of a broken line before anything is computed.
+      # This also reports a broken line before anything is computed.
       bar.total = sum(1 for _ in _lines(args.input))
     with vector_files.open_vectors(args.output, size) as write:
       count = 0
@@ -82,7 +82,7 @@ def _lines(name: str) -> Iterator[str]:
   """Lines of a file (.gz and .xz too), or of standard input.
 
   Raises:
-    InputError: missing, empty, damaged, or not UTF-8.
+    InputError: the input is missing, empty, damaged, or not UTF-8.
   """
   from infoxlm_jax.data.corpora.open_files import read_lines
 
@@ -114,14 +114,14 @@ def _parser() -> argparse.ArgumentParser:
     type=int,
     default=4096,
     metavar="N",
-    help="computed at a time on each device (default: %(default)s)",
+    help="tokens of a batch on each device (default: %(default)s)",
   )
   texts = parser.add_argument_group("the texts")
   texts.add_argument(
     "--input",
     required=True,
     metavar="FILE",
-    help="a text a line (.gz and .xz too); - is standard input",
+    help="one text per line (.gz and .xz too); - is standard input",
   )
   texts.add_argument(
     "--output",
@@ -133,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     "--max_length",
     type=int,
     metavar="N",
-    help="cut texts after so many tokens (default: what the model has"
-    " positions for)",
+    help="cut texts after N tokens (default: the number of the model's"
+    " positions)",
   )
   command.add_vectors(
     parser,

@@ -7,10 +7,11 @@ r"""Writes a model as a folder for transformers or sentence-transformers.
     --layer 1 --pooling mean --output quickstart-st
 
 Format `hf`: model.safetensors, config.json, the tokenizer's files and a model
-card. Format `sentence-transformers`: the same of the encoder up to a layer,
-and the modules that pool its tokens. Where torch and the libraries are
-installed, the folder is loaded again and compared on a few sentences; it
-appears only if they agree. An existing output is not overwritten.
+card. Format `sentence-transformers`: the same for the encoder up to a layer,
+with the modules that pool its tokens. Where torch and the libraries are
+installed, they load the result and compare its outputs with ours on a few
+sentences; the folder appears only if they agree. An existing output is not
+overwritten.
 """
 
 import argparse
@@ -35,10 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export_model(args: argparse.Namespace) -> None:
-  """Exports what the arguments name, and prints what was done.
+  """Exports the model that the arguments name, and prints a report.
 
   Raises:
-    InputError: arguments that do not go together, or what the exporters raise.
+    InputError: arguments that do not go together, or a model that the
+      exporters refuse.
     StorageError: writing failed.
   """
   from infoxlm_jax.checkpoint.exporters import export, source, trim_vocabulary
@@ -78,7 +80,7 @@ def export_model(args: argparse.Namespace) -> None:
     layer, pooling = model.chosen
     if args.layer is not None:
       layer = args.layer
-    elif not layer:  # layer 0, of no transformer layer, is no model
+    elif not layer:  # layer 0, the embedding output, is not a model
       layer = model.config.num_layers
     pooling = args.pooling or pooling or "mean"
     print(f"sentence vectors: layer {layer}, pooling {pooling}")
@@ -101,7 +103,7 @@ def export_model(args: argparse.Namespace) -> None:
 def encode(
   source: "Source", texts: Sequence[str], reading: "Reading"
 ) -> "np.ndarray":
-  """Vectors that an exported model has to give: float32 [N, D].
+  """Vectors that an exported model must reproduce: float32 [N, D].
 
   Computed by `infoxlm_jax.load`'s encoder, on one device.
   """
@@ -123,7 +125,7 @@ def encode(
 
 
 def _refuse_vectors(args: argparse.Namespace) -> None:
-  """A folder for transformers says nothing of how its vectors are pooled."""
+  """Refuses --pooling, --normalize and --prefix: `hf` has no place for them."""
   given = {
     "pooling": args.pooling,
     "normalize": args.normalize,
@@ -153,15 +155,15 @@ def _parser() -> argparse.ArgumentParser:
     nargs="+",
     type=Path,
     metavar="FILE",
-    help="keep only the vocabulary that these texts use (a text a line, or"
-    " the cells of .tsv; also .gz, .xz)",
+    help="keep only the vocabulary that these texts use (one text per line,"
+    " or in each cell of .tsv; also .gz, .xz)",
   )
   folder = parser.add_argument_group("the folder")
   folder.add_argument(
     "--format",
     required=True,
     choices=["hf", "sentence-transformers"],
-    help="the library that is to load it; hf: transformers",
+    help="the library that will load it; hf is transformers",
   )
   folder.add_argument(
     "--output", required=True, metavar="FOLDER", help="a new folder"
@@ -180,9 +182,10 @@ def _parser() -> argparse.ArgumentParser:
   command.add_vectors(
     parser,
     layer="leave out the layers above this one, and the heads; default: for"
-    " sentence-transformers what the run's evaluation chose on dev, else all",
+    " sentence-transformers the layer that the run's evaluation chose on dev,"
+    " else all",
     pooling=None,
-    pooling_default="what the run's evaluation chose on dev, else mean",
+    pooling_default="the one that the run's evaluation chose on dev, else mean",
   )
   card = parser.add_argument_group("the model card")
   card.add_argument(
@@ -197,7 +200,9 @@ def _parser() -> argparse.ArgumentParser:
   )
   card.add_argument("--license", metavar="NAME", help="such as mit")
   card.add_argument(
-    "--base_model", metavar="NAME", help="what the training began from"
+    "--base_model",
+    metavar="NAME",
+    help="the model that the training started from",
   )
   return parser
 

@@ -1,16 +1,16 @@
-r"""Converts weights from elsewhere into a checkpoint of this project.
+r"""Converts weights of other programs into a checkpoint of this project.
 
   infoxlm-import-checkpoint --input xlm-roberta-base --output base
   infoxlm-import-checkpoint --input model.safetensors --output base \
     --tokenizer sentencepiece.bpe.model
 
-INPUT is a folder or a file that is here already (nothing is downloaded): a
-Hugging Face folder of XLM-R, RoBERTa, InfoXLM, XLM-Align, BERT (mBERT, e5) or
-XLM with safetensors, one file or several, or, with --allow_pickle, torch's
-.bin and fairseq's model.pt; config.json stands beside the weights.
-Prints what became of every tensor. OUTPUT is then a checkpoint of weights
-only, for training (--gin.INIT_FROM=OUTPUT), export and encoding; training also
-takes INPUT itself.
+INPUT is a local folder or file (nothing is downloaded): a Hugging Face folder
+of XLM-R, RoBERTa, InfoXLM, XLM-Align, BERT (mBERT, e5) or XLM, with the
+weights in one or several safetensors files or, with --allow_pickle, in torch's
+.bin or fairseq's model.pt. config.json must be beside the weights, except for
+model.pt. The command prints for every tensor whether it was loaded. OUTPUT is
+a checkpoint with weights only, for training (--gin.INIT_FROM=OUTPUT), export
+and encoding; INIT_FROM also accepts INPUT itself.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def convert(args: argparse.Namespace) -> None:
   """Writes the checkpoint and prints the report.
 
   Raises:
-    InputError: an output that exists, or weights that cannot be used.
+    InputError: the output exists, or the weights cannot be used.
     StorageError: writing failed.
   """
   # Slow to import, and not needed for --help.
@@ -54,7 +54,7 @@ def convert(args: argparse.Namespace) -> None:
     files = dict(tokenizer.files)
   files[metadata.MODEL] = describe_model(config, tokenizer)
   if args.tokenizer is None and (step := run_layout.find_step(source)):
-    # A run's checkpoint says more of itself: how it reads a sentence's vector.
+    # model.json of a run also says how sentence vectors are read.
     stored = metadata.read_step_files(step)
     files[metadata.MODEL] = stored[metadata.MODEL]
   print(report)

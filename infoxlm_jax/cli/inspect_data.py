@@ -1,4 +1,4 @@
-"""Shows what a run is trained on: rows as the step sees them, and statistics.
+"""Shows the data of a run: rows as the step gets them, and statistics.
 
   infoxlm-inspect-data --gin_file=gin/quickstart.gin --step 100
   infoxlm-inspect-data --run runs/quickstart --step 100 --stream xlco
@@ -6,9 +6,10 @@
   infoxlm-inspect-data --data prepared --statistics --output pictures
 
 Step 100 is update 100 of metrics.jsonl (the first is 1). Its batch and masks
-come from the functions that training uses. Of a run that exists, positions are
-those of its newest checkpoint before the step. Data that are not prepared yet
-are prepared into a temporary folder where the configuration says how.
+come from the functions that training uses. For an existing run, the position
+in the data comes from its newest checkpoint before the step. Data that are not
+prepared yet are prepared into a temporary folder, if the configuration says
+how.
 
 A gin file is code: give only files that you trust.
 """
@@ -38,14 +39,14 @@ def inspect(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   """Prints rows or statistics of the data that the arguments name.
 
   Args:
-    args: what _parser knows.
+    args: the arguments that _parser declares.
     overrides: all other arguments, --gin.NAME=VALUE.
 
   Raises:
     InputError: arguments that do not go together, a broken configuration, or
       data that are not there.
   """
-  # The data are looked at by small programs; an accelerator may be busy.
+  # The computation is small, and an accelerator may be busy.
   os.environ.setdefault("JAX_PLATFORMS", "cpu")
   _check(args)
   from infoxlm_jax.analysis import inspect_data
@@ -106,11 +107,11 @@ def _print(lines: Iterator[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-  # A wrong --gin_fil would else be taken for --gin_file.
+  # With abbreviations, a mistyped --gin_fil would be read as --gin_file.
   parser = command.make_parser(
     "infoxlm-inspect-data", __doc__, allow_abbrev=False
   )
-  what = parser.add_argument_group("what to look at (one of these)")
+  what = parser.add_argument_group("the data to show (one of these)")
   what.add_argument(
     "--gin_file",
     action="append",
@@ -122,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     "--run",
     type=Path,
     metavar="FOLDER",
-    help="a run that exists: its own configuration and data",
+    help="an existing run: its own configuration and data",
   )
   what.add_argument(
     "--data",
@@ -144,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     type=int,
     default=1,
     metavar="N",
-    help="which update, from 1 (default: %(default)s)",
+    help="the update, counted from 1 (default: %(default)s)",
   )
   parser.add_argument(
     "--rows",
@@ -154,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     help="rows of each stream (default: %(default)s)",
   )
   parser.add_argument(
-    "--stream", metavar="NAME", help="this one only (default: all)"
+    "--stream", metavar="NAME", help="only this stream (default: all)"
   )
   parser.add_argument(
     "--statistics",
@@ -165,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     "--output",
     type=Path,
     metavar="FOLDER",
-    help="with --statistics: write the table and a picture of it there too",
+    help="with --statistics: also write the table and a picture of it here",
   )
   return parser
 

@@ -5,16 +5,17 @@ r"""Trains a tokenizer on text of many languages.
   infoxlm-train-tokenizer --input en.txt fr.txt.gz \
     --model_type wordpiece --vocab_size 8000 --output tokenizer.json
 
-(The first made the tasks/data/verses.spm.model that this project ships.)
+(The first command made tasks/data/verses.spm.model, which this project ships.)
 
-`unigram` writes a SentencePiece model (XLM-R's ids: two more than its pieces),
-`wordpiece` and `bpe` (of bytes) a Hugging Face tokenizer.json with the special
-tokens of BERT and of XLM-R.
+`unigram` writes a SentencePiece model (XLM-R's ids: two more than its pieces).
+`wordpiece` and `bpe` (of bytes) write a Hugging Face tokenizer.json with the
+special tokens of BERT and of XLM-R.
 
-Inputs are TSV files whose header names languages (a first column `id` is left
-out) or plain text files named after their language (`fr.txt`, `fr.txt.gz`).
-A language with n sentences takes part with a number proportional to n^alpha,
-the most that needs no sentence twice. Same input and options, same bytes out.
+Inputs are TSV files with the languages in their header (a first column `id` is
+left out), or plain text files named after their language (`fr.txt`,
+`fr.txt.gz`). From a language with n sentences, a number proportional to
+n^alpha is used: the largest numbers for which no sentence is needed twice. The
+same input and options give the same bytes.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from infoxlm_jax.cli import command
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime.files import write_atomically
 
-# The ending of the file that each type is written as; SentencePiece's may have
-# another, but not .json.
+# The usual ending of each type's file. A SentencePiece file may have any other
+# ending than .json.
 _ENDINGS = {"unigram": ".model", "wordpiece": ".json", "bpe": ".json"}
 
 
@@ -37,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> None:
-  """Trains, writes, and prints how each language is cut into pieces.
+  """Trains and writes a tokenizer, and prints a table of its languages.
 
   Raises:
-    InputError: an output that exists or has the wrong ending, files without
-      sentences, or a vocabulary that cannot be trained on them.
+    InputError: the output exists or has the wrong ending, the files hold no
+      sentence, or the vocabulary cannot be trained on them.
     StorageError: writing failed.
   """
   command.check_new(args.output)
@@ -117,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     type=float,
     default=0.7,
     metavar="A",
-    help="a language with n sentences gives n^A (default: %(default)s)",
+    help="a language with n sentences counts as n^A (default: %(default)s)",
   )
   add(
     "--seed",
@@ -131,21 +132,21 @@ def _parser() -> argparse.ArgumentParser:
     type=int,
     default=2_000_000,
     metavar="N",
-    help="of all languages together, to train on (default: %(default)s)",
+    help="sentences to train on, all languages together (default: %(default)s)",
   )
   add(
     "--character_coverage",
     type=float,
     default=0.9998,
     metavar="SHARE",
-    help="share of the characters to have pieces for; not of bpe (default:"
+    help="share of the characters that get pieces; not for bpe (default:"
     " %(default)s)",
   )
   add(
     "--normalizer",
     default="nfkc",
     metavar="NAME",
-    help="SentencePiece's, of unigram only (default: %(default)s)",
+    help="of SentencePiece, for unigram only (default: %(default)s)",
   )
   return parser
 

@@ -1,5 +1,6 @@
 """Checkpoints come back bit for bit, or say which array does not."""
 
+import doctest
 import errno
 import hashlib
 import json
@@ -13,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from infoxlm_jax.checkpoint import checksums
+from infoxlm_jax.checkpoint import checksums, metadata
 from infoxlm_jax.checkpoint.manager import Checkpoints
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.model import partitioning
@@ -357,3 +358,7 @@ def test_saving_a_step_twice_is_told(copied):
   with Checkpoints(copied) as checkpoints:
     with pytest.raises(StorageError, match="checkpoint 10 .*already exists"):
       checkpoints.save(make_state(10), FILES, wait=True)
+
+
+def test_the_example_of_metadata() -> None:
+  assert doctest.testmod(metadata) == (0, 1)

@@ -1,6 +1,6 @@
 """Our parameters as a Hugging Face model's class and tensors.
 
-The table of import (weights/layouts.py) read the other way.
+Export reads the table of importers/parameter_map.py, as import does.
 """
 
 import dataclasses
