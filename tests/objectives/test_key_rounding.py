@@ -7,8 +7,8 @@ import oracle
 import pytest
 
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.objectives.base import identity
 from infoxlm_jax.objectives.contrast import Contrast
+from infoxlm_jax.objectives.identity import identity
 
 _OPTIONS = {"layer": 1, "projection": False, "queue_size": 4}
 

@@ -14,7 +14,8 @@ from infoxlm_jax.checkpoint.importers.load import load_weights
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.objectives.base import Context, Targets, all_losses, identity
+from infoxlm_jax.objectives.base import Context, Targets, all_losses
+from infoxlm_jax.objectives.identity import identity
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.objectives.next_sentence import NextSentence
 from infoxlm_jax.training import schedules, step
