@@ -1,4 +1,4 @@
-"""What all tests share: eight CPU devices, folders, environments.
+"""Fixtures of all tests: eight CPU devices, folders, environments.
 
 The environment is set at import, before any test imports jax, and is
 inherited by the processes that tests start.

@@ -1,4 +1,4 @@
-"""What a device sends in an update, from the compiled program.
+"""Counts the bytes that a device sends in an update, from the compiled program.
 
     python tools/bench_collectives.py
     python tools/bench_collectives.py --preset small --json collectives.json
@@ -70,7 +70,7 @@ def measure(
 
 
 def _least(state: Any, mode: str, count: int, preset: Preset) -> float:
-  """See the module."""
+  """The least bytes that the parameters need; the module has the formulas."""
   import jax
 
   def size(tree: Any) -> int:
@@ -107,7 +107,7 @@ def main() -> int:
   )
   for mode in MODES:
     for count in COUNTS:
-      # Whether the queue moves, most devices tell.
+      # Traffic that grows with the queue shows best on most devices.
       for queue in QUEUES if count == max(COUNTS) else QUEUES[:1]:
         preset = dataclasses.replace(PRESETS[options.preset], queue=queue)
         one = measure(preset, mode, count, options)

@@ -1,4 +1,4 @@
-"""What the benchmarks of a step share: presets, a batch, a compiled update."""
+"""Parts of the step benchmarks: presets, a batch, a compiled update."""
 
 import argparse
 import dataclasses

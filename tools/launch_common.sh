@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the launch scripts share: reading their options, and printing a command
-# in place of running it. They source it on the machine that launches; what
-# they send to the nodes stands alone, for this file may not be there.
+# Functions of the launch scripts: they read options, and print a command in
+# place of running it. The scripts source this file on the machine that
+# launches. Commands for the nodes do not use it, for it may not be there.
 #
 # A script that sources it has a function `usage`, and gives every option but
 # --dry_run its default in a variable of the same name.
@@ -11,7 +11,7 @@ launcher=$(basename "$0" .sh)
 # shellcheck disable=SC2034  # the scripts read it
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dry_run=false
-# What main is to get.
+# Arguments of main.
 main_arguments=()
 
 note() { echo "$launcher: $*" >&2; }

@@ -30,7 +30,7 @@ others:
                         what MODEL_DIR lies on
   --python VERSION      for the workers (3.12)
   --max_restarts N      (100)
-  --pause SECONDS       between two looks at the resource (30)
+  --pause SECONDS       between two checks of the resource (30)
   --keep                do not delete the resource at the end
   --dry_run             print what would be done, and touch nothing
 

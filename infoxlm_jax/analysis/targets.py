@@ -59,7 +59,7 @@ _ALL_GPUS = {
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """See the module.
+  """A machine that a step can be compiled for.
 
   Attributes:
     name: as it was given.

@@ -17,7 +17,7 @@ from flax import struct
 
 @struct.dataclass
 class Queue:
-  """See the module."""
+  """A ring buffer of keys; a slot holds the keys of one push."""
 
   keys: jax.Array  # [slots, batch, D] float32 or bfloat16
   pushes: jax.Array  # [] int32, how many slots were ever written

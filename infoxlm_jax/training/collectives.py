@@ -1,8 +1,8 @@
 """Parameters and gradients across devices, inside a shard_map.
 
-What crosses devices here: a layer's parameters just before their use and
-their gradients back, embeddings and heads once an update, and all gradients
-once, after the loop over microbatches.
+A layer's parameters cross devices just before their use, and their gradients
+cross back; embeddings and heads cross once an update, and all gradients once,
+after the loop over microbatches.
 """
 
 import functools
@@ -25,12 +25,12 @@ Tree = Any  # nested dicts of arrays
 def shard_map(
   function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
 ) -> Callable[..., Any]:
-  """jax.shard_map without its types of what differs between devices.
+  """jax.shard_map without checking which values differ between devices.
 
-  With them, differentiation would sum gradients over devices at every use of
-  a parameter, inside the loops; without, a gradient is this device's own until
-  `reduce_gradients`. All collectives under the gradient are gathers and
-  scatters, whose transposes are each other.
+  With that check, differentiation would sum gradients over devices at every
+  use of a parameter, inside the loops; without it, a gradient is this device's
+  own until `reduce_gradients`. All collectives under the gradient are gathers
+  and scatters, whose transposes are each other.
   """
   return jax.shard_map(
     function,

@@ -106,7 +106,7 @@ def with_vectors(
 
   Returns:
     Parameters whose table is to be used from here on (see
-    token_table.tied_lookup), and rows with "vectors".
+    embedding.tied_lookup), and rows with "vectors".
   """
   sides = [
     (name, side)

@@ -21,7 +21,7 @@ Objectives = Mapping[str, Objective]
 class TrainState:
   """All arrays that an update reads and writes.
 
-  Every system trains with the same state: an objective without state of its
+  Every set of objectives has this state: an objective without state of its
   own has no entry in `objective_state`.
   """
 
@@ -66,9 +66,9 @@ def init_params(
 def random_params(
   seed: int, model: EncoderConfig, objectives: Objectives
 ) -> Callable[[], dict[str, Any]]:
-  """A function that makes the parameters which a run of this seed starts with.
+  """A function that makes the first parameters of a run with this seed.
 
-  To be compiled, or to be asked for shapes.
+  Compile it with shardings, or give it to jax.eval_shape.
   """
   return lambda: init_params(jax.random.key(seed), model, objectives)
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: help, one-line errors, exit codes."""
+"""Every command: help, one-line errors, exit codes."""
 
 import importlib
 import json

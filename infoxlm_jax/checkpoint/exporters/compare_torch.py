@@ -1,7 +1,7 @@
-"""Compares what was written with what it was written from, in torch.
+"""Compares an exported folder with its source, in torch.
 
-Torch, transformers and sentence-transformers are no requirement: without them
-there is no comparison, and whoever exports is told so.
+Torch, transformers and sentence-transformers are optional: without them there
+is no comparison, and the export says so.
 """
 
 import contextlib
@@ -68,10 +68,10 @@ def compare_model(
   """Loads a folder with transformers and compares outputs on a few sentences.
 
   Args:
-    folder: what was written.
-    source: what it was written from.
-    class_name: what transformers loads it as.
-    dtype: in which it was written; ours are rounded alike.
+    folder: the exported folder.
+    source: the model that was exported.
+    class_name: the class of transformers that loads it.
+    dtype: of the exported weights; the source's are rounded to it.
 
   Raises:
     InputError: it does not load, tensors are missing or unknown, ids of the

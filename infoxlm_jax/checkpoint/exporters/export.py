@@ -1,6 +1,6 @@
 """Writes a model as a folder that transformers or sentence-transformers loads.
 
-A folder appears under its name when it is whole and was compared.
+A folder gets its name after all files are written and compared.
 """
 
 import json
@@ -50,7 +50,7 @@ def export_transformers(
     check: compare the outputs in torch, where it is installed.
 
   Returns:
-    What to tell the person, a line each.
+    Lines to print for the user.
 
   Raises:
     InputError: the folder exists, values that the dtype cannot hold, or an
@@ -107,7 +107,7 @@ def export_sentence_transformers(
       where torch is installed; None: compare nothing.
 
   Returns:
-    What to tell the person, a line each.
+    Lines to print for the user.
 
   Raises:
     InputError: as export_transformers; also no tokenizer, or no such layer or

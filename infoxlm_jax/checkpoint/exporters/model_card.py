@@ -23,7 +23,7 @@ _CITATION = """\
 
 @dataclasses.dataclass(frozen=True)
 class About:
-  """What only a person knows of a model.
+  """Facts about a model that its author states.
 
   Attributes:
     name: title of the card.

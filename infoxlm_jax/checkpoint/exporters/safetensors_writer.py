@@ -28,7 +28,7 @@ def write(path: Path, tensors: Sequence[Tensor], dtype: str) -> int:
 
   Args:
     path: a new file.
-    tensors: float32; each is made when it is its turn.
+    tensors: float32; each is made just before it is written.
     dtype: float32 (bit by bit as they are), bfloat16 or float16.
 
   Raises:

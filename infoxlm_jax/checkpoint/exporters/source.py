@@ -1,4 +1,4 @@
-"""What is exported: a model, its tokenizer, and what is known of its run."""
+"""A model to export, with its tokenizer and the results of its run."""
 
 import dataclasses
 import json
@@ -166,6 +166,6 @@ def _results(path: Path) -> dict[str, Any]:
     results = read_json(run / RESULTS)
   if (run / IDENTITY).is_file():
     init_from = read_json(run / IDENTITY).get("init_from")
-    if init_from:  # its name only: where it lay is nobody's business
+    if init_from:  # the name alone: a path would tell about the user's machine
       results["init_from"] = Path(init_from).name
   return results

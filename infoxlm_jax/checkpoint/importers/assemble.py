@@ -33,7 +33,7 @@ def check_shapes(
     entry: of an array whose tensors are all there.
     tensors: by the table's names.
     config: what the shapes must be.
-    config_path: what said so, for the message.
+    config_path: the file that states the shapes, for messages.
   """
   for name in all_names(entry, config):
     tensor = tensors[name]

@@ -63,7 +63,7 @@ def with_ids_of(
 
   Args:
     config: of the weights.
-    tokenizer: what makes the model's ids.
+    tokenizer: the one that makes the model's ids.
     where: the weights, for messages.
 
   Raises:

@@ -40,7 +40,7 @@ def path_of(weights: Path) -> Path:
 def of_weights(
   file: Path, stated: Mapping[str, Any] | None, options: Mapping[str, Any]
 ) -> tuple[EncoderConfig, str]:
-  """The config of the encoder in a file of weights, and what says so.
+  """The config of the encoder in a file of weights, and the file it is from.
 
   Args:
     file: the weights.
@@ -69,7 +69,7 @@ def of_weights(
 
 
 def check_numbers(config: EncoderConfig, where: str) -> None:
-  """Checks numbers that anybody may have written, before they size loops.
+  """Checks the numbers of a config.json that anybody may have written.
 
   Raises:
     InputError: one that no encoder has.

@@ -1,4 +1,4 @@
-"""Weights from anywhere as our parameters, with a report on every tensor.
+"""Loads weights of any known format as our parameters, with a report.
 
 Hugging Face folders and files, fairseq's XLM-R and InfoXLM, and this project's
 own checkpoints. Which tensor is which array is parameter_map.py's table.

@@ -1,4 +1,4 @@
-"""What became of every tensor of an import, for people."""
+"""The report of an import: every tensor loaded, or ignored for a reason."""
 
 import dataclasses
 from collections import defaultdict
@@ -33,7 +33,7 @@ class Report:
   ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def with_initialised(self, paths: Sequence[str], why: str) -> "Report":
-    """The report of who then filled in what the source lacks."""
+    """The report with arrays that the source lacks and random values fill."""
     added = dict.fromkeys(paths, why)
     return dataclasses.replace(self, initialised=dict(self.initialised) | added)
 

@@ -1,8 +1,8 @@
 """Tensors of torch's pickled files: only on request, and only as data.
 
 A pickle can run any program when it is read. torch's `weights_only=True`
-refuses everything but tensors, but was leaky itself, twice; hence a
-flag that the user must give, and a torch that has both holes mended.
+refuses everything but tensors, but had two holes itself. So the user must give
+a flag, and torch must be a version in which both are closed.
 """
 
 import argparse
