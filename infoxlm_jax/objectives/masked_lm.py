@@ -204,7 +204,7 @@ def _read(
   for name, own in rows.items():
     shape = (own["tokens"].shape[-1], own["slots"]["place"].shape[-1])
     alike.setdefault((*shape, *sorted(own)), []).append(name)
-  found: dict[str, jax.Array] = {}
+  hidden: dict[str, jax.Array] = {}
   for names in alike.values():
     own = [rows[name] for name in names]
     # Rows of a group are the axis before the last.
@@ -217,9 +217,9 @@ def _read(
     hidden_GRPD = encode(params, joined, read=jnp.concatenate(places, axis=-2))
     ends = np.cumsum([p.shape[-2] for p in places])[:-1]
     parts = jnp.split(hidden_GRPD, ends, axis=-3)
-    found |= dict(zip(names, parts, strict=True))
+    hidden |= dict(zip(names, parts, strict=True))
   return jnp.concatenate(
-    [found[name].reshape(-1, found[name].shape[-1]) for name in rows]
+    [hidden[name].reshape(-1, hidden[name].shape[-1]) for name in rows]
   )
 
 

@@ -98,16 +98,16 @@ def itermax(
       shorter sentence has over two tokens), bool [..., I, 1].
     rounds: see WordAlignment.
   """
-  found = _mutual_best(weight, allowed)
+  aligned = _mutual_best(weight, allowed)
   for _ in range(rounds - 1):
-    free_i = allowed & ~jnp.any(found, axis=-1, keepdims=True)
-    free_j = allowed & ~jnp.any(found, axis=-2, keepdims=True)
+    free_i = allowed & ~jnp.any(aligned, axis=-1, keepdims=True)
+    free_j = allowed & ~jnp.any(aligned, axis=-2, keepdims=True)
     # A pair of which one sentence has no free token is finished.
     goes_on = _any_of_pair(free_i, same) & _any_of_pair(free_j, same)
     open_ij = (free_i | free_j) & goes_on & repeated
     scale = jnp.where(free_i & free_j, 1.0, jnp.where(open_ij, _ALPHA, 0.0))
-    found |= open_ij & _mutual_best(weight * scale, allowed)
-  return found
+    aligned |= open_ij & _mutual_best(weight * scale, allowed)
+  return aligned
 
 
 def partners(aligned: jax.Array) -> jax.Array:

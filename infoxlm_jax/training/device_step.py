@@ -95,8 +95,8 @@ def _with_dropout_keys(rows: Tree, keys_G: jax.Array) -> Tree:
 
 def segments(batch: Tree) -> list[jax.Array]:
   """All segment arrays of a batch; above 0 is a token."""
-  found = jax.tree_util.tree_leaves_with_path(batch)
-  return [leaf for path, leaf in found if path[-1].key == "segments"]
+  leaves = jax.tree_util.tree_leaves_with_path(batch)
+  return [leaf for path, leaf in leaves if path[-1].key == "segments"]
 
 
 def with_vectors(
@@ -118,7 +118,7 @@ def with_vectors(
     return rows[name] if side is None else rows[name][side]
 
   ids = [of(*place)["tokens"] for place in sides]
-  found, table = embedding.tied_lookup(
+  vectors, table = embedding.tied_lookup(
     params["embed"]["token"],
     jnp.concatenate([i.reshape(-1) for i in ids]),
     collectives.vocab_axis(specs),
@@ -126,13 +126,13 @@ def with_vectors(
   ends = np.cumsum([i.size for i in ids])[:-1]
   out = dict(rows)
   for (name, side), own_ids, own in zip(
-    sides, ids, jnp.split(found, ends), strict=True
+    sides, ids, jnp.split(vectors, ends), strict=True
   ):
-    vectors = {"vectors": own.reshape(*own_ids.shape, -1)}
+    added = {"vectors": own.reshape(*own_ids.shape, -1)}
     if side is None:
-      out[name] = out[name] | vectors
+      out[name] = out[name] | added
     else:
-      out[name] = out[name] | {side: out[name][side] | vectors}
+      out[name] = out[name] | {side: out[name][side] | added}
   return params | {"embed": params["embed"] | {"token": table}}, out
 
 

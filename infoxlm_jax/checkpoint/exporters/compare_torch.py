@@ -140,14 +140,14 @@ def _quiet() -> Iterator[None]:
     ours.setLevel(level)
 
 
-def _checked(found: Difference) -> Difference:
-  if not found.largest <= LIMIT:
+def _checked(difference: Difference) -> Difference:
+  if not difference.largest <= LIMIT:
     raise InputError(
-      f"{found}, which is more than {LIMIT:g}: the export is not what it was"
-      " made from, and was removed. Please report this with the model's"
+      f"{difference}, which is more than {LIMIT:g}: the export is not what it"
+      " was made from, and was removed. Please report this with the model's"
       " config.json."
     )
-  return found
+  return difference
 
 
 def _check_keys(info: Any) -> None:
@@ -167,10 +167,10 @@ def _check_tokenizer(folder: Path, source: Source) -> None:
   assert source.tokenizer is not None
   theirs = transformers.AutoTokenizer.from_pretrained(folder)
   for sentence, ids in zip(SENTENCES, _sample(source), strict=True):
-    found = theirs(sentence)["input_ids"]
-    if list(ids) != list(found):
+    their_ids = theirs(sentence)["input_ids"]
+    if list(ids) != list(their_ids):
       raise InputError(
-        f"transformers' tokenizer makes {found} of {sentence!r}, ours"
+        f"transformers' tokenizer makes {their_ids} of {sentence!r}, ours"
         f" {list(map(int, ids))}: the export was removed. Please report this."
       )
 
@@ -231,6 +231,6 @@ def _outputs(
   for name in ("logits", "prediction_logits"):
     if class_name.endswith("NextSentencePrediction"):
       break
-    if (found := getattr(outputs, name, None)) is not None:
-      return "logits", ours, found.numpy()
+    if (logits := getattr(outputs, name, None)) is not None:
+      return "logits", ours, logits.numpy()
   return "hidden states", ours, outputs.hidden_states[-1].numpy()

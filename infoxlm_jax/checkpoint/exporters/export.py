@@ -76,8 +76,8 @@ def export_transformers(
       return said
     if not compare_torch.available("torch", "transformers"):
       return [*said, _no_comparison("torch and transformers")]
-    found = compare_torch.compare_model(folder, source, class_name, dtype)
-    return [*said, str(found)]
+    difference = compare_torch.compare_model(folder, source, class_name, dtype)
+    return [*said, str(difference)]
 
 
 def export_sentence_transformers(

@@ -86,9 +86,9 @@ def model_class(
 
 def task(class_name: str) -> str:
   """The pipeline_tag of a model card."""
-  for ending, found in _TASKS.items():
+  for ending, kind in _TASKS.items():
     if class_name.endswith(ending):
-      return found
+      return kind
   return "feature-extraction"
 
 

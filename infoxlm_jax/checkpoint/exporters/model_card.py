@@ -102,10 +102,10 @@ def _what(source: Source) -> str:
 
 def _shown(results: Mapping[str, Any]) -> Mapping[str, Any]:
   """Retrieval on test, else on dev, with its split; {} where there is none."""
-  found = results.get("retrieval", {})
+  retrieval = results.get("retrieval", {})
   for split in ("test", "dev"):
-    if split in found:
-      return {"split": split} | found[split]
+    if split in retrieval:
+      return {"split": split} | retrieval[split]
   return {}
 
 
@@ -118,11 +118,11 @@ def _directions(retrieval: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _languages(retrieval: Mapping[str, Any]) -> list[str]:
-  found = set()
+  languages = set()
   for name, value in _directions(retrieval).items():
-    found |= set(value["by_language"])
-    found |= set(name.split("_to_")) - {"xx"}
-  return sorted(found)
+    languages |= set(value["by_language"])
+    languages |= set(name.split("_to_")) - {"xx"}
+  return sorted(languages)
 
 
 def _index(name: str, retrieval: Mapping[str, Any]) -> dict[str, Any]:

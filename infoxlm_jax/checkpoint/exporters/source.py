@@ -57,8 +57,8 @@ class Source:
   @property
   def chosen(self) -> tuple[int | None, str | None]:
     """Layer and pooling that the run's evaluation chose on dev."""
-    found = self.results.get("retrieval", {}).get("dev", {})
-    return found.get("layer"), found.get("pooling")
+    dev = self.results.get("retrieval", {}).get("dev", {})
+    return dev.get("layer"), dev.get("pooling")
 
 
 def open_source(
@@ -73,18 +73,18 @@ def open_source(
   Raises:
     InputError: nothing there, something broken, or no key encoder in it.
   """
-  found = find_tokenizer(path, tokenizer)
+  own_tokenizer = find_tokenizer(path, tokenizer)
   if encoder == "key":
     config, params = _key_encoder(Path(path))
   else:
     config, params, _ = load_weights(path, allow_pickle=allow_pickle)
-  if found is not None:
-    config = with_ids_of(config, found, path)
+  if own_tokenizer is not None:
+    config = with_ids_of(config, own_tokenizer, path)
   config, params = _with_their_positions(config, params)
   results = _results(Path(path))
   if encoder == "key":  # which the run did not evaluate
     results = {k: v for k, v in results.items() if k != "retrieval"}
-  return Source(str(path), config, params, found, results, encoder)
+  return Source(str(path), config, params, own_tokenizer, results, encoder)
 
 
 def first_layers(source: Source, layers: int) -> Source:

@@ -129,8 +129,8 @@ def _with_rows(
     extra = config.padded_vocab - len(rows)
     return np.pad(rows, [(0, extra)] + [(0, 0)] * (rows.ndim - 1))
 
-  found: dict[str, Any] = replaced(params, ())
-  return found
+  trimmed: dict[str, Any] = replaced(params, ())
+  return trimmed
 
 
 def _width(params: Mapping[str, Any], path: tuple[str, ...]) -> int:

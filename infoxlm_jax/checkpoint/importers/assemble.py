@@ -69,8 +69,8 @@ def their_shape(
   elif head == "pooler":
     out = d
   else:  # a head for labels: the file says how many
-    found = tensors[entry.names[0]].shape
-    out = found[0] if found else 0
+    stored_shape = tensors[entry.names[0]].shape
+    out = stored_shape[0] if stored_shape else 0
   matrix = entry.form in ("matrix", "qkv_kernel", "out_kernel")
   return (out, d) if matrix else (out,)
 
@@ -104,8 +104,10 @@ def sharding_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
   leaf: Any = jax.ShapeDtypeStruct(shape, np.float32)
   for name in reversed(path.split("/")):
     leaf = {name: leaf}
-  found: NamedSharding = jax.tree.leaves(partitioning.shardings(leaf, mesh))[0]
-  return found
+  shardings = partitioning.shardings(leaf, mesh)
+  (sharding,) = jax.tree.leaves(shardings)
+  assert isinstance(sharding, NamedSharding)
+  return sharding
 
 
 def our_shape(
@@ -168,20 +170,20 @@ def _slices(place: Bounds) -> tuple[slice, ...]:
 
 def _cause(
   entry: Entry,
-  found: tuple[int, ...],
+  stored: tuple[int, ...],
   wanted: tuple[int, ...],
   config: EncoderConfig,
 ) -> str:
   """The likely reason of a wrong shape, as a sentence or nothing."""
-  if len(found) != len(wanted):
+  if len(stored) != len(wanted):
     return ""
-  if found[1:] != wanted[1:]:
+  if stored[1:] != wanted[1:]:
     if entry.path.startswith("embed/"):
       return ". The hidden sizes differ: the weights are of another model."
-    if found == wanted[::-1]:
+    if stored == wanted[::-1]:
       return ". It is transposed: not as torch stores a linear map."
     return ""
-  rows, expected = found[0], wanted[0]
+  rows, expected = stored[0], wanted[0]
   if entry.path == "embed/position":
     return _position_cause(rows, expected, config)
   if entry.path == "embed/type":

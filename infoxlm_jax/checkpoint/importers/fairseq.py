@@ -57,8 +57,9 @@ def options(state: Mapping[str, Any]) -> dict[str, Any]:
   if args is not None:
     return dict(vars(args)) if hasattr(args, "__dict__") else dict(args)
   config = state.get("cfg") or {}
-  found = config.get("model") or {}
-  return dict(vars(found)) if hasattr(found, "__dict__") else dict(found)
+  model_options = config.get("model") or {}
+  is_namespace = hasattr(model_options, "__dict__")
+  return dict(vars(model_options) if is_namespace else model_options)
 
 
 def translate(
@@ -73,7 +74,7 @@ def translate(
     InputError: no RoBERTa, one with its layer norms elsewhere (XLM-R XL), or
       two in one file.
   """
-  found: dict[str, Tensor] = {}
+  translated: dict[str, Tensor] = {}
   for name, tensor in tensors.items():
     parts = {
       _hugging_face(part_name): part
@@ -81,13 +82,13 @@ def translate(
     }
     for known, part in parts.items():
       new, kept = (name, tensor) if known is None else (known, part)
-      if new in found:
+      if new in translated:
         raise InputError(
-          f"{file}: the tensors {found[new].name} and {name} mean the same"
+          f"{file}: the tensors {translated[new].name} and {name} mean the same"
           f" array, {new}: the file holds two models. Remove one of them."
         )
-      found[new] = kept
-  return found, _config(file, found, options)
+      translated[new] = kept
+  return translated, _config(file, translated, options)
 
 
 def _modern(name: str) -> str:

@@ -154,16 +154,16 @@ def copies(config: EncoderConfig) -> dict[str, str]:
   """
   base = PREFIX[config.architecture]
   if config.architecture == "xlm":
-    found = {"pred_layer.proj.weight": f"{base}embeddings.weight"}
+    names = {"pred_layer.proj.weight": f"{base}embeddings.weight"}
   else:
     head = "lm_head." if base == "roberta." else "cls.predictions."
-    found = {
+    names = {
       f"{head}decoder.bias": f"{head}bias",
       f"{head}decoder.weight": f"{base}embeddings.word_embeddings.weight",
     }
   if not config.tied:
-    found = {k: v for k, v in found.items() if not k.endswith(".weight")}
-  return found
+    names = {k: v for k, v in names.items() if not k.endswith(".weight")}
+  return names
 
 
 def _bert_encoder(config: EncoderConfig, base: str) -> Iterator[Entry]:

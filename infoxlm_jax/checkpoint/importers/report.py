@@ -55,13 +55,13 @@ class Report:
     for entry in self.loaded:
       shape = " x ".join(map(str, entry.shape)) or "scalar"
       lines.append(f"  {entry.path:<{width}}  {shape}")
-    for title, found in (
+    for title, entries in (
       ("initialised", self.initialised),
       ("ignored", self.ignored),
     ):
-      lines.append(f"{title:<13}{len(found) or 'nothing'}")
+      lines.append(f"{title:<13}{len(entries) or 'nothing'}")
       by_reason = defaultdict(list)
-      for name, why in found.items():
+      for name, why in entries.items():
         by_reason[why].append(name)
       for why, names in by_reason.items():
         lines += [f"  {name}" for name in names] + [f"    ({why})"]

@@ -37,16 +37,16 @@ def sort(
     InputError: a tensor of the encoder is missing, one is left over, or two
       that differ mean the same.
   """
-  found, ignored = _canonical(tensors, config, where)
+  canonical, ignored = _canonical(tensors, config, where)
   entries = {"": parameter_map.encoder_entries(config)}
-  _check_complete(entries[""], found, config, where)
+  _check_complete(entries[""], canonical, config, where)
   for head, parts in parameter_map.head_entries(config).items():
-    missing = [e.names[0] for e in parts if e.names[0] not in found]
+    missing = [e.names[0] for e in parts if e.names[0] not in canonical]
     if not missing:
       entries[head] = parts
     elif there := {e.names[0] for e in parts} - set(missing):
       ignored |= {
-        found[name].name: f"the head {head} is not whole: {missing[0]} is"
+        canonical[name].name: f"the head {head} is not whole: {missing[0]} is"
         " missing"
         for name in sorted(there)
       }
@@ -58,11 +58,14 @@ def sort(
   }
   ignored |= (
     _left_over(
-      {k: v for k, v in found.items() if k not in used}, found, config, where
+      {k: v for k, v in canonical.items() if k not in used},
+      canonical,
+      config,
+      where,
     )
     | ignored
   )
-  return found, entries, ignored
+  return canonical, entries, ignored
 
 
 def _canonical(
@@ -82,10 +85,10 @@ def _canonical(
     for entry in parts
     for name in all_names(entry, config)
   } | set(parameter_map.copies(config))
-  found: dict[str, Tensor] = {}
+  canonical: dict[str, Tensor] = {}
   doubles = {}
   for name, tensor in tensors.items():
-    first = found.setdefault(_known_name(name, prefix, known), tensor)
+    first = canonical.setdefault(_known_name(name, prefix, known), tensor)
     if first is tensor:
       continue
     if not tensor.same_as(first):
@@ -95,7 +98,7 @@ def _canonical(
         " one of them."
       )
     doubles[tensor.name] = _SAME.format(first.name)
-  return found, doubles
+  return canonical, doubles
 
 
 def _known_name(name: str, prefix: str, known: set[str]) -> str:
@@ -114,16 +117,16 @@ def _known_name(name: str, prefix: str, known: set[str]) -> str:
 
 def _check_complete(
   entries: list[Entry],
-  found: Mapping[str, Tensor],
+  canonical: Mapping[str, Tensor],
   config: EncoderConfig,
   where: str,
 ) -> None:
   wanted = [name for entry in entries for name in all_names(entry, config)]
-  missing = [name for name in wanted if name not in found]
+  missing = [name for name in wanted if name not in canonical]
   if not missing:
     return
   if len(missing) == len(wanted):
-    some = ", ".join(sorted(found)[:3]) or "none"
+    some = ", ".join(sorted(canonical)[:3]) or "none"
     raise InputError(
       f"{where}: holds no tensor of the architecture {config.architecture} that"
       f" config.json names; its tensors are {some}, ... Either the weights or"
@@ -139,7 +142,7 @@ def _check_complete(
 
 def _left_over(
   left: Mapping[str, Tensor],
-  found: Mapping[str, Tensor],
+  canonical: Mapping[str, Tensor],
   config: EncoderConfig,
   where: str,
 ) -> dict[str, str]:
@@ -157,8 +160,8 @@ def _left_over(
       ignored[tensor.name] = "row numbers, which are computed"
     elif name.endswith("sentence_encoder.version"):
       ignored[tensor.name] = "fairseq's version number of the module"
-    elif name in copies and copies[name] in found:
-      ignored[tensor.name] = _as_copy(tensor, found[copies[name]])
+    elif name in copies and copies[name] in canonical:
+      ignored[tensor.name] = _as_copy(tensor, canonical[copies[name]])
     elif name.startswith("model_slow."):
       ignored[tensor.name] = "InfoXLM's key encoder, a moving average"
     elif name.startswith(("proj_matrix", "queue", "enqueue_cnt")):
