@@ -190,7 +190,8 @@ def _train(shape, updates, microbatches=1):
   recipe = train_state.Recipe(
     config, objectives, optax.adam(rate), {"tlm": GROUPS}, microbatches
   )
-  mesh = partitioning.make_mesh(*shape, devices=math.prod(shape))
+  sizes = partitioning.MeshShape(*shape, devices=math.prod(shape))
+  mesh = partitioning.make_mesh(sizes)
   params = jax.tree.map(jnp.asarray, params)
   state = train_state.create(recipe, params, train_state.first_rng(0))
   state = jax.device_put(state, partitioning.shardings(state, mesh))
