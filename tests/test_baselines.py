@@ -73,8 +73,8 @@ class Small(NamedTuple):
     metrics: losses that it must report, all of them finite.
     parameters: of the model at full size, worked out by hand, with heads and
       a vocabulary of a multiple of 128; None: not compared.
-    slow: whether training it is left to the slow tests, because it differs
-      from another file in a number only.
+    slow: whether training it is left to the slow tests, because another file
+      trains the same parts.
   """
 
   data: Callable[[], Path]
@@ -125,14 +125,16 @@ SMALL = {
   "mbert": Small(
     documents, _FOUR, ("bert/loss", "bert/next_loss"), 178_570_498
   ),
-  "mbert_mlm_only": Small(_VERSES, _FOUR, ("mlm/loss",), 278_379_776),
+  "mbert_mlm_only": Small(
+    _VERSES, _FOUR, ("mlm/loss",), 278_379_776, slow=True
+  ),
   "xlm": Small(_VERSES, (*_XLM, *_PAIRS), ("xlm/loss",), 249_177_984),
-  "xlm_100": Small(_VERSES, _FOUR, ("mlm/loss",), 571_778_944),
-  "xlm_mlm": Small(_VERSES, _XLM, ("mlm/loss",), 249_177_984),
-  "xlmr": Small(_VERSES, _FOUR, ("mlm/loss",), 278_379_776),
+  "xlm_100": Small(_VERSES, _FOUR, ("mlm/loss",), 571_778_944, slow=True),
+  "xlm_mlm": Small(_VERSES, _XLM, ("mlm/loss",), 249_177_984, slow=True),
+  "xlmr": Small(_VERSES, _FOUR, ("mlm/loss",), 278_379_776, slow=True),
   "infoxlm": Small(_VERSES, _CONTINUED, _ALL),
-  "infoxlm_no_momentum": Small(_VERSES, _CONTINUED, _ALL),
-  "unicoder": Small(_VERSES, _CONTINUED, _MLM_TLM),
+  "infoxlm_no_momentum": Small(_VERSES, _CONTINUED, _ALL, slow=True),
+  "unicoder": Small(_VERSES, _CONTINUED, _MLM_TLM, slow=True),
   "xlm_align": Small(
     _VERSES, (*_CONTINUED, "ALIGNMENT_LAYER=1"), ("mlm/loss", "alignment/loss")
   ),

@@ -93,13 +93,20 @@ class Layer(nn.Module):
       x_BQD = jnp.take_along_axis(x_BTD, read_BQ[..., None], axis=1)
       segments_BQ = jnp.take_along_axis(segments_BT, read_BQ, axis=1)
       kind = "xla"  # few queries: the kernels save nothing
-    if c.attention_dropout and dropout_B is not None:
+    drops_weights = bool(c.attention_dropout) and dropout_B is not None
+    if drops_weights:
       kind = "xla"  # the kernels drop no weights
 
     # Multi-head attention, add and norm.
     q_BQNH, k_BTNH, v_BTNH = QKV(c, name="qkv")(x_BQD, x_BTD)
     y_BQNH = attend(
-      q_BQNH, k_BTNH, v_BTNH, segments_BQ, segments_BT, kind, drop_weights
+      q_BQNH,
+      k_BTNH,
+      v_BTNH,
+      segments_BQ,
+      segments_BT,
+      kind,
+      drop_weights if drops_weights else None,
     )
     y_BQD = Dense(c, c.hidden_size, inputs=2, name="attention_out")(y_BQNH)
     x_BQD = norm(name="attention_norm")(x_BQD + drop(y_BQD, 2))

@@ -66,6 +66,28 @@ def test_dropout_of_the_weights():
   np.testing.assert_array_equal(mixed, np.broadcast_to(v[:, :1], v.shape))
 
 
+def test_its_gradient_is_the_automatic_one():
+  """Dropout of nothing takes the path that is differentiated automatically."""
+  q, k, v, segments = _inputs()
+  some = np.array([[3, 60], [0, 127]])
+  few = np.take_along_axis(q, some[:, :, None, None], 1)
+  few_segments = np.take_along_axis(segments, some, 1)
+  for asking, mine in ((q, segments), (few, few_segments)):
+
+    def automatic(q, k, v, mine=mine):
+      return attention.attend(q, k, v, mine, segments, dropout=lambda w: w)
+
+    def by_hand(q, k, v, mine=mine):
+      return attention.attend(q, k, v, mine, segments)
+
+    wanted, pull = jax.vjp(automatic, asking, k, v)
+    grad = np.random.default_rng(1).normal(size=wanted.shape).astype("f4")
+    mixed, own_pull = jax.vjp(by_hand, asking, k, v)
+    np.testing.assert_allclose(mixed, wanted, atol=2e-6)
+    for a, b in zip(own_pull(grad), pull(grad), strict=True):
+      np.testing.assert_allclose(a, b, atol=2e-6 * np.abs(b).max())
+
+
 def test_the_kernel_for_tpus_and_its_gradient():
   """Interpreted here; a run compares on its own device before it starts."""
   q, k, v, segments = _inputs()

@@ -17,7 +17,15 @@ from infoxlm_jax.errors import InputError
 ALLOWED = {"official_b": 1, "official_f": 1, "official_g": 2, "official_h": 1}
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize(
+  "name",
+  [
+    "official_b",
+    pytest.param("official_f", marks=pytest.mark.slow),
+    pytest.param("official_g", marks=pytest.mark.slow),
+    "official_h",
+  ],
+)
 def test_the_update_is_the_released_trainers(shared, name):
   file = shared / "oracles" / "official" / f"{name}.npz"
   differences = official.compare(file)
