@@ -131,7 +131,7 @@ def test_one_that_left_again_is_missing():
 
   thread = threading.Thread(target=fleeting)
   thread.start()
-  heard = called([0, 2], 3, seconds=2, port=port, facts={0: {}, 2: {}})
+  heard = called([0, 2], 3, seconds=4, port=port, facts={0: {}, 2: {}})
   thread.join()
   for message in heard:
     assert message.startswith("process 1 of 3 is missing")
