@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
 from infoxlm_jax.errors import InputError, check_choice
@@ -49,6 +48,7 @@ from infoxlm_jax.objectives.base import (
 from infoxlm_jax.objectives.identity import added_option
 from infoxlm_jax.objectives.info_nce import info_nce, sharded_logsumexp
 from infoxlm_jax.objectives.key_queue import Queue
+from infoxlm_jax.objectives.moving_average import move_average
 
 _NEGATIVES = ("queue", "queue+batch", "batch")
 
@@ -391,10 +391,7 @@ class Contrast(Objective):
     moves = accept
     if self.sync_last_five:
       moves = accept & (updates + 5 >= self.start_step)
-    # In float32: in float16 or bfloat16 an average at .9999 never moves, for
-    # 1e-4 of a weight's distance is below its precision.
-    # The roles are exchanged, so that momentum itself is exact.
-    key_params = optax.incremental_update(
+    key_params = move_average(
       state.key_params, self.key_params(params), jnp.where(moves, m, 1.0)
     )
     if self.key_rounding == "float16":

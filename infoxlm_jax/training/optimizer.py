@@ -170,14 +170,3 @@ def updates_applied(opt_state: Any, otherwise: jax.Array) -> jax.Array:
   """
   counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
   return counts[0][1] if counts else otherwise
-
-
-def move_average(average: Any, new: Any, momentum: jax.Array) -> Any:
-  """momentum * average + (1 - momentum) * new, in float32.
-
-  In float16 or bfloat16 an average at .9999 never moves: a change of 1e-4 of
-  a weight's distance is below its precision.
-  """
-  # The roles exchanged, since incremental_update takes 1 - momentum: rounded
-  # there, momentum itself is exact here.
-  return optax.incremental_update(average, new, momentum)
