@@ -4,14 +4,18 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import limits, read_files
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 
+_SPECIAL = ("bos", "pad", "eos", "unk", "mask")
 _VERSIONED = ("infoxlm_jax", "array_record", "sentencepiece", "numpy")
 
 
@@ -101,54 +105,91 @@ class Manifest:
   def to_json(self) -> str:
     return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
 
-  @classmethod
-  def from_json(cls, text: str) -> "Manifest":
-    fields = json.loads(text)
-    corpora = []
-    for entry in fields.pop("corpora"):
-      shards = tuple(Shard(**shard) for shard in entry.pop("shards"))
-      languages = tuple(entry.pop("languages"))
-      corpora.append(Corpus(languages=languages, shards=shards, **entry))
-    counts = []
-    for entry in fields.pop("counts"):
-      languages = tuple(entry.pop("languages"))
-      counts.append(Counts(languages=languages, **entry))
-    return cls(corpora=tuple(corpora), counts=tuple(counts), **fields)
-
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
   """Reads a store's manifest.
 
   Raises:
-    InputError: missing, damaged, or of another format version.
+    InputError: missing, damaged, or of another format version; or a shard
+      would be outside of the folder.
   """
   path = Path(folder) / MANIFEST
-  try:
-    text = path.read_text("utf-8")
-  except OSError as error:
+  if not os.path.exists(path):
     raise InputError(
-      f"{folder} holds no prepared data: cannot read {path} "
-      f"({error.strerror}). Prepare the corpus into it first, or set DATA to "
-      "the folder that prepare wrote."
-    ) from error
-  try:
-    version = json.loads(text)["format"]
-  except (ValueError, KeyError, TypeError) as error:
+      f"{folder} holds no prepared data: there is no {path}. Prepare the corpus"
+      " into it first, or set DATA to the folder that prepare wrote."
+    )
+  fields = read_files.read_object(path, {"format": int})
+  if fields["format"] != FORMAT:
     raise InputError(
-      f"{path} is damaged: it is not the JSON that prepare wrote ({error!r}). "
-      "Prepare the data again."
-    ) from error
-  if version != FORMAT:
-    raise InputError(
-      f"{path} has format {version}, this version reads format {FORMAT}: "
-      "prepare the data again with it."
+      f"{path} has format {fields['format']}, this version reads format"
+      f" {FORMAT}: prepare the data again with it."
     )
   try:
-    return Manifest.from_json(text)
-  except (TypeError, KeyError, AttributeError) as error:
+    manifest = _typed(Manifest, fields, "manifest")
+    _check(manifest)
+  except ValueError as error:
     raise InputError(
-      f"{path} is damaged: {error!r}. Prepare the data again."
-    ) from error
+      f"{path} is damaged: {error}. Prepare the data again, or copy the folder"
+      " again from a place where it is whole."
+    ) from None
+  for shard in (s for corpus in manifest.corpora for s in corpus.shards):
+    read_files.check_inside(shard.name, path)
+  limits.IDS.check(manifest.vocab_size, path)
+  return manifest
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+  """A value of JSON as the dataclass, tuple, dict, text or number it is to be.
+
+  Raises:
+    ValueError: it is something else.
+  """
+  if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    if not isinstance(value, dict) or set(value) != set(types):
+      raise ValueError(f"{where} does not have the fields {', '.join(types)}")
+    return kind(
+      **{
+        name: _typed(types[name], inner, f"{where}.{name}")
+        for name, inner in value.items()
+      }
+    )
+  origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if origin is tuple and isinstance(value, list):
+    return tuple(
+      _typed(arguments[0], inner, f"{where}[{number}]")
+      for number, inner in enumerate(value)
+    )
+  if origin is dict and isinstance(value, dict):
+    return {
+      name: _typed(arguments[1], inner, f"{where}.{name}")
+      for name, inner in value.items()
+    }
+  whole = type(value) is int and 0 <= value < 1 << 62
+  if kind is Any or (kind is str and isinstance(value, str)):
+    return value
+  if kind is int and whole:
+    return value
+  raise ValueError(f"{where} is {str(value)[:40]!r}")
+
+
+def _check(manifest: Manifest) -> None:
+  """Raises ValueError where numbers of a manifest contradict each other."""
+  ids: Mapping[str, int] = manifest.special_ids
+  if set(ids) != set(_SPECIAL) or max(ids.values()) >= manifest.vocab_size:
+    raise ValueError(f"special_ids is {ids}")
+  languages = [corpus.languages for corpus in manifest.corpora]
+  if len(set(languages)) < len(languages):
+    raise ValueError("two corpora have the same languages")
+  for corpus in manifest.corpora:
+    if len(corpus.languages) not in (1, 2):
+      raise ValueError(f"a corpus has the languages {corpus.languages}")
+    in_shards = sum(shard.records for shard in corpus.shards)
+    if corpus.records != in_shards:
+      raise ValueError(
+        f"{corpus.name} has {corpus.records} records, its shards {in_shards}"
+      )
 
 
 def versions() -> dict[str, str]:

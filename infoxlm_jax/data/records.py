@@ -13,6 +13,7 @@ All numbers are little-endian int32.
 import concurrent.futures
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from array_record.python import array_record_module
 
 from infoxlm_jax.data.manifest import MANIFEST, Shard, read_manifest
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime import read_files
 from infoxlm_jax.special_ids import Ids
 
 # One record in an ArrayRecord group, so that reading a record unpacks no other.
@@ -106,7 +108,8 @@ class Store:
 
     Raises:
       InputError: the manifest is missing, damaged or of another format, or a
-        shard is missing or has another size than in the manifest.
+        shard is missing, no regular file, or has another size than in the
+        manifest.
     """
     self.folder = Path(folder)
     self.manifest = read_manifest(folder)
@@ -143,13 +146,21 @@ class Store:
   def read_text(
     self, language: str, indices: Sequence[int] | np.ndarray
   ) -> list[np.ndarray]:
-    """Blocks of a language, int32 [length] each."""
+    """Blocks of a language, int32 [length] each.
+
+    Raises:
+      InputError: a shard is damaged, or a record is no record of text.
+    """
     return [decode_text(r) for r in self._read((language,), indices)]
 
   def read_pairs(
     self, pair: Pair, indices: Sequence[int] | np.ndarray
   ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Both sides of pairs, without special tokens, int32 [length] each."""
+    """Both sides of pairs, without special tokens, int32 [length] each.
+
+    Raises:
+      InputError: a shard is damaged, or a record is no record of a pair.
+    """
     return [decode_pair(r) for r in self._read(pair, indices)]
 
   @property
@@ -219,6 +230,12 @@ class Store:
             " copy the folder again from a place where it is whole."
           ) from error
         for place, record in zip(places.tolist(), contents, strict=True):
+          if problem := _problem(record, pair=len(languages) == 2):
+            raise InputError(
+              f"{self.folder / shard.name}, record {wanted[place] - start}:"
+              f" {problem}: it is damaged, or another program wrote it. Prepare"
+              " the data again."
+            )
           out[place] = record
       start += shard.records
     return out
@@ -226,20 +243,32 @@ class Store:
   def _reader(self, shard: Shard) -> Any:
     with self._lock:
       if shard.name not in self._readers:
-        self._readers[shard.name] = array_record_module.ArrayRecordReader(
+        reader = array_record_module.ArrayRecordReader(
           str(self.folder / shard.name), _READER_OPTIONS
         )
+        if reader.num_records() != shard.records:
+          raise RuntimeError(
+            f"it has {reader.num_records()} records, {shard.records} in the"
+            " manifest"
+          )
+        self._readers[shard.name] = reader
       return self._readers[shard.name]
 
   def _check_size(self, shard: Shard) -> None:
     path = self.folder / shard.name
     try:
-      size = path.stat().st_size
+      status = path.stat()
     except OSError as error:
       raise InputError(
         f"{path} is missing, but the manifest lists it ({error.strerror}). "
         "Copy the whole folder, or prepare the data again."
       ) from error
+    if not stat.S_ISREG(status.st_mode):
+      raise InputError(
+        f"{path} is no regular file, as the records of a manifest are. Copy the"
+        " whole folder again, or prepare the data again."
+      )
+    size = status.st_size
     if size != shard.size:
       raise InputError(
         f"{path} has {size} bytes, but {shard.size} in the manifest: it was "
@@ -247,6 +276,23 @@ class Store:
       )
 
 
+def _problem(record: bytes, pair: bool) -> str:
+  """The reason why bytes are no record of text or of a pair; "" if they are."""
+  if not record or len(record) % 4:
+    return f"it has {len(record)} bytes, which are no whole numbers"
+  if pair:
+    length = int.from_bytes(record[:4], "little", signed=True)
+    if not 0 <= length < len(record) // 4:
+      return (
+        f"its first side has {length} tokens, but both sides together"
+        f" {len(record) // 4 - 1}"
+      )
+  return ""
+
+
 def _sha256(path: Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  try:
+    with read_files.open_regular(path) as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  except OSError as error:
+    raise InputError(f"cannot read {path}: {error.strerror}.") from error

@@ -8,16 +8,11 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from infoxlm_jax.data import alternating_stream, loader
+from infoxlm_jax.data import alternating_stream, loader, prepared_files
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
-from infoxlm_jax.runtime import distributed
-
-# At a start, records of up to so many bytes are compared with their hashes,
-# which takes seconds. Of larger sets only the sizes are compared, and damage
-# shows when a record is read.
-_VERIFIED = 16 << 30
+from infoxlm_jax.runtime import distributed, limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +81,10 @@ def prepared_folder(
 ) -> Path:
   """The folder of prepared records; prepares them if none is given.
 
+  At each start all of its files are compared with their hashes, which takes
+  seconds; of records of more than limits.VERIFIED only the sizes, which one
+  line says.
+
   Args:
     folder: the run's; records that are prepared now go into folder/data.
     data: a folder of prepared records.
@@ -96,9 +95,11 @@ def prepared_folder(
       prepared.
   """
   if data is not None:
-    store = Store(Path(data) / "train")
-    if jax.process_index() == 0 and store.size <= _VERIFIED:
-      store.verify()
+    Store(Path(data) / "train")
+    with distributed.together("comparing the data with their hashes"):
+      if jax.process_index() == 0:
+        notes = prepared_files.verify(Path(data), limits.VERIFIED.value)
+        print(*notes, sep="\n", end="\n" if notes else "", flush=True)
     return Path(data)
   if prepare is None:
     raise InputError(

@@ -13,7 +13,7 @@ from infoxlm_jax.checkpoint import metadata
 from infoxlm_jax.checkpoint.importers.report import Report
 from infoxlm_jax.checkpoint.manager import Checkpoints
 from infoxlm_jax.checkpoint.metadata import Position
-from infoxlm_jax.data import row_budget
+from infoxlm_jax.data import prepared_files, row_budget
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.evaluation.evaluator import Evaluator
@@ -149,6 +149,7 @@ def start(
     on_start()
   data_folder = prepared_folder(folder, data.folder, data.prepare)
   tokenizer = load_tokenizer(data_folder)
+  prepared_files.check_tokenizer(data_folder, tokenizer)
   validation.check_tokenizer(program.model, tokenizer)
   if given is not None and weights.init_from is not None:
     initial_weights.check_tokenizer(weights.init_from, tokenizer)

@@ -14,6 +14,7 @@ from infoxlm_jax.data.corpora.base import (
 )
 from infoxlm_jax.data.corpora.open_files import Patterns
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +66,21 @@ def read_documents(path: Path) -> Iterator[list[str]]:
   A sentence stands on a line; one or more blank lines end a document.
 
   Raises:
-    InputError: the file is missing, empty or damaged, or has no blank line:
-      then it does not say where its documents end.
+    InputError: the file is missing, empty or damaged, a document is larger
+      than limits.DOCUMENT, or there is no blank line: then the file does not
+      say where its documents end.
   """
   document: list[str] = []
+  size = 0
   blank = False
-  for _, line in open_files.read_lines(path):
+  for number, line in open_files.read_lines(path):
     if sentence := line.strip():
       document.append(sentence)
+      size += len(sentence)
+      limits.DOCUMENT.check(size, f"{path}, line {number}")
       continue
     blank = True
+    size = 0
     if document:
       yield document
       document = []

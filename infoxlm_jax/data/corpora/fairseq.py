@@ -28,6 +28,7 @@ from infoxlm_jax.data.corpora.open_files import (
 )
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import read_files
 
 LAYOUTS = ("mlm", "tlm", "xlco")
 MAGIC = b"MMIDIDX\x00\x00"
@@ -61,7 +62,7 @@ class Rows:
     self.path = index
     data = index.with_suffix(".bin")
     with reading(index):
-      with index.open("rb") as file:
+      with read_files.open_regular(index) as file:
         header = file.read(_HEADER)
       size = index.stat().st_size
     dtype, rows = self._header(header, size)
@@ -73,8 +74,11 @@ class Rows:
         place = _HEADER + 4 * rows
         self._offsets = np.memmap(index, "<i8", "r", place, (rows,))
     with reading(data):
+      read_files.open_regular(data).close()
       self._bytes = data.stat().st_size
       self._check(dtype.itemsize, data)
+      if not self._bytes:
+        raise InputError(f"{data} is empty: its rows hold no ids.")
       count = self._bytes // dtype.itemsize
       self.ids = np.memmap(data, dtype, "r", shape=(count,))
     self._itemsize = dtype.itemsize

@@ -9,6 +9,7 @@ from typing import Any
 from infoxlm_jax.data.corpora.file_names import check_language, plain_name
 from infoxlm_jax.data.corpora.open_files import read_lines
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import limits, read_files
 
 
 def is_jsonl(path: Path, format: str | None) -> bool:
@@ -52,13 +53,16 @@ def read_json_lines(
 def _parsed(line: str, where: str) -> dict[str, Any]:
   try:
     fields = json.loads(line)
-  except (ValueError, RecursionError) as error:
+  except RecursionError:
+    raise limits.NESTING.exceeded(where) from None
+  except ValueError as error:
     place = f" at place {error.pos + 1}" if hasattr(error, "pos") else ""
     what = getattr(error, "msg", error)
     raise InputError(
       f"{where}: broken JSON{place} of the line: {what}. Each line must be one"
       " whole JSON object."
     ) from None
+  read_files.check_nesting(fields, line, where)
   if not isinstance(fields, dict):
     raise InputError(
       f"{where}: {line.strip()[:40]!r} is no JSON object; each line must be"

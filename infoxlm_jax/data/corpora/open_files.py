@@ -19,11 +19,13 @@ from typing import IO, Any
 import zstandard
 
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import limits, read_files
 
 _BUFFER = 1 << 17
-# Compressed bytes that are read at a time: few, so that the decompressed ones
-# cannot become very many.
-_PIECE = 8 << 10
+# Compressed bytes that are unpacked at a time, by the file's ending: few, so
+# that the unpacked ones are at most some 16 MiB. The formats pack 1,032, 7,000
+# and 32,000 equal bytes into one.
+_PIECES = {".gz": 8 << 10, ".xz": 2 << 10, ".zst": 512}
 _DAMAGE = (
   EOFError,
   zlib.error,
@@ -135,11 +137,12 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
   of \r\n and a byte order mark at the start of the file are removed.
 
   Raises:
-    InputError: the file is missing, empty or truncated, or not UTF-8.
+    InputError: the file is missing, no regular file, empty or truncated, not
+      UTF-8, or a line is longer than limits.LINE.
   """
   number = 0
   with reading(path, lambda: f"after line {number}"), unpacked(path) as file:
-    for number, raw in enumerate(file, 1):
+    for number, raw in enumerate(read_files.lines(file, path), 1):
       try:
         text = raw.decode("utf-8")
       except UnicodeDecodeError as error:
@@ -193,22 +196,30 @@ def unpacked(path: str | os.PathLike[str], counted: bool = True) -> IO[bytes]:
   Args:
     path: the file.
     counted: whether what is read counts as consumed.
+
+  Raises:
+    InputError: no regular file.
   """
-  raw = _Counted(path) if counted else io.FileIO(path)
+  raw = (_Counted if counted else io.FileIO)(
+    os.fspath(path), opener=read_files.descriptor
+  )
   file = io.BufferedReader(raw, _BUFFER)
   start: Callable[[], Any]
-  match Path(path).suffix:
+  window = limits.WINDOW.value
+  match suffix := Path(path).suffix:
     case ".gz":
       start = functools.partial(zlib.decompressobj, 16 + zlib.MAX_WBITS)
     case ".xz":
-      start = lzma.LZMADecompressor
+      start = functools.partial(lzma.LZMADecompressor, memlimit=window)
     case ".zst":
-      # As files of `zstd --long=31` need it.
-      unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+      # More than 2 GiB, what `zstd --long=31` uses, the format cannot need.
+      unpacker = zstandard.ZstdDecompressor(
+        max_window_size=min(window, 1 << 31)
+      )
       start = unpacker.decompressobj
     case _:
       return file
-  return io.BufferedReader(_Unpacked(file, start), _BUFFER)
+  return io.BufferedReader(_Unpacked(file, start, _PIECES[suffix]), _BUFFER)
 
 
 class _Counted(io.FileIO):
@@ -227,10 +238,17 @@ class _Unpacked(io.RawIOBase):
   lzma's anything after the first frame that is no frame.
   """
 
-  def __init__(self, file: IO[bytes], start: Callable[[], Any]):
-    """Takes a compressed file and a function that makes a decompressor."""
+  def __init__(self, file: IO[bytes], start: Callable[[], Any], piece: int):
+    """Takes a compressed file, and what makes a decompressor.
+
+    Args:
+      file: compressed.
+      start: makes a decompressor of one frame.
+      piece: bytes to unpack at a time.
+    """
     self._file = file
     self._start = start
+    self._piece = piece
     self._frame: Any = None  # None between frames
     self._ready = memoryview(b"")
 
@@ -239,12 +257,17 @@ class _Unpacked(io.RawIOBase):
 
   def readinto(self, buffer: Any) -> int:
     while not self._ready:
-      piece = self._file.read(_PIECE)
+      piece = self._file.read(self._piece)
       if not piece:
         if self._frame is not None:
           raise EOFError("it ends too early")
         return 0
-      self._ready = memoryview(self._unpack(piece))
+      try:
+        self._ready = memoryview(self._unpack(piece))
+      except (lzma.LZMAError, zstandard.ZstdError) as error:
+        if "memory" not in str(error).lower():
+          raise
+        raise limits.WINDOW.exceeded(self._file.name) from None
     size = min(len(buffer), len(self._ready))
     buffer[:size] = self._ready[:size]
     self._ready = self._ready[size:]

@@ -3,10 +3,11 @@
     <tu><tuv xml:lang="en"><seg>Hello</seg></tuv>
         <tuv xml:lang="fr"><seg>Bonjour</seg></tuv></tu>
 
-Only the unit that is being read is in memory. A file may name a DTD, as many
-do, which is not opened. Entities that a file declares are refused
-(defusedxml): a few lines of them can expand to gigabytes, or fetch other
-files.
+Only the unit that is being read is in memory, and it is bounded: its texts
+together by limits.LINE, their number, of which all pairs are examples, by
+limits.VARIANTS, and a tag by limits.TAG. A file may name a DTD, as many do,
+which is not opened. Entities that a file declares are refused (defusedxml): a
+few lines of them can expand to gigabytes, or fetch other files.
 """
 
 import itertools
@@ -15,7 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax import SAXParseException
-from xml.sax.handler import ContentHandler, feature_external_ges
+from xml.sax.handler import (
+  ContentHandler,
+  LexicalHandler,
+  feature_external_ges,
+  property_lexical_handler,
+)
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.expatreader import create_parser
@@ -23,6 +29,7 @@ from defusedxml.expatreader import create_parser
 from infoxlm_jax.data.corpora.file_names import LANGUAGE
 from infoxlm_jax.data.corpora.open_files import reading, unpacked
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import limits
 
 # (language, text) of each variant of a unit.
 Unit = list[tuple[str, str]]
@@ -72,12 +79,14 @@ def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
 
   Raises:
     InputError: the file is missing, empty, damaged, or not TMX; broken XML, an
-      entity, or a text without language.
+      encoding that expat cannot read, an entity, a text without language, or
+      something above its limit.
   """
   parser = create_parser(forbid_entities=True, forbid_external=False)
   parser.setFeature(feature_external_ges, False)  # a DTD stays unopened
   units = _Units(path, parser)
   parser.setContentHandler(units)
+  parser.setProperty(property_lexical_handler, units)
   empty = True
 
   def line() -> str:
@@ -87,7 +96,7 @@ def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
     try:
       while piece := file.read(_PIECE):
         empty = False
-        parser.feed(piece)
+        units.feed(piece)
         yield from units.take()
       if not empty:
         parser.close()
@@ -105,6 +114,11 @@ def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
         " can expand without end or fetch other files, so none are read."
         " If you trust the file, replace them by their text, for example with"
         " `xmllint --noent`."
+      ) from None
+    except (LookupError, ValueError) as error:  # of Python's codecs
+      raise InputError(
+        f"{path}, {line()}: its XML declaration names an encoding that cannot"
+        f" be read here ({error}). Convert the file to UTF-8."
       ) from None
   if empty:
     raise InputError(f"{path} is empty: expected a TMX file.")
@@ -139,8 +153,13 @@ def _ordered(unit: Unit, languages: Sequence[str] | None, source: str) -> Unit:
   return chosen
 
 
-class _Units(ContentHandler):
-  """Collects the units that expat parses."""
+class _Units(ContentHandler, LexicalHandler):
+  """Collects the units that expat parses.
+
+  expat keeps a tag, comment or declaration in memory until its end comes, and
+  looks through all of it again with each piece that it is given. So the bytes
+  are counted from one end of something to the next.
+  """
 
   def __init__(self, path: Path, parser: Any):
     super().__init__()
@@ -153,6 +172,24 @@ class _Units(ContentHandler):
     self._language = ""
     self._text: list[str] | None = None  # a list inside <seg>
     self._codes = 0  # open elements of formatting codes
+    self._size = 0  # characters of the unit's texts
+    self._depth = 0
+    self._attributes = 0  # characters of all attributes so far
+    self._quiet = 0  # bytes since expat read something whole
+    self._read = 0  # bytes of the file
+    # Each is looked at very often.
+    self._variants = limits.VARIANTS.value
+    self._most_text = limits.LINE.value
+    self._most_tag = limits.TAG.value
+    self._nesting = limits.NESTING.value
+
+  def feed(self, piece: bytes) -> None:
+    """Parses the next bytes of the file."""
+    self._read += len(piece)
+    self._quiet += len(piece)
+    self._parser.feed(piece)
+    if self._quiet > self._most_tag:
+      raise limits.TAG.exceeded(self._place())
 
   def take(self) -> list[tuple[str, Unit]]:
     """The units completed since the last call."""
@@ -160,6 +197,17 @@ class _Units(ContentHandler):
     return ready
 
   def startElement(self, name: str, attrs: Any) -> None:
+    self._quiet = 0
+    self._depth += 1
+    if self._depth > self._nesting:
+      raise limits.NESTING.exceeded(self._place())
+    self._attributes += sum(map(len, attrs.values()))
+    # A DTD's defaults can make millions of each tag's few bytes.
+    if self._attributes > self._read + self._most_tag:
+      raise self._error(
+        "the attributes are longer than the file: its DTD declares defaults"
+        " for them. Remove these declarations"
+      )
     if not self._is_tmx:
       if name != "tmx":
         raise self._error(f"found <{name}>, but a TMX file begins with <tmx>")
@@ -170,24 +218,47 @@ class _Units(ContentHandler):
       self._source = canonical(attrs.get("srclang", ""))
     elif name == "tu":
       self._unit = []
+      self._size = 0
     elif name == "tuv":
       self._language = self._tag(attrs.get("xml:lang") or attrs.get("lang"))
     elif name == "seg":
       self._text = []
 
   def endElement(self, name: str) -> None:
+    self._quiet = 0
+    self._depth -= 1
     if name in _CODES:
       self._codes -= 1
     elif name == "seg" and self._text is not None:
       text = _SPACE.sub(" ", "".join(self._text)).strip(" ")
       self._unit.append((self._language, text))
       self._text = None
+      if len(self._unit) > self._variants:
+        raise limits.VARIANTS.exceeded(self._place())
     elif name == "tu":
       self._ready.append((self._source, self._unit))
 
   def characters(self, content: str) -> None:
+    self._quiet = 0
     if self._text is not None and not self._codes:
       self._text.append(content)
+      self._size += len(content)
+      if self._size > self._most_text:
+        raise limits.LINE.exceeded(self._place())
+
+  def comment(self, content: str) -> None:
+    self._quiet = 0
+
+  def processingInstruction(self, target: str, data: str) -> None:
+    self._quiet = 0
+
+  def startDTD(
+    self, name: str, public_id: str | None, system_id: str | None
+  ) -> None:
+    self._quiet = 0
+
+  def endDTD(self) -> None:
+    self._quiet = 0
 
   def skippedEntity(self, name: str) -> None:
     raise self._error(
@@ -202,6 +273,8 @@ class _Units(ContentHandler):
       raise self._error(f"xml:lang = {given!r} is no language code. Correct it")
     return tag
 
+  def _place(self) -> str:
+    return f"{self._path}, line {self._parser.getLineNumber()}"
+
   def _error(self, what: str) -> InputError:
-    line = self._parser.getLineNumber()
-    return InputError(f"{self._path}, line {line}: {what}.")
+    return InputError(f"{self._place()}: {what}.")

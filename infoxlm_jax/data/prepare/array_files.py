@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from infoxlm_jax.errors import StorageError
+from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime import read_files
 from infoxlm_jax.runtime.files import write_atomically
 
 _DTYPES = {"I32": "<i4", "I64": "<i8", "U64": "<u8"}
@@ -44,14 +45,20 @@ def read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   try:
     raw = np.memmap(path, np.uint8, "r")
     start = 8 + int.from_bytes(raw[:8].tobytes(), "little")
-    header = json.loads(raw[8:start].tobytes())
-    meta = json.loads(header.pop("__metadata__")[_META])
+    header = read_files.parse_json(raw[8:start].tobytes(), path)
+    meta = read_files.parse_json(header.pop("__metadata__")[_META], path)
     arrays = {}
     for name, entry in header.items():
       first, last = entry["data_offsets"]
       data = np.asarray(raw[start + first : start + last])
       arrays[name] = data.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-  except (ValueError, KeyError, TypeError) as error:
+  except (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    InputError,
+  ) as error:
     raise StorageError(
       f"{path} is damaged ({error}): remove the folder "
       f"{path.parent} and start again, which makes it anew."

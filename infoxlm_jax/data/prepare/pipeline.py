@@ -4,6 +4,7 @@
     output/train/, output/dev/      records and manifest.json (data/records.py)
     output/retrieval/{dev,test}.jsonl   {"id": ..., "en": ..., "fr": ...} a line
     output/report.md                counts of sentences read, dropped and kept
+    output/checksums.json           hashes of the other files that are read
 
 Memory is bounded whatever the input's size, all cores work, and after a stop
 no finished piece of work is done again. phases.py runs the four phases:
@@ -23,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from infoxlm_jax.data import prepared_files
 from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.corpora.sources import SeqioTask
 from infoxlm_jax.data.prepare import retrieval_sets, summary, work_dir
@@ -189,7 +191,7 @@ def prepare_in_subprocess(
   options = options_of(model=model, **decisive)
   if earlier := read_request(Path(output), options):
     # Only TensorFlow could describe what a task reads: it counts as unchanged.
-    kept = {c["corpus"]: c for c in earlier.get("corpora", ())}
+    kept = {c["corpus"]: c for c in earlier["corpora"]}
     described = [
       kept.get(repr(corpus))
       if isinstance(corpus, SeqioTask)
@@ -228,6 +230,7 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> None:
   (plan.output / REPORT).write_text(report, "utf-8")
   text = json.dumps(plan.request, indent=1, ensure_ascii=False) + "\n"
   (plan.output / work_dir.REQUEST).write_text(text, "utf-8")
+  prepared_files.write_checksums(plan.output, plan.tokenizer, work_dir.REQUEST)
 
 
 @contextlib.contextmanager

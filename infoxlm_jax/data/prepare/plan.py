@@ -11,7 +11,6 @@ A file that exists is complete, so it is not made again.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,8 @@ from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.make_records import Layout
 from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime import read_files
 
 
 class Sizes(NamedTuple):
@@ -108,5 +109,15 @@ def records_path(chunk: Path) -> Path:
 
 
 def read_json(path: Path) -> Any:
-  """Reads a JSON file that an earlier phase, or start, has left."""
-  return json.loads(path.read_text("utf-8"))
+  """Reads a JSON file that an earlier phase, or start, has left.
+
+  Raises:
+    StorageError: the file is damaged.
+  """
+  try:
+    return read_files.read_json(path)
+  except InputError as error:
+    raise StorageError(
+      f"{error} Remove the folder {path.parent} and start again, which makes it"
+      " anew."
+    ) from error

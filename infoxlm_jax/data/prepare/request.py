@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.data import records
+from infoxlm_jax.data import prepared_files
 from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.manifest import FORMAT
 from infoxlm_jax.data.prepare import work_dir
@@ -14,6 +14,7 @@ from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.plan import Sizes
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import read_files
 
 # The corpora's splits for the records, and for the retrieval files.
 STORES = {"train": "train", "dev": "validation"}
@@ -96,13 +97,15 @@ def read_request(
   """
   if not output.exists() or (output.is_dir() and not any(output.iterdir())):
     return None
-  try:
-    request = json.loads((output / work_dir.REQUEST).read_text("utf-8"))
-  except (OSError, ValueError):
+  path = output / work_dir.REQUEST
+  if not path.is_file():
     raise InputError(
       f"{output} exists and is not prepared data (no {work_dir.REQUEST}): "
       "nothing was overwritten. Choose another folder, or move this one away."
-    ) from None
+    )
+  request = read_files.read_object(path, {"corpora": list})
+  for described in request["corpora"]:
+    read_files.check_object(described, f"{path}, corpora", {"corpus": str})
   if changed := work_dir.differences(
     {k: request.get(k) for k in options}, options
   ):
@@ -121,9 +124,7 @@ def is_done(output: Path, request: dict[str, Any]) -> bool:
     return False
   if changed := work_dir.differences(earlier, request):
     raise InputError(_another(output, changed))
-  for name in request["stores"]:
-    if (output / name).exists():
-      records.Store(output / name).verify()
+  prepared_files.verify(output)
   return True
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from infoxlm_jax.data.prepare.array_files import write_json
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import read_files
 
 REQUEST = "request.json"
 
@@ -73,8 +74,8 @@ def claim(folder: Path, request: Mapping[str, Any]) -> None:
   path = folder / REQUEST
   if path.exists():
     try:
-      earlier = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+      earlier = read_files.read_json(path)
+    except InputError:
       earlier = {}
     if changed := differences(earlier, request):
       raise InputError(

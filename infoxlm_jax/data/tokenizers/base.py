@@ -26,6 +26,7 @@ from infoxlm_jax.data.tokenizers.huggingface import (
 from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
 from infoxlm_jax.data.tokenizers.xlmr import SentencePieceTokenizer
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import read_files
 from infoxlm_jax.runtime.run_layout import FILES, find_step
 
 
@@ -192,16 +193,18 @@ def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:
 def _load_file(path: Path) -> Tokenizer:
   """Loads a file, with others of its kind in the same folder."""
   if path.suffix == ".json" and path.name != names.VOCAB_JSON:
-    return _of_kind({names.JSON: path.read_bytes()}, str(path))
+    return _of_kind({names.JSON: read_files.read_regular(path)}, str(path))
   if path.name in (names.VOCAB_JSON, names.MERGES):
     wanted = [names.VOCAB_JSON, names.MERGES, names.CONFIG]
   elif path.suffix == ".txt":
     wanted = [names.VOCAB_TXT, names.CONFIG]
   else:
-    return _of_kind({names.SENTENCEPIECE: path.read_bytes()}, str(path))
+    return _of_kind(
+      {names.SENTENCEPIECE: read_files.read_regular(path)}, str(path)
+    )
   files = {}
   for name in wanted:
     beside = path if name == names.VOCAB_TXT else path.with_name(name)
     if name != names.CONFIG or beside.exists():
-      files[name] = beside.read_bytes()
+      files[name] = read_files.read_regular(beside)
   return _of_kind(files, str(path))

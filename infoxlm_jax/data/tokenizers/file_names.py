@@ -1,11 +1,14 @@
 """Names of tokenizers' files, and the hash and checks that all kinds share."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import limits
 
 # The name of a SentencePiece model in prepared data and checkpoints, and its
 # names elsewhere.
@@ -44,6 +47,66 @@ def checked_ids(ids: Iterable[int], vocab_size: int, path: str) -> list[int]:
         "were these ids made with another tokenizer?"
       )
   return out
+
+
+def check_vocabulary(pieces: Iterable[tuple[Any, Any]], where: str) -> None:
+  """Checks the ids that a file gives its pieces.
+
+  Tables are as long as the largest id, so a file of a few bytes could ask for
+  gigabytes.
+
+  Args:
+    pieces: each piece and its id, as they are in the file.
+    where: the file, for messages.
+
+  Raises:
+    InputError: there is none; one is no whole number from 0 up, or above
+      limits.IDS.
+  """
+  largest = -1
+  for piece, i in pieces:
+    if type(i) is not int or i < 0:
+      raise InputError(
+        f"{where}: the piece {str(piece)[:40]!r} has the id {repr(i)[:40]}:"
+        " expected a whole number."
+      )
+    largest = max(largest, i)
+  if largest < 0:
+    raise InputError(f"{where}: has no pieces: truncated?")
+  if largest >= limits.IDS.value:
+    raise limits.IDS.exceeded(f"{where}: a piece has the id {largest}")
+
+
+@contextlib.contextmanager
+def library_errors(path: str) -> Iterator[None]:
+  """Turns errors of a tokenizer's library into InputErrors.
+
+  The `tokenizers` package raises plain Exceptions; what its Rust code did not
+  expect, such as a file that contradicts itself, comes as a PanicException,
+  which is only a BaseException.
+
+  Args:
+    path: of the tokenizer's file.
+
+  Raises:
+    InputError: the library failed.
+  """
+  try:
+    yield
+  except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    raise
+  except BaseException as error:
+    if not isinstance(error, Exception) and not _is_panic(error):
+      raise
+    raise InputError(
+      f"{path}: the tokenizer cannot be used: its library says"
+      f" {' '.join(str(error).split())[:300]!r}. The file is damaged, or needs"
+      " another version of the package."
+    ) from error
+
+
+def _is_panic(error: BaseException) -> bool:
+  return type(error).__name__ == "PanicException"
 
 
 def as_ids(ids: Iterable[int]) -> np.ndarray:

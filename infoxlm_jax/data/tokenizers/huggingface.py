@@ -5,7 +5,6 @@ multilingual-e5) and BPE give the ids that `transformers` gives. Special ids
 are found by their names, `<s>` or `[CLS]` and so on.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,10 +16,13 @@ from infoxlm_jax.data.tokenizers.file_names import (
   CONFIG,
   JSON,
   VOCAB_TXT,
+  check_vocabulary,
   checked_ids,
+  library_errors,
   sha256_of,
 )
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import limits, read_files
 
 # Names of the special tokens: XLM-R's, BERT's.
 SPECIALS = {
@@ -54,19 +56,21 @@ class JsonTokenizer:
     self.files = dict(files)
     self.sha256 = sha256_of(files)
     self._read = read
-    self._model = read(files, path)
-    # A file may ask for either, but the caller decides about lengths.
-    self._model.no_truncation()
-    self._model.no_padding()
-    # "<mask>" in a text is text.
-    self._model.encode_special_tokens = True
-    vocabulary = self._model.get_vocab(with_added_tokens=True)
+    with library_errors(path):
+      self._model = read(files, path)
+      # A file may ask for either, but the caller decides about lengths.
+      self._model.no_truncation()
+      self._model.no_padding()
+      # "<mask>" in a text is text.
+      self._model.encode_special_tokens = True
+      vocabulary = self._model.get_vocab(with_added_tokens=True)
+      added = self._model.get_added_tokens_decoder()
+    check_vocabulary(vocabulary.items(), path)
     self.vocab_size = 1 + max(vocabulary.values())
     ids = special_ids(vocabulary, path)
     self.bos_id, self.pad_id = ids["bos"], ids["pad"]
     self.eos_id, self.unk_id = ids["eos"], ids["unk"]
     self.mask_id = ids["mask"]
-    added = self._model.get_added_tokens_decoder()
     self.special_ids = frozenset(ids.values()) | {
       i for i, token in added.items() if token.special
     }
@@ -83,16 +87,18 @@ class JsonTokenizer:
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Ids of each text, int32 [length], without <s> and </s>."""
-    encoded = self._model.encode_batch_fast(
-      list(texts), add_special_tokens=False
-    )
+    with library_errors(self.path):
+      encoded = self._model.encode_batch_fast(
+        list(texts), add_special_tokens=False
+      )
     return [self._from_model_ids[np.array(e.ids, np.int32)] for e in encoded]
 
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids; special ids are left out, unknown pieces are shown."""
     left_out = self.special_ids - {self.unk_id}
     kept = [i for i in self._checked(ids) if i not in left_out]
-    return self._model.decode(kept, skip_special_tokens=False)
+    with library_errors(self.path):
+      return self._model.decode(kept, skip_special_tokens=False)
 
   def pieces(self, ids: Iterable[int]) -> list[str]:
     """The piece of each id; "" for an id without a piece."""
@@ -185,7 +191,8 @@ def read_json(files: Mapping[str, bytes], path: str) -> tokenizers.Tokenizer:
   """Builds the tokenizer of a tokenizer.json.
 
   Raises:
-    InputError: the file is not JSON, or not a tokenizer.json.
+    InputError: the file is not JSON, or not a tokenizer.json, or has more ids
+      than limits.IDS.
   """
   content = files[JSON]
   described = parse_json(content, path)
@@ -194,14 +201,34 @@ def read_json(files: Mapping[str, bytes], path: str) -> tokenizers.Tokenizer:
       f'{path} is not a tokenizer.json (it has no "model"): give the file '
       "that the tokenizers package or `save_pretrained` wrote."
     )
-  try:
+  _check_described(described, path)
+  with library_errors(path):
     return tokenizers.Tokenizer.from_buffer(content)
-  # The package raises plain Exceptions.
-  except Exception as error:
-    raise InputError(
-      f"{path} is not a tokenizer.json that tokenizers "
-      f"{tokenizers.__version__} can read: {error}."
-    ) from error
+
+
+def _check_described(described: Mapping[str, Any], path: str) -> None:
+  """Checks the ids of a tokenizer.json before the package makes tables of it.
+
+  What is of an unexpected type is left for the package to refuse.
+
+  Raises:
+    InputError: see `check_vocabulary`.
+  """
+  model, added = described["model"], described.get("added_tokens")
+  pieces = model.get("vocab") if isinstance(model, dict) else None
+  ids: list[tuple[Any, Any]] = []
+  if isinstance(pieces, dict):
+    ids += pieces.items()
+  elif isinstance(pieces, list):
+    limits.IDS.check(len(pieces), path)
+  if isinstance(added, list):
+    ids += [
+      (token.get("content"), token["id"])
+      for token in added
+      if isinstance(token, dict) and "id" in token
+    ]
+  if ids:
+    check_vocabulary(ids, path)
 
 
 def read_vocab_txt(
@@ -225,6 +252,7 @@ def read_vocab_txt(
     lower = not has_capitals(vocabulary)
   chinese = option(config, "tokenize_chinese_chars", path)
   unknown = special_ids(vocabulary, path)["unk"]
+  check_vocabulary(vocabulary.items(), path)
   names = {i: piece for piece, i in vocabulary.items()}
   model = tokenizers.Tokenizer(
     tokenizers.models.WordPiece(
@@ -266,15 +294,8 @@ def _vocab_txt(content: bytes, path: str) -> dict[str, int]:
 
 def parse_json(content: bytes, path: str) -> dict[str, Any]:
   """The object in a JSON file; InputError if it is none."""
-  try:
-    parsed = json.loads(content)
-  except (ValueError, RecursionError) as error:
-    raise InputError(
-      f"{path} is not JSON ({error}): truncated, or another kind of file?"
-    ) from error
-  if not isinstance(parsed, dict):
-    raise InputError(f"{path} holds a {type(parsed).__name__}, not an object.")
-  return parsed
+  limits.JSON.check(len(content), path)
+  return read_files.check_object(read_files.parse_json(content, path), path, {})
 
 
 def option(config: Mapping[str, Any], name: str, path: str) -> bool | None:

@@ -21,7 +21,9 @@ from infoxlm_jax.data.tokenizers.file_names import (
   CONFIG,
   MERGES,
   VOCAB_JSON,
+  check_vocabulary,
   checked_ids,
+  library_errors,
   sha256_of,
 )
 from infoxlm_jax.data.tokenizers.huggingface import (
@@ -103,7 +105,8 @@ class XlmTokenizer:
     self.special_ids = frozenset(
       i for piece, i in vocabulary.items() if _SPECIAL.fullmatch(piece)
     )
-    self._bpe, self._from_bpe_ids = _bpe(vocabulary, merges, self.unk_id)
+    with library_errors(path):
+      self._bpe, self._from_bpe_ids = _bpe(vocabulary, merges, self.unk_id)
     self._normalizer, self._moses = _moses()
 
   def __reduce__(self) -> tuple[Any, ...]:
@@ -112,9 +115,10 @@ class XlmTokenizer:
   def encode(self, text: str) -> np.ndarray:
     """Ids of one text, int32 [length], without <s> and </s>."""
     words = self._words(text)
-    encoded = self._bpe.encode(
-      words, is_pretokenized=True, add_special_tokens=False
-    )
+    with library_errors(self.path):
+      encoded = self._bpe.encode(
+        words, is_pretokenized=True, add_special_tokens=False
+      )
     return self._from_bpe_ids[np.array(encoded.ids, np.int32)]
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -168,12 +172,7 @@ def read_vocabulary(content: bytes, path: str) -> dict[str, int]:
     InputError: broken, or another tokenizer's.
   """
   vocabulary = parse_json(content, f"{path}, {VOCAB_JSON}")
-  for piece, i in vocabulary.items():
-    if type(i) is not int or i < 0:
-      raise InputError(
-        f"{path}, {VOCAB_JSON}: the piece {piece!r} has the id {i!r}: "
-        "expected a whole number."
-      )
+  check_vocabulary(vocabulary.items(), f"{path}, {VOCAB_JSON}")
   missing = [name for name in SPECIALS.values() if name not in vocabulary]
   if missing or not any(piece.endswith(END) for piece in vocabulary):
     reason = (
