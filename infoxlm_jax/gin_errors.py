@@ -14,9 +14,10 @@ from typing import Any
 import gin.config as gin
 
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.runtime import resources
+from infoxlm_jax.runtime import limits, read_files, resources
 
 _PARAMETER = re.compile(r"^(\S+\.\w+) = ", re.MULTILINE)
+_SHOWN = 1000  # characters of a line or of a message of gin
 _IMPORT = re.compile(r"^from ([\w.]+) import (\w+)", re.MULTILINE)
 
 
@@ -58,9 +59,14 @@ def run_parser(parse: Callable[[], Any], where: str, name: str = "") -> None:
     place = where
     if error.filename:
       place = f"{error.filename}, line {error.lineno}"
-    line = (error.text or "").strip()
+    line = (error.text or "").strip()[:_SHOWN]
     raise InputError(
       f"{place}: {one_line(error.msg)} {line}{_quotes_hint(error.msg)}"
+    ) from None
+  except (RecursionError, MemoryError):
+    raise InputError(
+      f"{where}: brackets are nested deeper than gin's parser can follow. Write"
+      " the value with fewer levels."
     ) from None
   except (
     ValueError,
@@ -70,7 +76,7 @@ def run_parser(parse: Callable[[], Any], where: str, name: str = "") -> None:
     AttributeError,
     OSError,
   ) as error:
-    text = one_line(str(error))
+    text = one_line(str(error))[:_SHOWN]
     raise InputError(
       f"{where}: {text}{_quotes_hint(text)}{_suggestion(text, name)}"
     ) from None
@@ -131,7 +137,7 @@ def _nearest_module(name: str) -> str:
 def _file_in(text: str) -> str:
   """The text of the gin file that gin's message names."""
   match = re.search(r'In file "([^"]+)"', text)
-  return Path(match[1]).read_text(errors="replace") if match else ""
+  return read_files.read_text(match[1], limits.GIN) if match else ""
 
 
 def _callables(text: str) -> dict[str, Any]:

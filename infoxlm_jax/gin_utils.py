@@ -17,6 +17,7 @@ import gin.config as gin
 
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.gin_errors import missing_values, nearest, run_parser
+from infoxlm_jax.gin_files import Checker
 from infoxlm_jax.runtime import resources
 
 _MACRO = re.compile(r"^([A-Z][A-Z0-9_]*) = ", re.MULTILINE)
@@ -25,6 +26,7 @@ _OVERRIDE = re.compile(r"--gin\.([^=]+)=(.*)", re.DOTALL)
 _FLAGS = (
   "--gin_file",
   "--gin_search_paths",
+  "--gin_allow_imports",
   "--dry_run",
   "--compile_for",
   "--json",
@@ -98,6 +100,7 @@ def load(
   overrides: Sequence[str],
   search: Sequence[str] = (),
   optional: Sequence[str] = (),
+  allow_imports: Sequence[str] = (),
 ) -> Configuration:
   """Parses gin files and command-line overrides.
 
@@ -109,9 +112,12 @@ def load(
     overrides: arguments such as "--gin.STEPS=100".
     search: more folders for files and includes.
     optional: macros that become None if they are REQUIRED and have no value.
+    allow_imports: prefixes of modules that the files may import besides this
+      project's (gin_files.ALLOWED).
 
   Raises:
-    InputError: a file is missing, a name is unknown (the message has the
+    InputError: a file is missing, imports what it may not, includes itself or
+      is above a limit, a name is unknown (the message has the
       nearest known one), a line is broken (with file and line), or REQUIRED
       settings have no value (the message lists all of them).
   """
@@ -125,24 +131,28 @@ def load(
   for folder in [*search, str(resources.share_root())]:
     if folder not in _searched:
       gin.add_config_file_search_path(folder)
-      _searched.add(folder)
+      _searched[folder] = None
+  checker = Checker(["", *_searched], allow_imports)
   for name in files:
     path = str(_find(name, search))
+    run_parser(functools.partial(checker.check_file, path), path)
     run_parser(functools.partial(gin.parse_config_file, path), path)
   known = gin.config_str()
   for argument in overrides:
     name, binding = _binding(argument, known)
-    run_parser(
-      functools.partial(gin.parse_config, binding), f"--gin.{name}", name
-    )
+    flag = f"--gin.{name}"
+    run_parser(functools.partial(checker.check_text, binding, flag), flag)
+    run_parser(functools.partial(gin.parse_config, binding), flag, name)
   for name in set(optional) & set(_REQUIRED.findall(gin.config_str())):
     gin.parse_config(f"{name} = None")
   _check_values(gin.config_str())
+  checker.check_functions()
   run_parser(gin.finalize, "configuration")
   return Configuration()
 
 
-_searched: set[str] = set()
+# Folders that gin searches, in its order.
+_searched: dict[str, None] = {}
 
 
 def plain(error: BaseException) -> str:

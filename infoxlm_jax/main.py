@@ -6,8 +6,8 @@ r"""Runs the job of a gin file.
   python -m infoxlm_jax.main --gin_file=gin/runs/infoxlm_base.gin \
     --compile_for=v5e:4x4
 
-A gin file is code: it imports modules and calls functions. Run only files
-that you trust.
+A gin file is code: it calls functions of this project, and imports others
+where --gin_allow_imports says so. Run only files that you trust.
 """
 
 import argparse
@@ -69,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     " current folder and this project's are always searched",
   )
   parser.add_argument(
+    "--gin_allow_imports",
+    default="",
+    metavar="MODULES",
+    help="modules or packages besides this project's that gin files may"
+    " import, separated by commas; importing a module runs it",
+  )
+  parser.add_argument(
     "--dry_run",
     action="store_true",
     help="print the configuration, parameters, bytes per device and FLOPs;"
@@ -124,7 +131,11 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   if flags.json and not costs_only:
     raise InputError("--json goes with --dry_run or --compile_for")
   config = gin_utils.load(
-    flags.gin_file, rest, search, _OPTIONAL_FOR_COSTS if costs_only else ()
+    flags.gin_file,
+    rest,
+    search,
+    _OPTIONAL_FOR_COSTS if costs_only else (),
+    [name for name in flags.gin_allow_imports.split(",") if name],
   )
   if costs_only:
     return _tell_costs(flags, config)

@@ -17,7 +17,7 @@ ROOMS = (
   {"evaluation"},
   {"training"},
   {"analysis"},
-  {"gin_errors"},
+  {"gin_errors", "gin_files"},
   {"gin_utils"},
   {"main", "cli", "__init__"},
 )
@@ -26,7 +26,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 ONLY = {
   "flax.linen": {"model.layers"},
   "orbax": {"checkpoint.manager", "checkpoint.params"},
-  "gin": {"gin_errors", "gin_utils"},
+  "gin": {"gin_errors", "gin_files", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}
   | {"cli.command", "cli.encode", "cli.export", "cli.import_checkpoint"}

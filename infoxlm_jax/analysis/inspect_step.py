@@ -4,7 +4,6 @@ Batches come from the loader and masks from the function that the step calls,
 so the tokens are the same that the update trains on.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from infoxlm_jax.data.mixture import ONLY_SIDE, Drawn
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime import read_files
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS, FILES
 from infoxlm_jax.training import device_step, validation
 from infoxlm_jax.training import state as train_state
@@ -107,7 +107,7 @@ def positions(
     if before:
       done = max(before)
       stored = folder / CHECKPOINTS / str(done) / FILES / POSITION
-      samples |= json.loads(stored.read_text())["samples"]
+      samples |= read_files.read_object(stored, {"samples": dict})["samples"]
   return {
     name: samples[name] + (update - 1 - done) * stream.batch
     for name, stream in run.streams.items()

@@ -5,20 +5,22 @@ microbatches j the batches, sums of losses and parameters after the update,
 under fairseq's names. Here they become our arrays; official.py compares.
 """
 
-import json
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from infoxlm_jax.checkpoint.importers import assemble, fairseq, tensor_names
 from infoxlm_jax.checkpoint.importers.hf_config import from_hugging_face
 from infoxlm_jax.checkpoint.importers.lazy_tensor import Pieces, Tensor
+from infoxlm_jax.checkpoint.importers.torch_pickle import check_zip
 from infoxlm_jax.checkpoint.metadata import unflatten
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime import read_files
 
 PAD = 1  # also the label of a token that is no target
 STREAMS = ("mlm", "tlm", "xlco")
@@ -37,26 +39,71 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   Raises:
     InputError: it is missing, no .npz, or does not hold what is needed.
   """
-  try:
-    with np.load(path) as stored:
-      arrays = {name: stored[name] for name in stored.files}
-  except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-    raise InputError(f"{path}: cannot be read as .npz: {error}") from None
+  arrays = _read_npz(path)
   if "case" not in arrays:
     raise InputError(f"{path}: holds no `case`, the settings of its trainer")
-  try:
-    case = json.loads(str(arrays["case"]))
-    missing = [name for name in _CASE if name not in case]
-  except (ValueError, TypeError) as error:
-    raise InputError(f"{path}: `case` is no JSON object: {error}") from None
-  if missing:
+  where = f"{path}: `case`"
+  case = read_files.parse_json(str(arrays["case"]), where)
+  read_files.check_object(case, where, {})
+  if missing := [name for name in _CASE if name not in case]:
     raise InputError(f"{path}: `case` says nothing of {', '.join(missing)}")
+  read_files.check_object(case, where, {"updates": int, "freq": int})
+  # There is an array for each, so that a larger number is wrong.
+  if not 0 <= case["updates"] < len(arrays) or not 0 < case["freq"]:
+    raise InputError(
+      f"{where} says {case['updates']} updates of {case['freq']} batches, the"
+      f" file holds {len(arrays)} arrays"
+    )
   needed = [f"queue_{i}" for i in range(case["updates"] + 1)]
   needed += [f"{n}_ids_1_0" for n in ("mlm", "tlm", "src", "tgt")]
   needed += [f"proj_{n}_0" for n in ("fast", "slow") if case["proj"]]
   if absent := [name for name in needed if name not in arrays]:
     raise InputError(f"{path}: holds no array {absent[0]}")
   return case, arrays
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+  """The arrays of a file by name.
+
+  An array is read only where its shape takes as many bytes as are stored, so
+  that a shape of 2^70 or less than nothing makes no memory of that size.
+
+  Raises:
+    InputError: no regular file, no .npz, or damaged.
+  """
+  try:
+    read_files.open_regular(path).close()
+    check_zip(path)
+    with zipfile.ZipFile(path) as archive:
+      arrays = {}
+      for member in archive.infolist():
+        with archive.open(member) as file:
+          name = member.filename.removesuffix(".npy")
+          arrays[name] = _read_array(file, member.file_size)
+      return arrays
+  except InputError:
+    raise
+  except Exception as error:  # of a damaged file zipfile raises any kind
+    raise InputError(f"{path}: cannot be read as .npz: {error}") from None
+
+
+def _read_array(file: IO[bytes], size: int) -> np.ndarray:
+  """An array of an .npy of `size` bytes; ValueError if it is none."""
+  version = np.lib.format.read_magic(file)
+  readers = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  if version not in readers:
+    raise ValueError(f"version {version} of .npy is none of {list(readers)}")
+  shape, fortran, dtype = readers[version](file)
+  stored = size - file.tell()
+  if dtype.hasobject or min(shape, default=0) < 0:
+    raise ValueError(f"an array of {dtype} {shape} is none of numbers")
+  if math.prod(shape) * dtype.itemsize != stored:
+    raise ValueError(f"an array of {dtype} {shape} has {stored} bytes")
+  flat = np.frombuffer(file.read(stored), dtype)
+  return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def parameters(

@@ -96,7 +96,10 @@ def _job_arguments(
     files = [str(args.run / "config.gin")]
     overrides = [*overrides, f"--gin.MODEL_DIR={args.run}"]
   search = [folder for folder in args.gin_search_paths.split(",") if folder]
-  arguments = gin_utils.load(files, overrides, search).arguments()
+  allowed = [name for name in args.gin_allow_imports.split(",") if name]
+  arguments = gin_utils.load(
+    files, overrides, search, allow_imports=allowed
+  ).arguments()
   with tempfile.TemporaryDirectory(prefix="infoxlm-inspect-") as folder:
     yield arguments, inspect_data.data_folder(arguments, Path(folder))
 
@@ -139,6 +142,12 @@ def _parser() -> argparse.ArgumentParser:
     default="",
     metavar="FOLDERS",
     help="more folders, separated by commas, for gin files",
+  )
+  parser.add_argument(
+    "--gin_allow_imports",
+    default="",
+    metavar="MODULES",
+    help="modules, separated by commas, that gin files may import",
   )
   parser.add_argument(
     "--step",

@@ -14,15 +14,15 @@ Letters of shapes: N sentences of a language, D size of a vector.
 """
 
 import dataclasses
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import read_files
 
 # Twice the largest rounding error that was seen in cosines of float32 vectors
 # of 64 to 1,024 numbers (9.5e-7, where they are nearly all alike).
@@ -47,19 +47,14 @@ def read_multiway(
     (ids of all rows, {language: (rows int64 [N], texts)}).
 
   Raises:
-    InputError: the file is missing, empty, or a line is broken.
+    InputError: the file is missing, empty, or a line is broken or longer than
+      limits.LINE.
   """
   path = Path(path)
   ids: list[str] = []
   by_language: dict[str, tuple[list[int], list[str]]] = {}
   seen: set[str] = set()
-  try:
-    lines = path.read_bytes().split(b"\n")
-  except OSError as error:
-    raise InputError(f"{path}: could not be read: {error}.") from error
-  if lines and not lines[-1]:
-    lines.pop()
-  for number, line in enumerate(lines, start=1):
+  for number, line in enumerate(_lines(path), start=1):
     row = _multiway_line(line, f"{path}, line {number}")
     name = row.pop("id")
     if name in seen:
@@ -81,16 +76,25 @@ def read_multiway(
   }
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+  try:
+    with read_files.open_regular(path) as file:
+      for line in read_files.lines(file, path):
+        yield line.removesuffix(b"\n")
+  except OSError as error:
+    raise InputError(f"{path}: could not be read: {error}.") from error
+
+
 def _multiway_line(line: bytes, where: str) -> dict[str, str]:
   wanted = (
     'Each line has to be a JSON object with an "id" and a text for each '
     "language it has; prepare the data again."
   )
   try:
-    row = json.loads(line)
-  except ValueError as error:
-    raise InputError(f"{where}: not JSON ({error}). {wanted}") from error
-  if not isinstance(row, dict) or not row.get("id"):
+    row = read_files.parse_json(line, where)
+  except InputError as error:
+    raise InputError(f"{error} {wanted}") from None
+  if not isinstance(row, dict) or not isinstance(row.get("id"), str):
     raise InputError(f'{where}: no object with an "id". {wanted}')
   for name, value in row.items():
     if not isinstance(value, str) or not value.strip():

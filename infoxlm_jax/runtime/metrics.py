@@ -56,7 +56,7 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
       row = json.loads(line)
       if not isinstance(row, dict) or not isinstance(row.get("step"), int):
         raise ValueError("no object with a whole number as step")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       if number == len(lines):
         break
       raise InputError(

@@ -13,9 +13,10 @@ from typing import Any
 import jax
 
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime import distributed
+from infoxlm_jax.runtime import distributed, read_files
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.metrics import METRICS_FILE
+from infoxlm_jax.runtime.redact import redacted
 
 IDENTITY = "identity.json"
 DATA = "data.json"
@@ -56,12 +57,7 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
   wanted = json.loads(json.dumps(dict(identity), default=str))
   mark = folder / IDENTITY
   if mark.exists():
-    try:
-      first = json.loads(mark.read_text())
-    except (OSError, ValueError) as error:
-      raise InputError(
-        f"{mark}: cannot be read ({error}); choose another MODEL_DIR"
-      ) from None
+    first = read_files.read_object(mark)
     differing = [
       f"{key} was {_short(first.get(key))} and is now {_short(wanted.get(key))}"
       for key in wanted | first
@@ -102,7 +98,9 @@ def claim_data(folder: str | Path, manifest_sha256: str) -> None:
   """
   path = Path(folder) / DATA
   if path.exists() and (Path(folder) / METRICS_FILE).exists():
-    first = json.loads(path.read_text())["manifest_sha256"]
+    first = read_files.read_object(path, {"manifest_sha256": str})[
+      "manifest_sha256"
+    ]
     if first != manifest_sha256:
       raise InputError(
         f"MODEL_DIR={str(folder)!r}: the run began with the data of manifest"
@@ -119,7 +117,8 @@ def write_environment(folder: str | Path) -> None:
   """Writes environment.json: versions, devices, command.
 
   Of the environment variables, which may hold secrets, only those few are
-  written that change the computation.
+  written that change the computation; of the command, values that may be
+  secret are left out.
   """
   versions: dict[str, str | None] = {}
   for name in _PACKAGES.split():
@@ -129,7 +128,7 @@ def write_environment(folder: str | Path) -> None:
       versions[name] = None
   shown = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64")
   environment = {
-    "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    "command": [Path(sys.argv[0]).name, *redacted(sys.argv[1:])],
     "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     "python": platform.python_version(),
     "platform": platform.platform(),

@@ -1,6 +1,5 @@
 """Checks of a configuration, made before anything is written."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError, check_choice, did_you_mean
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.base import Objective
+from infoxlm_jax.runtime import read_files
 from infoxlm_jax.training.options import (
   CheckpointOptions,
   EvaluationOptions,
@@ -151,15 +151,25 @@ def check_restored(
   streams: Mapping[str, Any],
 ) -> None:
   """A checkpoint must be of this data's tokenizer and of these streams."""
-  stored = json.loads(files["model.json"])["tokenizer_sha256"]
+  needs = {"tokenizer_sha256": str}
+  stored = _described(files, "model.json", needs)["tokenizer_sha256"]
   if stored != tokenizer.sha256:
     raise InputError(
       f"the checkpoint was trained with tokenizer {stored[:12]}, the data is"
       f" prepared with {tokenizer.sha256[:12]}; use the data of the run"
     )
-  samples = json.loads(files["position.json"])["samples"]
+  samples = _described(files, "position.json", {"samples": dict})["samples"]
   if set(samples) != set(streams):
     raise InputError(
       f"the checkpoint has positions of the streams {sorted(samples)}, this"
       f" configuration reads {sorted(streams)}"
     )
+
+
+def _described(
+  files: Mapping[str, bytes], name: str, needs: Mapping[str, type]
+) -> dict[str, Any]:
+  """The object in a JSON file of a checkpoint, with the fields it needs."""
+  where = f"the checkpoint's {name}"
+  content = read_files.parse_json(files.get(name, b""), where)
+  return read_files.check_object(content, where, needs)

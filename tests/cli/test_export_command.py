@@ -196,4 +196,4 @@ def test_broken_results_are_told(run, results, tmp_path, refused):
     *(main, "--checkpoint", folder, "--format", "hf"),
     *("--output", tmp_path / "out"),
   )
-  assert "results.json: cannot be read as JSON" in error
+  assert "results.json is not JSON" in error

@@ -229,7 +229,7 @@ def test_read_multiway(tmp_path):
   "line, problem",
   [
     (b'{"id": "b", "en": ', "not JSON"),
-    (b'{"id": "b", "en": "\xff"}', "not JSON"),
+    (b'{"id": "b", "en": "\xff"}', "not UTF-8"),
     (b"", "not JSON"),
     (b'["b"]', "no object"),
     (b'{"en": "text"}', "id"),

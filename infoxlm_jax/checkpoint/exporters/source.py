@@ -15,7 +15,6 @@ from infoxlm_jax.checkpoint.importers.find_tokenizer import (
   with_ids_of,
 )
 from infoxlm_jax.checkpoint.importers.load import load_weights
-from infoxlm_jax.checkpoint.importers.open_weights import read_json
 from infoxlm_jax.checkpoint.metadata import (
   MODEL,
   key_encoder_part,
@@ -26,6 +25,7 @@ from infoxlm_jax.checkpoint.params import read_params
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime import read_files
 from infoxlm_jax.runtime.run_dir import IDENTITY
 from infoxlm_jax.runtime.run_layout import RESULTS, find_step
 
@@ -163,9 +163,9 @@ def _results(path: Path) -> dict[str, Any]:
   run = step.parent.parent  # <run>/checkpoints/<step>
   results = {}
   if (run / RESULTS).is_file():
-    results = read_json(run / RESULTS)
+    results = read_files.read_object(run / RESULTS)
   if (run / IDENTITY).is_file():
-    init_from = read_json(run / IDENTITY).get("init_from")
+    init_from = read_files.read_object(run / IDENTITY).get("init_from")
     if init_from:  # the name alone: a path would tell about the user's machine
       results["init_from"] = Path(init_from).name
   return results

@@ -1,6 +1,5 @@
 """The tokenizer that belongs to weights, and its ids in their config."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from infoxlm_jax.data.tokenizers.base import (
 )
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime import read_files
 from infoxlm_jax.runtime.run_layout import find_step
 
 _NOT_TOKENIZERS = (CHECKSUMS, MODEL, POSITION)
@@ -83,8 +83,12 @@ def with_ids_of(
 def _check_hash(
   files: Mapping[str, bytes], tokenizer: Tokenizer, step: Path
 ) -> None:
-  wanted = json.loads(files[MODEL]).get("tokenizer_sha256")
+  described = read_files.check_object(
+    read_files.parse_json(files[MODEL], step / MODEL), step / MODEL, {}
+  )
+  wanted = described.get("tokenizer_sha256")
   if wanted not in (None, tokenizer.sha256):
+    wanted = str(wanted)
     raise InputError(
       f"{step}: was made with the tokenizer whose SHA-256 is {wanted[:12]}...,"
       f" {tokenizer.path} has {tokenizer.sha256[:12]}...: leave the tokenizer"

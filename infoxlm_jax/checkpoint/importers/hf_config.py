@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.checkpoint.importers.open_weights import read_json
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.runtime import read_files
 
 # model_type of config.json -> architecture
 MODEL_TYPES = {
@@ -59,7 +59,7 @@ def of_weights(
         f"{file}: there is no {path.name} beside it, which says what the"
         " architecture is; put the model's own there"
       )
-    stated = read_json(path)
+    stated = read_files.read_object(path)
   try:
     config = from_hugging_face(stated, str(path), **options)
   except (TypeError, ValueError, ZeroDivisionError) as error:

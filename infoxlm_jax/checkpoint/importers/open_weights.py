@@ -1,13 +1,14 @@
 """Finds and opens files of weights by their names."""
 
-import json
-from pathlib import Path, PurePosixPath
+import os
+from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.checkpoint.importers import fairseq, torch_pickle
 from infoxlm_jax.checkpoint.importers.lazy_tensor import Tensor
 from infoxlm_jax.checkpoint.importers.safetensors_files import open_safetensors
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import read_files
 
 _INDEX = ".index.json"
 # What a folder may hold, the best first.
@@ -26,13 +27,14 @@ def find(path: Path) -> Path:
   Raises:
     InputError: nothing is there, or a folder without a file of a known name.
   """
-  if not path.exists():
+  # Of names that no file can have os.path says False, where Path raises.
+  if not os.path.exists(path):
     raise InputError(
       f"{path}: no such file or folder. Give a Hugging Face folder, a file"
       " (.safetensors, torch's .bin or .pt), or a checkpoint of this project;"
       " nothing is downloaded."
     )
-  if path.is_file():
+  if os.path.isfile(path):
     return path
   for name in _NAMES:
     if (path / name).is_file():
@@ -76,12 +78,13 @@ def open_tensors(
 
 
 def _open_shards(index: Path, allow_pickle: bool) -> dict[str, Tensor]:
-  places = read_json(index).get("weight_map")
+  places = read_files.read_object(index).get("weight_map")
   if not isinstance(places, dict) or not places:
     raise InputError(f"{index}: has no weight_map of tensors to files")
   opened: dict[str, Tensor] = {}
-  for shard in sorted(set(places.values()), key=str):
-    if not isinstance(shard, str) or PurePosixPath(shard).name != shard:
+  shards = {read_files.check_inside(name, index) for name in places.values()}
+  for shard in sorted(shards):
+    if "/" in shard or shard.endswith(_INDEX):
       raise InputError(
         f"{index}: names the file {shard!r}; shards stand beside their index"
       )
@@ -100,18 +103,3 @@ def _open_shards(index: Path, allow_pickle: bool) -> dict[str, Tensor]:
         " not: the shards are of different models, or one is truncated"
       )
   return opened
-
-
-def read_json(path: Path) -> dict[str, Any]:
-  """A JSON object of a file.
-
-  Raises:
-    InputError: the file cannot be read, or holds something else.
-  """
-  try:
-    content = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError) as error:
-    raise InputError(f"{path}: cannot be read as JSON: {error}") from None
-  if not isinstance(content, dict):
-    raise InputError(f"{path}: holds no JSON object")
-  return content

@@ -16,6 +16,7 @@ from infoxlm_jax.checkpoint.importers.lazy_tensor import (
   looks_like,
 )
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import limits, read_files
 
 _DTYPES: dict[str, Any] = {
   "F64": np.float64,
@@ -33,19 +34,34 @@ def open_safetensors(path: Path) -> dict[str, Tensor]:
   """The tensors of a file by name; reads the header only.
 
   Raises:
-    InputError: the file cannot be read, or is not what it says.
+    InputError: the file cannot be read, is not what it says, or its header is
+      above limits.HEADER.
   """
+  _check_header(path)
   with _open(path) as file:
     return {
       name: _tensor(path, name, file.get_slice(name)) for name in file.keys()
     }
 
 
+def _check_header(path: Path) -> None:
+  """Checks the header's size, which is in the first eight bytes."""
+  try:
+    with read_files.open_regular(path) as file:
+      size = int.from_bytes(file.read(8), "little")
+      stored = path.stat().st_size
+  except OSError as error:
+    raise InputError(f"cannot read {path}: {error.strerror}.") from error
+  # Where it is larger than the file, the file is of another kind.
+  if size <= stored:
+    limits.HEADER.check(size, path)
+
+
 def _open(path: Path) -> Any:
   """The library's handle; it checks that the tensors fill the file."""
   try:
     return safe_open(path, framework="numpy")
-  except (OSError, SafetensorError) as error:
+  except (OSError, SafetensorError, ValueError) as error:
     raise InputError(
       f"{path}: cannot be read as safetensors: {error}.{looks_like(path)}"
     ) from None

@@ -18,11 +18,8 @@ from typing import Protocol
 import numpy as np
 
 from infoxlm_jax.data.tokenizers import file_names as names
-from infoxlm_jax.data.tokenizers.huggingface import (
-  JsonTokenizer,
-  read_json,
-  read_vocab_txt,
-)
+from infoxlm_jax.data.tokenizers.huggingface import JsonTokenizer, read_json
+from infoxlm_jax.data.tokenizers.vocab_txt import read_vocab_txt
 from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
 from infoxlm_jax.data.tokenizers.xlmr import SentencePieceTokenizer
 from infoxlm_jax.errors import InputError

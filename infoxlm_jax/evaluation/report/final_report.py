@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import collapse, similarity
 from infoxlm_jax.evaluation.report import curves, figures, results_file, tables
 from infoxlm_jax.evaluation.retrieval import Retrieval
 from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
-from infoxlm_jax.runtime import distributed
+from infoxlm_jax.runtime import distributed, read_files
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.metrics import read_metrics
 
@@ -46,25 +47,53 @@ def keep_start(folder: Path, start: Scores) -> None:
 
 
 def read_start(folder: Path) -> dict[str, Scored]:
-  """Reads start.json: scores without vectors; {} if there is no such file."""
-  try:
-    kept = json.loads((folder / _START_FILE).read_text())
-  except (OSError, ValueError):
+  """Reads start.json: scores without vectors; {} if there is no such file.
+
+  A damaged file is as none, which one line says: it decides only whether the
+  report compares with the start, and the run may have trained for weeks.
+  """
+  path = folder / _START_FILE
+  if not path.exists():
     return {}
-  return {
-    split: Scored(
-      vectors={},
-      rows={},
-      retrieval=Retrieval(
-        accuracy=np.array(fields["accuracy"]),
-        languages=tuple(fields["languages"]),
-        poolings=tuple(fields["poolings"]),
-        counts=fields["counts"],
-        pivot=fields["pivot"],
-      ),
-    )
-    for split, fields in kept.items()
+  try:
+    kept = read_files.read_object(path)
+    return {split: _start(fields, path) for split, fields in kept.items()}
+  except InputError as error:
+    print(f"The report does not compare with the first update: {error}")
+    return {}
+
+
+def _start(fields: Any, path: Path) -> Scored:
+  """Scores of a split in start.json; InputError if they are damaged."""
+  needs = {
+    "accuracy": list,
+    "languages": list,
+    "poolings": list,
+    "counts": dict,
+    "pivot": str,
   }
+  fields = read_files.check_object(fields, path, needs)
+  try:
+    accuracy = np.array(fields["accuracy"], np.float64)
+  except (ValueError, TypeError):  # rows of unequal lengths, or texts
+    accuracy = np.zeros(0)
+  languages, poolings = fields["languages"], fields["poolings"]
+  expected = (len(poolings), len(languages), 2)
+  if accuracy.ndim != 4 or accuracy.shape[1:] != expected:
+    raise InputError(f"{path} is damaged: its accuracy is no table of numbers.")
+  if set(map(str, languages)) != set(fields["counts"]):
+    raise InputError(f"{path} is damaged: it counts other languages.")
+  return Scored(
+    vectors={},
+    rows={},
+    retrieval=Retrieval(
+      accuracy=accuracy,
+      languages=tuple(languages),
+      poolings=tuple(poolings),
+      counts=fields["counts"],
+      pivot=fields["pivot"],
+    ),
+  )
 
 
 def write(
@@ -94,6 +123,7 @@ def _write(
 ) -> None:
   rows = read_metrics(folder)
   notes = collapse.health_notes(rows)
+  start = _comparable(start, end)
   results = dict(facts) | {"finished": True, "health": notes}
   pictures: Figures = [curves.plot_losses(rows, folder / "figures")]
   names = collapse.contrasts((name for row in rows for name in row), "train/")
@@ -110,6 +140,29 @@ def _write(
   for note in notes:
     print(f"- {note}")
   print(f"Report: {folder / results_file.REPORT_FILE}")
+
+
+def _comparable(start: Scores, end: Scores) -> Scores:
+  """The scores at the start, if they are of the same sets as those at the end.
+
+  They are of others where start.json is damaged.
+  """
+
+  def described(split: str, scores: Scores) -> Any:
+    if split not in scores:
+      return None
+    x = scores[split].retrieval
+    return x.pivot, x.languages, x.poolings, x.accuracy.shape, dict(x.counts)
+
+  if not start or all(
+    described(split, start) == described(split, end) for split in end
+  ):
+    return start
+  print(
+    "The report does not compare with the first update, which was measured on"
+    " other retrieval sets."
+  )
+  return {}
 
 
 def _retrieval(start: Scores, end: Scores) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.report import tables
+from infoxlm_jax.runtime import read_files
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.progress import duration
 from infoxlm_jax.runtime.run_layout import RESULTS
@@ -101,18 +102,15 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     InputError: the file is broken.
   """
   path = Path(folder) / RESULTS
-  try:
-    results = json.loads(path.read_bytes())
-    if not isinstance(results, dict):
-      raise ValueError("no object")
-  except FileNotFoundError:
+  if not os.path.exists(path):
     return None
-  except (OSError, ValueError) as error:
+  try:
+    return read_files.read_object(path)
+  except InputError as error:
     raise InputError(
       f"{path}: not the results of a run ({error}). Move it away, and run "
       "the job again to have it written anew."
     ) from error
-  return results
 
 
 def _markdown(rows: Iterable[Sequence[str]]) -> list[str]:
