@@ -30,11 +30,8 @@ def descriptor(path: Name, flags: int = os.O_RDONLY) -> int:
     InputError: it is a folder, a device, a FIFO or a socket.
     OSError: it cannot be opened.
   """
-  try:
-    # Without O_NONBLOCK the opening of a FIFO would wait for its writer.
-    opened = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-  except ValueError as error:  # a null byte
-    raise InputError(f"{os.fspath(path)!r} is no path: {error}.") from None
+  # Without O_NONBLOCK the opening of a FIFO would wait for its writer.
+  opened = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
   mode = os.fstat(opened).st_mode
   if not stat.S_ISREG(mode):
     os.close(opened)
@@ -50,9 +47,12 @@ def open_regular(path: Name) -> io.BufferedReader:
   """Opens a regular file for reading bytes, with a buffer.
 
   Raises:
-    InputError, OSError: see `descriptor`.
+    InputError, OSError: see `descriptor`; or a null byte in the path.
   """
-  return io.BufferedReader(io.FileIO(os.fspath(path), opener=descriptor))
+  try:
+    return io.BufferedReader(io.FileIO(os.fspath(path), opener=descriptor))
+  except ValueError as error:
+    raise InputError(f"{os.fspath(path)!r} is no path: {error}.") from None
 
 
 def read_regular(path: Name, limit: Limit = limits.FILE) -> bytes:
@@ -145,7 +145,7 @@ def check_nesting(value: Any, text: str, where: object) -> None:
   if text.count("[") + text.count("{") <= most:
     return
   level = [value]
-  for _ in range(most + 1):
+  for _ in range(most):
     level = [
       inner
       for outer in level
