@@ -68,7 +68,7 @@ class Checker:
     self._check(text, where, ())
 
   def check_functions(self) -> None:
-    """Checks the functions and classes that the parsed files name.
+    """Checks the functions and classes that the parsed files use.
 
     A name is a path of attributes, so it can lead out of the module that was
     imported: resources.os.system.
@@ -76,10 +76,13 @@ class Checker:
     Raises:
       InputError: one that is defined in no allowed module.
     """
-    for selector, configurable in gin._REGISTRY.items():
+    used = [gin._REGISTRY[selector] for _, selector in gin._CONFIG]
+    used += [ref.configurable for ref in gin.iterate_references(gin._CONFIG)]
+    for configurable in used:
       home = getattr(configurable.wrapped, "__module__", None) or "builtins"
       if configurable.import_source is not None and not self._allows(home):
-        raise self._refused(f"the gin files name {selector}, of", home)
+        name = configurable.selector
+        raise self._refused(f"the gin files name {name}, of", home)
 
   def _check(self, text: str, where: str, chain: Sequence[str]) -> None:
     stream = io.StringIO(text)

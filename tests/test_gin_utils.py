@@ -1,12 +1,13 @@
 """Errors of gin files: one line that names the place and the remedy."""
 
+import os
 import shlex
 from pathlib import Path
 
 import gin.config
 import pytest
 
-from infoxlm_jax import gin_utils
+from infoxlm_jax import gin_utils, main
 from infoxlm_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -268,3 +269,92 @@ def test_write(write, tmp_path):
   assert again.text == config.text
   used = (tmp_path / "out" / "operative_config.gin").read_text()
   assert "schedules.constant.value = 2" in used
+
+
+REGISTER = "from __gin__ import dynamic_registration\n"
+
+
+@pytest.mark.parametrize(
+  ("text", "found"),
+  [
+    ("import os\n", "run.gin, line 1: imports the module os,"),
+    (HEAD + "import os.path as p\n", "imports the module os.path,"),
+    (HEAD + "from infoxlm_jax2 import a\n", "the module infoxlm_jax2.a,"),
+    (HEAD + "include 'other.gin'\n", "other.gin, line 2: imports the module"),
+    (
+      REGISTER
+      + "from infoxlm_jax.runtime import resources\n"
+      + "JOB = @resources.os.system\n",
+      "name infoxlm_jax.runtime.resources.os.system, of the module posix,",
+    ),
+  ],
+)
+def test_imports_need_permission(write, text, found):
+  write("\nimport unheard_of\n", "other.gin")
+  message = refused(write(text))
+  assert found in message and "--gin_allow_imports=" in message
+
+
+def test_an_import_on_the_command_line_needs_it_too(write):
+  message = refused(write(HEAD + "X = 1\n"), "--gin.X=[1]\nimport unheard_of")
+  assert "--gin.X, line 2: imports the module unheard_of," in message
+
+
+def test_imports_that_are_allowed(write, monkeypatch, tmp_path):
+  package = tmp_path / "mine_too"
+  package.mkdir()
+  (package / "part.py").write_text("def job():\n  return 7\n")
+  monkeypatch.syspath_prepend(tmp_path)
+  name = write(REGISTER + "from mine_too import part\nJOB = @part.job\n")
+  assert "--gin_allow_imports=mine_too" in refused(name)
+  for other in ("mine", "mine_too2", "mine_too.parts"):
+    with pytest.raises(InputError, match="--gin_allow_imports=mine_too"):
+      gin_utils.load([name], [], allow_imports=[other])
+  for allowed in ("mine_too", "mine_too.part"):
+    config = gin_utils.load([name], [], allow_imports=["a", allowed])
+    assert config.job() == 7
+
+
+def test_main_passes_the_permission_on(write, monkeypatch, tmp_path, capsys):
+  (tmp_path / "mine_also.py").write_text("def job():\n  pass\n")
+  monkeypatch.syspath_prepend(tmp_path)
+  name = write(REGISTER + "import mine_also\nJOB = @mine_also.job\n")
+  assert main.main([f"--gin_file={name}", "--dry_run"]) == 2
+  assert "imports the module mine_also" in capsys.readouterr().err
+  allow = "--gin_allow_imports=other,mine_also"
+  main.main([f"--gin_file={name}", "--dry_run", allow])
+  assert "imports the module" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("text", "found"),
+  [
+    ("include 'run.gin'\n", "run.gin includes run.gin, which leads to it"),
+    ("include './../x/run.gin'\n", "which leads to it again"),
+    ("include 'other.gin'\n", "run.gin -> other.gin -> run.gin"),
+    ("include 'twice0.gin'\n", "INFOXLM_MAX_GIN_FILES"),
+    ("include 'chain0.gin'\n", "INFOXLM_MAX_NESTING"),
+    ("A = " + "[" * 90_000 + "]" * 90_000, "nested deeper than gin's parser"),
+    ("A = " + "{1:" * 50_000, "nested deeper than gin's parser"),
+    ("A = '" + "a" * (1 << 20) + "'", "INFOXLM_MAX_GIN_BYTES"),
+    ("A = 'na\udcefve'\n", "run.gin: byte 0xef at place 8 is not UTF-8"),
+    ("include 'fifo.gin'\n", "fifo.gin"),
+    ("include '/dev/zero'\n", "/dev/zero"),
+    (f"include '{'x' * 5000}'\n", "Unable to open file"),
+    ("-" * 50_000, "run.gin"),
+  ],
+)
+def test_files_without_end(tmp_path, monkeypatch, text, found):
+  (tmp_path / "x").mkdir()
+  monkeypatch.chdir(tmp_path / "x")
+  Path("run.gin").write_bytes(text.encode(errors="surrogateescape"))
+  Path("other.gin").write_text("include 'run.gin'\n")
+  os.mkfifo("fifo.gin")
+  for number in range(70):
+    # 2^70 files, were each read as often as it is included.
+    other = f"include 'twice{number + 1}.gin'\n" if number < 12 else ""
+    Path(f"twice{number}.gin").write_text(other * 2)
+    other = f"include 'chain{number + 1}.gin'\n"
+    Path(f"chain{number}.gin").write_text(other)
+  message = refused("run.gin")
+  assert found in message and len(message) < 12_000

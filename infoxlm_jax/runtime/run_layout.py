@@ -1,5 +1,6 @@
 """Where the files of a run and of its checkpoints are."""
 
+import os
 from pathlib import Path
 
 from infoxlm_jax.errors import InputError
@@ -19,10 +20,11 @@ def find_step(path: Path) -> Path | None:
   Raises:
     InputError: a folder cannot be listed.
   """
-  if (path / STATE).is_dir() and (path / FILES).is_dir():
+  # Of names that no file can have os.path says False, where Path raises.
+  if os.path.isdir(path / STATE) and os.path.isdir(path / FILES):
     return path
   for folder in (path, path / CHECKPOINTS):
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
       continue
     try:
       steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]

@@ -4,10 +4,21 @@ Each file has what the others have not: accumulation, a delayed start, batches
 without a masked token, updates that overflow.
 """
 
+import io
+import json
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from infoxlm_jax.analysis import official, official_differences
+from infoxlm_jax.analysis import (
+  official,
+  official_differences,
+  official_file,
+)
 from infoxlm_jax.errors import InputError
 
 # How many times its bound a number may differ. The gradients of official_g are
@@ -46,3 +57,65 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
   np.savez(file, case='{"batch": 4}')
   with pytest.raises(InputError, match="says nothing of updates"):
     official.compare(file)
+  np.savez(file, case=np.array([{}], object))
+  with pytest.raises(InputError, match="is none of numbers"):
+    official.compare(file)
+
+
+def npy(shape: str, stored: int, dtype: str = "<f4") -> bytes:
+  """An .npy whose header says this shape, with so many bytes."""
+  header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}}}\n"
+  size = len(header).to_bytes(2, "little")
+  return b"\x93NUMPY\x01\x00" + size + header.encode() + bytes(stored)
+
+
+@pytest.mark.parametrize(
+  "array",
+  [
+    npy(f"({2**70},)", 4),
+    npy("(-1,)", 4),
+    npy("(-2, -2)", 16),
+    npy("(3000000000, 3000000000)", 4),
+    npy("(2,)", 4),
+    npy("(0,)", 4),
+    npy("(" * 500, 4),
+    npy("(2,)", 8, "|O"),
+    npy("(2.5,)", 8),
+    npy("('a',)", 8),
+    npy("()", 0)[:8],
+    b"",
+    b"\x93NUMPY\x09\x00",
+  ],
+)
+def test_arrays_that_are_not_as_they_say(tmp_path, array):
+  file = tmp_path / "numbers.npz"
+  with zipfile.ZipFile(file, "w") as archive:
+    archive.writestr("case.npy", array)
+  tracemalloc.start()
+  with pytest.raises(InputError, match="numbers.npz: cannot be read as .npz"):
+    official_file.read(file)
+  assert tracemalloc.get_traced_memory()[1] < 5e6
+  tracemalloc.stop()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255))))
+def test_noise_in_npz(tmp_path_factory, changes):
+  written = io.BytesIO()
+  np.savez(written, case='{"batch": 4}', a=np.arange(6.0).reshape(2, 3))
+  content = bytearray(written.getvalue())
+  for place, value in changes:
+    content[int(place * len(content))] = value
+  file = tmp_path_factory.mktemp("noise") / "numbers.npz"
+  file.write_bytes(content)
+  with pytest.raises(InputError):
+    official_file.read(file)
+
+
+@pytest.mark.parametrize("updates", [10**12, -1, 1.5, "2"])
+def test_a_number_of_updates_that_the_file_does_not_hold(tmp_path, updates):
+  file = tmp_path / "numbers.npz"
+  case = dict.fromkeys(official_file._CASE, 1) | {"updates": updates}
+  np.savez(file, case=json.dumps(case))
+  with pytest.raises(InputError, match="`case`"):
+    official_file.read(file)

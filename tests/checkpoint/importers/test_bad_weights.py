@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -115,12 +116,30 @@ def test_config(tmp_path, capsys, content, message):
     (struct.pack("<Q", 2) + b"{", "truncated"),
     (struct.pack("<Q", 1 << 60) + b"{}", "cannot be read as safetensors"),
     (struct.pack("<Q", 6) + b'{"a":1', "cannot be read as safetensors"),
+    # 17 MiB of header, for which the library takes seconds.
+    (struct.pack("<Q", 17 << 20) + bytes(17 << 20), "INFOXLM_MAX_HEADER_BYTES"),
   ],
 )
 def test_no_safetensors(tmp_path, capsys, content, message):
   folder = weights_files.copy(tmp_path / "model")
   (folder / "model.safetensors").write_bytes(content)
   assert message in refused(folder, capsys)
+
+
+def test_names_that_no_file_can_have(tmp_path, capsys):
+  for name in ("x" * 5000, "a\0b"):
+    code = import_checkpoint.main(
+      ["--input", f"{tmp_path}/{name}", "--output", str(tmp_path / "out")]
+    )
+    assert code == 2
+    assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_weights_that_are_no_file(tmp_path, capsys):
+  folder = weights_files.copy(tmp_path / "model")
+  (folder / "model.safetensors").unlink()
+  os.mkfifo(folder / "model.safetensors")
+  assert "holds no weights" in refused(folder, capsys)
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.05, 0.5, 0.9999])
