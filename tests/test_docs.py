@@ -18,6 +18,7 @@ PAGES = [
   for path in (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
   )
 ]

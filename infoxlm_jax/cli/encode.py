@@ -82,14 +82,17 @@ def _lines(name: str) -> Iterator[str]:
   """Lines of a file (.gz and .xz too), or of standard input.
 
   Raises:
-    InputError: the input is missing, empty, damaged, or not UTF-8.
+    InputError: the input is missing, empty, damaged, or not UTF-8, or a line
+      is too long.
   """
   from infoxlm_jax.data.corpora.open_files import read_lines
+  from infoxlm_jax.runtime import read_files
 
   if name != _STANDARD:
     yield from (line for _, line in read_lines(name))
     return
-  for number, raw in enumerate(sys.stdin.buffer, 1):
+  lines = read_files.lines(sys.stdin.buffer, "standard input")
+  for number, raw in enumerate(lines, 1):
     try:
       text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

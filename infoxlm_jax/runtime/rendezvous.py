@@ -188,7 +188,7 @@ def _send(line: socket.socket, message: Mapping[str, Any]) -> None:
 def _receive(line: socket.socket) -> dict[str, Any]:
   """One message; {} for anything else."""
   received = b""
-  with contextlib.suppress(OSError, ValueError):
+  with contextlib.suppress(OSError, ValueError, RecursionError):
     while not received.endswith(b"\n") and len(received) < _LONGEST:
       part = line.recv(_LONGEST)
       if not part:

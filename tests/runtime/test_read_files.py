@@ -155,3 +155,18 @@ def test_secrets_are_left_out():
   assert "abc" not in " ".join(shown)
   assert shown[:1] + shown[2:4] == command[:1] + command[2:4]
   assert shown[6].startswith("--gin.DATA=https://***@host/data?***")
+
+
+def test_every_limit_is_documented(root):
+  rows = re.findall(
+    r"^\| `(INFOXLM_MAX_\w+)` \| ([\d,]+)( [MG]iB)? ",
+    (root / "SECURITY.md").read_text(),
+    re.MULTILINE,
+  )
+  units = {"": 1, " MiB": 1 << 20, " GiB": 1 << 30}
+  documented = {
+    name: int(count.replace(",", "")) * units[unit]
+    for name, count, unit in rows
+  }
+  named = [x for x in vars(limits).values() if isinstance(x, Limit)]
+  assert documented == {x.variable: x.default for x in named}

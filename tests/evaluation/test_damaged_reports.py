@@ -1,0 +1,105 @@
+"""start.json and results.json of a run, damaged after training wrote them."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.evaluation.report import final_report, results_file
+from infoxlm_jax.evaluation.retrieval import Retrieval
+from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
+
+LANGUAGES = ("de", "fr")
+
+
+def scores() -> dict[str, Scored]:
+  accuracy = np.linspace(0, 1, 3 * len(POOLINGS) * 4)
+  table = accuracy.reshape(3, len(POOLINGS), 2, 2)
+  counts = {"de": 10, "fr": 8}
+  retrieval = Retrieval(table, LANGUAGES, tuple(POOLINGS), counts, "en")
+  return {"dev": Scored({}, {}, retrieval), "test": Scored({}, {}, retrieval)}
+
+
+@pytest.fixture
+def kept(tmp_path):
+  final_report.keep_start(tmp_path, scores())
+  return tmp_path / "start.json"
+
+
+def test_a_whole_one(kept, capsys):
+  found = final_report.read_start(kept.parent)
+  for split, scored in scores().items():
+    mine, other = found[split].retrieval, scored.retrieval
+    np.testing.assert_array_equal(mine.accuracy, other.accuracy)
+    assert mine.languages == other.languages and mine.counts == other.counts
+  assert capsys.readouterr().out == ""
+
+
+def dropped(name):
+  return lambda content: content["dev"].pop(name)
+
+
+def set_to(name, value):
+  return lambda content: content["dev"].update({name: value})
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    dropped("accuracy"),
+    dropped("languages"),
+    dropped("pivot"),
+    set_to("accuracy", [[1, 2], [3]]),
+    set_to("accuracy", [["a"]]),
+    set_to("accuracy", 3),
+    set_to("languages", ["de", "ft"]),
+    set_to("languages", [["de"], {}]),
+    set_to("poolings", ["mean"] * 9),
+    set_to("counts", []),
+    lambda content: content.update(dev=[]),
+  ],
+)
+def test_a_damaged_start_is_said_and_counts_as_none(kept, change, capsys):
+  """It is read after weeks of training, at every restart again."""
+  content = json.loads(kept.read_text())
+  change(content)
+  kept.write_text(json.dumps(content))
+  assert final_report.read_start(kept.parent) == {}
+  said = capsys.readouterr().out
+  assert "does not compare with the first update" in said and str(kept) in said
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"", b"[]"])
+def test_files_that_are_no_object(kept, content):
+  kept.write_bytes(content)
+  assert final_report.read_start(kept.parent) == {}
+  (kept.parent / "results.json").write_bytes(content)
+  with pytest.raises(InputError, match="results.json: not the results of"):
+    results_file.read_results(kept.parent)
+
+
+ODD = st.sampled_from([None, -1, 1 << 70, 1.5, "", "x", [], {}, [[]], True])
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_noise_in_a_start(tmp_path_factory, data):
+  """Whatever value it holds, it does not fail the report of the end."""
+  folder = tmp_path_factory.mktemp("run")
+  final_report.keep_start(folder, scores())
+  content = json.loads((folder / "start.json").read_text())
+  place = content
+  while True:
+    keys = list(place) if isinstance(place, dict) else range(len(place))
+    key = data.draw(st.sampled_from(list(keys)))
+    inner = place[key]
+    if not isinstance(inner, dict | list) or data.draw(st.integers(0, 4)) == 0:
+      break
+    place = inner
+  place[key] = data.draw(ODD)
+  (folder / "start.json").write_text(json.dumps(content))
+  start = final_report.read_start(folder)
+  final_report._retrieval(final_report._comparable(start, scores()), scores())

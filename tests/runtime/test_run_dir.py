@@ -1,0 +1,44 @@
+"""Small files of a run's folder, damaged between two starts."""
+
+import json
+import sys
+
+import pytest
+
+from infoxlm_jax.errors import InputError
+from infoxlm_jax.runtime import metrics, run_dir
+
+NONE = [b"[" * 100_000, b"\xff", b"", b"[]", b'{"other": 1}']
+
+
+@pytest.mark.parametrize("content", NONE)
+def test_a_damaged_hash_of_the_data(tmp_path, content):
+  (tmp_path / run_dir.DATA).write_bytes(content)
+  (tmp_path / metrics.METRICS_FILE).write_text('{"step": 1, "time": 0}\n')
+  with pytest.raises(InputError, match=run_dir.DATA):
+    run_dir.claim_data(tmp_path, "0" * 64)
+
+
+@pytest.mark.parametrize("content", NONE[:-1])
+def test_a_damaged_identity(tmp_path, content):
+  (tmp_path / run_dir.IDENTITY).write_bytes(content)
+  with pytest.raises(InputError, match=run_dir.IDENTITY):
+    run_dir.claim(tmp_path, {"seed": 1})
+
+
+def test_a_line_of_metrics_nested_without_end(tmp_path):
+  path = tmp_path / metrics.METRICS_FILE
+  path.write_text("[" * 100_000 + '\n{"step": 1}\n')
+  with pytest.raises(InputError, match="metrics.jsonl, line 1"):
+    metrics.read_metrics(tmp_path)
+
+
+def test_secrets_are_not_written(tmp_path, monkeypatch):
+  command = ["main.py", "--gin.HF_TOKEN=abc", "--gin.STEPS=3"]
+  monkeypatch.setattr(sys, "argv", command)
+  monkeypatch.setenv("HF_TOKEN", "abc")
+  run_dir.write_environment(tmp_path)
+  text = (tmp_path / "environment.json").read_text()
+  assert "abc" not in text
+  written = json.loads(text)["command"]
+  assert written == ["main.py", "--gin.HF_TOKEN=***", "--gin.STEPS=3"]
