@@ -1,7 +1,10 @@
 """Input that is larger than it looks, that has no end, or that is noise."""
 
+import json
 import lzma
 import os
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -151,8 +154,8 @@ MANY = unit(*[(("en", "de")[n % 2], str(n)) for n in range(3000)])
     (HEAD + f"<!--{'a' * 20 * MEGABYTE}-->", "INFOXLM_MAX_TAG_BYTES"),
     (HEAD + f"<{'a' * 20 * MEGABYTE}", "INFOXLM_MAX_TAG_BYTES"),
     (
-      HEAD.replace('"tmx14.dtd"', f'"a" [{"<!--a-->" * MEGABYTE}'),
-      "INFOXLM_MAX_TAG_BYTES|broken XML|no unit",
+      HEAD.replace('"tmx14.dtd"', f'"a" [<!ELEMENT a ({"b|" * 4 * MEGABYTE}'),
+      "INFOXLM_MAX_TAG_BYTES",
     ),
     (
       HEAD + unit(("en", "a" * 17 * MEGABYTE), ("de", "x")) + TAIL,
@@ -250,3 +253,50 @@ def test_noise_in_binary_rows(tmp_path_factory, lengths, changes):
     list(fairseq.read_sentences(rows))
   except InputError:
     pass
+
+
+READ = """
+import resource, sys
+from infoxlm_jax.data.corpora import sources, tmx
+from infoxlm_jax.data.tokenizers.base import load_tokenizer
+from infoxlm_jax.errors import InputError
+
+def peak():
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+before, (bomb, tag, ids) = peak(), sys.argv[1:]
+for read in (
+  lambda: list(sources.TextFiles(bomb, "en").examples("train")),
+  lambda: list(sources.Tsv(bomb, languages=("en", "de")).examples("train")),
+  lambda: list(sources.Tmx(tag).examples("train")),
+  lambda: load_tokenizer(ids),
+):
+  try:
+    read()
+  except InputError as error:
+    print(error)
+  else:
+    sys.exit("not refused")
+print(peak() - before)
+"""
+
+
+def test_memory_of_the_process(gigabyte, tmp_path, root):
+  """What the libraries take outside of Python counts, too."""
+  (tmp_path / "a.tmx").write_text(HEAD + f'<tu a="{"a" * 50 * MEGABYTE}"/>')
+  vocab = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 3_000_000_000}
+  model = {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}
+  ids = json.dumps({"version": "1.0", "added_tokens": [], "model": model})
+  (tmp_path / "tokenizer.json").write_text(ids)
+  files = [gigabyte, tmp_path / "a.tmx", tmp_path / "tokenizer.json"]
+  done = subprocess.run(
+    [sys.executable, "-c", READ, *map(str, files)],
+    cwd=root,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert not done.returncode, done.stderr
+  *messages, more = done.stdout.splitlines()
+  assert [m.count("INFOXLM_MAX_") for m in messages] == [1] * 4
+  assert int(more) < 250 * MEGABYTE
