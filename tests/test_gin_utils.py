@@ -5,7 +5,9 @@ import shlex
 from pathlib import Path
 
 import gin.config
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from infoxlm_jax import gin_utils, main
 from infoxlm_jax.errors import InputError
@@ -358,3 +360,27 @@ def test_files_without_end(tmp_path, monkeypatch, text, found):
     Path(f"chain{number}.gin").write_text(other)
   message = refused("run.gin")
   assert found in message and len(message) < 12_000
+
+
+GIN = st.lists(
+  st.sampled_from(
+    ["A", "b.c", "=", " = ", "@", "%", "(", ")", "[", "]", "{", "}", ",", ":"]
+    + ["\n", "  ", "'", '"', "'''", "\\", "#", "/", "1", "-", "schedules"]
+    + ["@schedules.constant", "include ", "import ", "'run.gin'", "\t", "\r"]
+    + ["\0", "\x0c", "é", "\udcff", "from ", "gin.REQUIRED", "%gin.REQUIRED"]
+  ),
+  max_size=12,
+)
+
+
+@hypothesis.settings(max_examples=100)
+@hypothesis.given(GIN, st.booleans())
+def test_noise(tmp_path_factory, pieces, after_head):
+  """Any text is a configuration, or an error in one line."""
+  path = tmp_path_factory.mktemp("noise") / "run.gin"
+  text = HEAD * after_head + "".join(pieces)
+  path.write_bytes(text.encode(errors="surrogateescape"))
+  try:
+    gin_utils.load([str(path)], [])
+  except InputError as error:
+    assert "\n" not in str(error)
