@@ -59,7 +59,7 @@ def run_parser(parse: Callable[[], Any], where: str, name: str = "") -> None:
     place = where
     if error.filename:
       place = f"{error.filename}, line {error.lineno}"
-    line = (error.text or "").strip()[:_SHOWN]
+    line = one_line(error.text or "")[:_SHOWN]
     raise InputError(
       f"{place}: {one_line(error.msg)} {line}{_quotes_hint(error.msg)}"
     ) from None
