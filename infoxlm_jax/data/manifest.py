@@ -114,12 +114,16 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
       would be outside of the folder.
   """
   path = Path(folder) / MANIFEST
-  if not os.path.exists(path):
+  try:
+    content = read_files.read_regular(path, limits.JSON)
+  except OSError as error:
     raise InputError(
-      f"{folder} holds no prepared data: there is no {path}. Prepare the corpus"
-      " into it first, or set DATA to the folder that prepare wrote."
-    )
-  fields = read_files.read_object(path, {"format": int})
+      f"{folder} holds no prepared data: cannot read {path} "
+      f"({error.strerror}). Prepare the corpus into it first, or set DATA to "
+      "the folder that prepare wrote."
+    ) from error
+  parsed = read_files.parse_json(content, path)
+  fields = read_files.check_object(parsed, path, {"format": int})
   if fields["format"] != FORMAT:
     raise InputError(
       f"{path} has format {fields['format']}, this version reads format"

@@ -1,5 +1,6 @@
 """The command infoxlm-encode: a line is a text is a vector."""
 
+import io
 import json
 import re
 import sys
@@ -51,7 +52,7 @@ def test_a_vector_a_line(model, tmp_path, capsys, name):
 
 def test_standard_streams(model, capsysbinary, monkeypatch):
   class Stdin:
-    buffer = iter([b"zwei\n", b"drei"])
+    buffer = io.BytesIO(b"zwei\ndrei")
 
   monkeypatch.setattr(sys, "stdin", Stdin)
   argv = ["--model", str(small_model.folder()), "--input", "-", "--output", "-"]
