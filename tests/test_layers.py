@@ -25,7 +25,8 @@ FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 # Packages that only some modules may know.
 ONLY = {
   "flax.linen": {"model.layers"},
-  "orbax": {"checkpoint.manager", "checkpoint.params"},
+  "orbax": {"checkpoint.manager", "checkpoint.params"}
+  | {"checkpoint.retention", "checkpoint.small_files"},
   "gin": {"gin_errors", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}

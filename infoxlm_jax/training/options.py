@@ -9,6 +9,8 @@ from typing import Any
 
 import optax
 
+from infoxlm_jax.checkpoint import retention
+from infoxlm_jax.checkpoint.retention import Retention
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.training.schedules import Schedule
 
@@ -114,15 +116,37 @@ class EvaluationOptions:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointOptions:
-  """Checkpoints during a run.
+  """Checkpoints during a run; each rule keeps what it wants, for itself.
 
   Attributes:
     save_every: updates between checkpoints.
     keep_latest: number of newest checkpoints to keep.
-    keep_best: number of checkpoints with the highest dev retrieval to keep
-      besides.
+    keep_best: number of checkpoints with the best metric to keep besides. Only
+      those can be best that are saved at an update with an evaluation.
+    keep_every: keep those of updates that are multiples of this for ever. None:
+      none.
+    best_metric: name of the metric of an evaluation, such as "dev/mlm/loss".
+      None: mean dev retrieval.
+    lowest_is_best: whether lower is better, as for a loss.
   """
 
   save_every: int = 5000
   keep_latest: int = 3
   keep_best: int = 1
+  keep_every: int | None = None
+  best_metric: str | None = None
+  lowest_is_best: bool = False
+
+  def retention(self) -> Retention:
+    """The rules that keep checkpoints.
+
+    Raises:
+      InputError: a rule makes no sense.
+    """
+    return Retention(
+      self.keep_latest,
+      self.keep_best,
+      self.keep_every,
+      self.best_metric or retention.DEFAULT_METRIC,
+      self.lowest_is_best,
+    )

@@ -157,9 +157,7 @@ def start(
   feed = Feed(
     program.streams, program.mesh, program.parallelism.groups, run.seed
   )
-  opened = Checkpoints(
-    folder / CHECKPOINTS, checkpoints.keep_latest, checkpoints.keep_best
-  )
+  opened = Checkpoints(folder / CHECKPOINTS, checkpoints.retention())
   restored = _restore(opened, program, tokenizer, run.steps)
   state, position = restored or _first_state(program, given, feed)
   evaluator = Evaluator(
