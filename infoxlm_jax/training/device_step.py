@@ -174,6 +174,12 @@ def targets_of(
   return targets
 
 
+def count_not_finite(tree: Tree) -> jax.Array:
+  """How many numbers of this device's arrays are NaN or infinite; int32 []."""
+  leaves = [jnp.sum(~jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+  return functools.reduce(jnp.add, leaves, jnp.zeros((), jnp.int32))
+
+
 def with_target_terms(
   counts: Mapping[str, dict[str, jax.Array]], targets: Mapping[str, Targets]
 ) -> dict[str, dict[str, jax.Array]]:

@@ -24,8 +24,13 @@ class RunOptions:
     steps: updates of the whole run.
     seed: of the parameters, the masks and the order of the data.
     log_every: updates between lines of metrics.jsonl.
-    bad_updates_allowed: consecutive updates without a finite loss and
-      gradient (each changes nothing) before the run stops.
+    bad_updates_allowed: consecutive updates that may be skipped since a number
+      in them is not finite (each changes nothing). After one more the run
+      goes back to its last checkpoint, and on with other data; if that happens
+      again, it stops.
+    spike_sigmas: it goes back, too, after `spike_updates` losses in a row that
+      are so many standard deviations above the mean. None: it does not.
+    spike_updates: see spike_sigmas.
     hang_seconds: end the process after so long without an update. None: never.
   """
 
@@ -34,6 +39,8 @@ class RunOptions:
   seed: int = 0
   log_every: int = 10
   bad_updates_allowed: int = 0
+  spike_sigmas: float | None = None
+  spike_updates: int = 10
   hang_seconds: float | None = None
 
 

@@ -58,6 +58,9 @@ class Run:
     state: before the next update, which donates its arrays.
     position: in the data, before the next update; the loop advances it.
     resumed: whether state and position come from a checkpoint.
+    best_metric: see options.CheckpointOptions.
+    returned_to: step of the checkpoint that the run went back to after bad
+      updates; None: it did not.
     started: time.monotonic() at which a run that was never interrupted would
       have begun.
   """
@@ -77,6 +80,8 @@ class Run:
   position: Position
   resumed: bool
   started: float
+  best_metric: str | None = None
+  returned_to: int | None = None
 
   def seconds(self) -> float:
     """Seconds that the run has taken, earlier starts included."""
@@ -194,6 +199,7 @@ def start(
     position=position,
     resumed=restored is not None,
     started=started - position.seconds,
+    best_metric=checkpoints.best_metric,
   )
 
 
