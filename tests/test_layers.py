@@ -26,11 +26,17 @@ FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 ONLY = {
   "flax.linen": {"model.layers"},
   "orbax": {"checkpoint.manager", "checkpoint.params"}
-  | {"checkpoint.retention", "checkpoint.small_files"},
+  | {"checkpoint.examine", "checkpoint.retention", "checkpoint.small_files"},
   "gin": {"gin_errors", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}
-  | {"cli.command", "cli.encode", "cli.export", "cli.import_checkpoint"}
+  | {
+    "cli.checkpoint",
+    "cli.command",
+    "cli.encode",
+    "cli.export",
+    "cli.import_checkpoint",
+  }
   | {"cli.inspect_data", "cli.train_tokenizer"},
   "grain": {"data.loader"},
   "defusedxml": {"data.corpora.tmx"},

@@ -1,6 +1,7 @@
 """Decides when updates have gone wrong: numbers not finite, or a loss spike."""
 
 import collections
+import math
 
 import numpy as np
 
@@ -71,9 +72,10 @@ class UpdateWatch:
   def _add_loss(self, number: int, loss: float) -> None:
     if self._sigmas is None:
       return
-    limit = np.inf
+    limit = math.inf
     if len(self._losses) >= _ENOUGH:
-      limit = np.mean(self._losses) + self._sigmas * np.std(self._losses)
+      deviation = float(np.std(self._losses))
+      limit = float(np.mean(self._losses)) + self._sigmas * deviation
     if loss <= limit:
       self._losses.append(loss)
       self._spikes = 0
