@@ -19,7 +19,7 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.model import attention
-from infoxlm_jax.objectives.identity import identity
+from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import run_dir
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS, find_step
@@ -143,7 +143,8 @@ def start(
   folder = Path(run.model_dir)
   given = _read_weights(folder, program, weights, run.seed)
   # As it was given: a Path would turn gs://a into gs:/a.
-  run_dir.claim(run.model_dir, _identity(run, program, data, weights))
+  own = _identity(run, program, data, weights)
+  run_dir.claim(run.model_dir, own, comparable)
   if final_report.say_if_finished(folder, run.steps):
     return None
   started = time.monotonic()

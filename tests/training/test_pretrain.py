@@ -301,6 +301,21 @@ def test_a_state_that_is_not_finite_is_not_saved(part, monkeypatch):
   assert sorted(os.listdir(part / "checkpoints")) == ["7", "8", "9"]
 
 
+@pytest.mark.slow
+def test_a_longer_queue_goes_on_with_the_keys_of_the_shorter(part, caplog):
+  objectives = dict(options(part)["objectives"])
+  objectives["xlco"] = dataclasses.replace(objectives["xlco"], queue_size=40)
+  before = stored(part, 7)[0]["objective_state"]["xlco"]["queue"]
+  run(part, objectives=objectives, steps=8)
+  assert "queue of xlco is another size" in caplog.text
+  queue = stored(part, 8)[0]["objective_state"]["xlco"]["queue"]
+  assert before["keys"].shape == (3, 8, 16) and before["pushes"] == 10
+  # Of the 24 keys in 3 slots, none of which was let go: 4 slots of 5.
+  assert queue["keys"].shape == (5, 8, 16) and queue["pushes"] == 4
+  oldest_first = np.roll(before["keys"], -(10 % 3), axis=0)
+  np.testing.assert_array_equal(queue["keys"][:3], oldest_first)
+
+
 # What is refused. None of these compiles anything.
 
 
