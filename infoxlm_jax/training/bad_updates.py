@@ -62,9 +62,9 @@ class UpdateWatch:
       raise BadUpdates(
         number - self._skipped + 1,
         f"update {number}: loss {loss}, gradient norm {grad_norm}: one of"
-        " these, the norm of the changes, a key or a momentum is not finite."
-        " The update was not applied and the saved checkpoints are good."
-        " Lower the learning rate, or look at the data of this update.",
+        " these, a key or a momentum is not finite, or the learning rate is far"
+        " too large. The update was not applied and the saved checkpoints are"
+        " good. Lower the learning rate, or look at the data of this update.",
       )
     if finite:
       self._add_loss(number, loss)

@@ -72,10 +72,10 @@ def make_train_step(
 
   Returns:
     A function that donates the state. Batches are {stream: {name: int32
-    [groups, ...]}}. An update is skipped if its loss, its gradient, the norm
-    of its changes, a key for a queue or a momentum is not finite: it changes
-    nothing but `step` (and the queue, where Contrast.push_skipped), and says
-    so in metrics["finite"].
+    [groups, ...]}}. An update is skipped if its loss, its gradient, a key for
+    a queue or a momentum is not finite, or the learning rate is so large that
+    the parameters would not stay so: it changes nothing but `step` (and the
+    queue, where Contrast.push_skipped), and says so in metrics["finite"].
   """
   model, objectives = recipe.model, recipe.objectives
   optimizer = skipping(recipe.optimizer)
@@ -158,11 +158,8 @@ def make_train_step(
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (broken == 0)
     for objective in objectives.values():
       finite &= objective.is_finite(updates + 1)
-    # Computed twice, in a reduction and where it is applied: that reads the
-    # optimizer's state once more, but keeps no array of the changes. A sum of
-    # squares overflows long before a parameter does.
-    trial, _ = optimizer.update(grads, state.opt_state, state.params)
-    finite &= jnp.isfinite(optax.global_norm(trial))
+    rate = jnp.asarray(learning_rate(applied), jnp.float32)
+    finite &= device_step.changes_are_finite(rate, grad_norm, state.params)
 
     changes, opt_state = optimizer.update(
       grads, state.opt_state, state.params, accept=finite
@@ -174,7 +171,7 @@ def make_train_step(
     metrics = {
       "loss": loss,
       "grad_norm": grad_norm,
-      "learning_rate": learning_rate(applied),
+      "learning_rate": rate,
       "finite": finite,
       "tokens": tokens,
     }
