@@ -31,6 +31,8 @@ class RunOptions:
     spike_sigmas: it goes back, too, after `spike_updates` losses in a row that
       are so many standard deviations above the mean. None: it does not.
     spike_updates: see spike_sigmas.
+    replay_every: updates from one that is computed twice, and compared bit for
+      bit, to the next; takes the memory of a second state. None: none is.
     hang_seconds: end the process after so long without an update. None: never.
   """
 
@@ -41,6 +43,7 @@ class RunOptions:
   bad_updates_allowed: int = 0
   spike_sigmas: float | None = None
   spike_updates: int = 10
+  replay_every: int | None = None
   hang_seconds: float | None = None
 
 

@@ -134,7 +134,9 @@ def _train(run: Run, stop: StopRequest) -> None:
       run.evaluator.keep_start(start)
       state = run.fill(state, progress.say)
 
-    train_step = run.program.train_step()
+    train_step = recovery.with_replay(
+      run.program.train_step(), run.options.replay_every
+    )
     agreed = distributed.Agreement()
     batches = run.feed.draw(run.store, position.samples, steps - done)
     host_memory.give_back_freed()

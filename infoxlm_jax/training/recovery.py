@@ -1,7 +1,13 @@
-"""Goes back to the last good checkpoint after bad updates."""
+"""Finds states that must not be kept, and goes back to a good checkpoint."""
 
 import dataclasses
+import itertools
 import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from infoxlm_jax.checkpoint import checksums
 from infoxlm_jax.checkpoint.metadata import Position
@@ -23,6 +29,47 @@ def check_finite(state: TrainState) -> None:
       f"update {int(state.step)}: {', '.join(bad[:3])} is not finite; this"
       " state is not saved.",
     )
+
+
+def with_replay(
+  train_step: Callable[[Any, Any], tuple[Any, Any]], every: int | None
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+  """An update that computes every n-th one twice and compares all bits.
+
+  A device that computes wrongly without an error shows in this way. It takes
+  the memory of a second state.
+
+  Args:
+    train_step: donates the state, see step.make_train_step.
+    every: updates from one that is computed twice to the next. None: none is.
+
+  Returns:
+    A function like `train_step`. It raises Diverged where an array of the
+    state comes out with other bits the second time; the message names it.
+  """
+  if every is None:
+    return train_step
+  calls = itertools.count(1)
+
+  def replayed(state: Any, batch: Any) -> tuple[Any, Any]:
+    number = next(calls)
+    if number % every:
+      return train_step(state, batch)
+    again, _ = train_step(jax.tree.map(jnp.copy, state), batch)
+    sums = checksums.describe(again)
+    del again
+    state, metrics = train_step(state, batch)
+    same = checksums.describe(state)
+    if differing := [path for path in same if same[path] != sums[path]]:
+      raise Diverged(
+        f"update {number} of this start, computed twice from the same numbers,"
+        f" differs in {', '.join(differing[:3])}: a device or its memory is"
+        " faulty, or an operation is not deterministic there. This update is"
+        " not saved; start again, on other devices if it happens again."
+      )
+    return state, metrics
+
+  return replayed
 
 
 def go_back(run: Run, bad: BadUpdates) -> Run:

@@ -458,6 +458,8 @@ def _contrast(**changes):
     ),
     ({"loss_norm": "join_sum"}, ("did you mean 'joint_sum'?",)),
     ({"keep_latest": 0}, ("keep_latest = 0",)),
+    ({"keep_every": 0}, ("keep_every = 0",)),
+    ({"replay_every": 0}, ("replay_every = 0", "REPLAY_EVERY")),
     ({"data": "/no/such"}, ("/no/such",)),
     ({"data": None}, ("DATA",)),
   ],

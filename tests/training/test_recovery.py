@@ -1,6 +1,8 @@
 """Bad updates: which are skipped, which send a run back, and how far."""
 
 import dataclasses
+import functools
+import itertools
 import types
 
 import jax
@@ -89,6 +91,37 @@ def test_a_spike_is_several_losses_far_above_the_mean():
   early = UpdateWatch(0, 3.0, 1)
   for number, loss in enumerate((1.0, 1.0, 9.0), 1):
     add(early, number, loss)  # too few to know a deviation
+
+
+@pytest.mark.parametrize("wrong_call", [None, 3, 4])
+def test_an_update_computed_twice_with_other_bits_is_found(wrong_call):
+  """Calls 1 and 2 are update 1 and the trial of 2; one may flip a bit."""
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def add_batch(state, batch):
+    return {"w": state["w"] + batch, "n": state["n"] + 1}, {"loss": batch}
+
+  calls = itertools.count(1)
+
+  def computed(state, batch):
+    state, metrics = add_batch(state, batch)
+    if next(calls) == wrong_call:
+      bits = state["w"].view(jnp.uint32).at[1].set(state["w"].view("u4")[1] ^ 1)
+      state = state | {"w": bits.view(jnp.float32)}
+    return state, metrics
+
+  update = recovery.with_replay(computed, 2)
+  state = {"w": jnp.zeros(3), "n": jnp.int32(0)}
+  state, _ = update(state, 1.5)
+  if wrong_call == 3:
+    with pytest.raises(Diverged, match="differs in w: a device"):
+      update(state, 1.5)
+    return
+  state, metrics = update(state, 1.5)
+  assert state["w"].tolist() == [3, 3, 3] and metrics["loss"] == 1.5
+  state, _ = update(state, 1.0)  # call 4: the third is not computed twice
+  assert (state["w"].tolist() == [4, 4, 4]) == (wrong_call is None)
+  assert recovery.with_replay(computed, None) is computed
 
 
 @dataclasses.dataclass(frozen=True)
