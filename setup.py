@@ -11,6 +11,7 @@ _ROOT = Path(__file__).resolve().parent
 _SHARED = ("gin", "tasks")
 # Files of infoxlm_jax/cli that become console scripts: infoxlm-export, ...
 _COMMANDS = (
+  "checkpoint",
   "encode",
   "export",
   "import_checkpoint",

@@ -143,7 +143,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   # misspelt setting is reported at once.
   from infoxlm_jax.runtime import distributed
   from infoxlm_jax.runtime.signals import Stopped
-  from infoxlm_jax.training.train_log import Diverged
+  from infoxlm_jax.training.bad_updates import Diverged
 
   digest = hashlib.sha256(config.text.encode()).hexdigest()
   distributed.start(flags.distributed, {"configuration": digest[:16]})

@@ -25,11 +25,18 @@ FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 # Packages that only some modules may know.
 ONLY = {
   "flax.linen": {"model.layers"},
-  "orbax": {"checkpoint.manager", "checkpoint.params"},
+  "orbax": {"checkpoint.manager", "checkpoint.params"}
+  | {"checkpoint.examine", "checkpoint.retention", "checkpoint.small_files"},
   "gin": {"gin_errors", "gin_files", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}
-  | {"cli.command", "cli.encode", "cli.export", "cli.import_checkpoint"}
+  | {
+    "cli.checkpoint",
+    "cli.command",
+    "cli.encode",
+    "cli.export",
+    "cli.import_checkpoint",
+  }
   | {"cli.inspect_data", "cli.train_tokenizer"},
   "grain": {"data.loader"},
   "defusedxml": {"data.corpora.tmx"},

@@ -17,7 +17,7 @@ from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.main import main
 from infoxlm_jax.runtime import signals
 from infoxlm_jax.runtime.metrics import read_metrics
-from infoxlm_jax.training import train_log
+from infoxlm_jax.training import bad_updates
 
 QUICKSTART = "--gin_file=gin/quickstart.gin"
 # A model that compiles fast; everything else is the quickstart's.
@@ -96,7 +96,7 @@ def job(monkeypatch):
     (None, 0, ""),
     (InputError("this is wrong"), 2, "error: this is wrong\n"),
     (StorageError("disk full"), 3, "error: disk full\n"),
-    (train_log.Diverged("loss nan"), 1, "error: loss nan\n"),
+    (bad_updates.Diverged("loss nan"), 1, "error: loss nan\n"),
     (signals.Stopped(75), 75, ""),
     (signals.Stopped(130), 130, ""),
     (KeyboardInterrupt(), 130, ""),

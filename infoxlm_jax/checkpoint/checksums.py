@@ -52,6 +52,22 @@ def _fingerprints(leaves: list[jax.Array]) -> list[jax.Array]:
   return [fingerprint(leaf) for leaf in leaves]
 
 
+def not_finite(tree: Any) -> list[str]:
+  """Paths of the arrays that hold a NaN or an infinity."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  finite = jax.device_get(_all_finite([leaf for _, leaf in leaves]))
+  return [
+    path_of(path)
+    for (path, _), is_finite in zip(leaves, finite, strict=True)
+    if not is_finite
+  ]
+
+
+@jax.jit
+def _all_finite(leaves: list[jax.Array]) -> list[jax.Array]:
+  return [jnp.isfinite(leaf).all() for leaf in leaves]
+
+
 def _on_host(x: np.ndarray) -> list[int]:
   """The result of `fingerprint`, computed a few megabytes at a time."""
   bits = np.ascontiguousarray(x).reshape(-1)

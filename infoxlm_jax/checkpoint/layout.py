@@ -6,14 +6,14 @@ objective_state/<name>/.
 """
 
 import dataclasses
-import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from infoxlm_jax.checkpoint.metadata import CHECKSUMS
+from infoxlm_jax.checkpoint.checksum_file import ChecksumList
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.partitioning import path_of
 
 _OWN = re.compile(r"^objective_state/[^/]+/")
@@ -24,7 +24,7 @@ class Layout:
   """The paths at which a checkpoint stores the arrays of a state.
 
   Args:
-    files: the small files of the checkpoint, by name.
+    sums: the checkpoint's checksums.json.
     abstract: shapes, dtypes and shardings of the state to restore.
 
   Attributes:
@@ -32,18 +32,17 @@ class Layout:
       path in today's state.
   """
 
-  def __init__(self, files: Mapping[str, bytes], abstract: Any):
-    sums = json.loads(files[CHECKSUMS])
+  def __init__(self, sums: ChecksumList, abstract: Any):
     paths = [
       path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(abstract)
     ]
-    self._is_old = sums["format"] == 1
+    self._is_old = sums.format == 1
     self._stored_path = {
       path: _OWN.sub("", path) if self._is_old else path for path in paths
     }
     today = {stored: path for path, stored in self._stored_path.items()}
     self.arrays: dict[str, Any] = {
-      today.get(path, path): entry for path, entry in sums["arrays"].items()
+      today.get(path, path): entry for path, entry in sums.arrays.items()
     }
 
   def to_stored(self, state: Any) -> Any:
@@ -104,3 +103,39 @@ def in_stored_shapes(
     return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=replicated)
 
   return jax.tree_util.tree_map_with_path(stored_shape, abstract)
+
+
+def check_same_arrays(
+  abstract: Any, stored: Mapping[str, Any], where: Any
+) -> None:
+  """Compares the arrays of a checkpoint with those that a run has.
+
+  Args:
+    abstract: shapes and dtypes of the run's state.
+    stored: shape, dtype and checksum of each stored array, by path.
+    where: the checkpoint, for messages.
+
+  Raises:
+    InputError: an array is missing, is additional, or has another shape or
+      dtype; the message names it.
+  """
+  wanted = {
+    path_of(path): [list(leaf.shape), str(leaf.dtype)]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
+  }
+  for name in wanted | dict(stored):
+    entry = stored.get(name)
+    have = entry and [entry["shape"], entry["dtype"]]
+    if wanted.get(name) != have:
+      raise InputError(
+        f"{where}: {name} is {_in_words(have)} in the checkpoint and"
+        f" {_in_words(wanted.get(name))} in this run's configuration; it"
+        " belongs to another model or optimiser"
+      )
+
+
+def _in_words(shape_and_dtype: Sequence[Any] | None) -> str:
+  if shape_and_dtype is None:
+    return "absent"
+  shape, dtype = shape_and_dtype
+  return f"{dtype}{shape}"

@@ -5,9 +5,7 @@ does not notice a flipped bit in the arrays, so the checksum of every array is
 stored with them and compared after a restore.
 """
 
-import dataclasses
 import logging
-import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,49 +16,22 @@ import orbax.checkpoint as ocp
 from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
 
+from infoxlm_jax.checkpoint import checksum_file
+from infoxlm_jax.checkpoint.checksum_file import CHECKSUMS, Damaged
 from infoxlm_jax.checkpoint.checksums import describe
-from infoxlm_jax.checkpoint.layout import Layout, in_stored_shapes
-from infoxlm_jax.checkpoint.metadata import (
-  CHECKSUMS,
-  Damaged,
-  checksums,
-  read_folder,
-  verified,
+from infoxlm_jax.checkpoint.layout import (
+  Layout,
+  check_same_arrays,
+  in_stored_shapes,
+)
+from infoxlm_jax.checkpoint.metadata import verified
+from infoxlm_jax.checkpoint.retention import Retention
+from infoxlm_jax.checkpoint.small_files import (
+  FilesHandler,
+  RestoreFiles,
+  SaveFiles,
 )
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.model.partitioning import path_of
-
-_METRIC = "best"
-_policy = ocp.checkpoint_managers
-
-
-class FilesHandler(ocp.CheckpointHandler):
-  """Small files that belong to a checkpoint, written with it or not at all."""
-
-  def save(self, directory: epath.Path, args: "SaveFiles") -> None:
-    if jax.process_index() == 0:
-      for name, content in args.files.items():
-        (directory / name).write_bytes(content)
-
-  def restore(
-    self, directory: epath.Path, args: Any = None
-  ) -> dict[str, bytes]:
-    del args
-    return read_folder(Path(directory))
-
-
-@ocp.args.register_with_handler(FilesHandler, for_save=True)
-@dataclasses.dataclass
-class SaveFiles(ocp.args.CheckpointArgs):
-  """The argument of FilesHandler.save: contents by name."""
-
-  files: Mapping[str, bytes]
-
-
-@ocp.args.register_with_handler(FilesHandler, for_restore=True)
-@dataclasses.dataclass
-class RestoreFiles(ocp.args.CheckpointArgs):
-  """The argument of FilesHandler.restore, which returns all files."""
 
 
 class Checkpoints:
@@ -68,42 +39,24 @@ class Checkpoints:
 
   Args:
     folder: made if missing.
-    keep_latest: number of newest checkpoints to keep.
-    keep_best: number of best checkpoints (by the metric given to `save`) to
-      keep in addition. With one rule for both, the newest would be deleted
-      when it is worse. Of two with the same metric the later is better.
+    retention: which of them to keep.
 
   Raises:
-    InputError: the folder cannot be used, or keep_latest is below 1.
+    InputError: the folder cannot be used.
   """
 
-  def __init__(
-    self, folder: str | Path, keep_latest: int = 3, keep_best: int = 1
-  ):
+  def __init__(self, folder: str | Path, retention: Retention | None = None):
     self.folder = Path(folder)
-    if keep_latest < 1 or keep_best < 0:
-      raise InputError(
-        f"keep_latest = {keep_latest}, keep_best = {keep_best}: keep at least"
-        " the newest checkpoint"
-      )
-    policies = [_policy.LatestN(keep_latest)]
-    if keep_best:
-      policies.append(
-        _policy.BestN(
-          get_metric_fn=_metric_of,
-          n=keep_best,
-          keep_checkpoints_without_metrics=False,
-        )
-      )
+    self._retention = retention or Retention()
     try:
       # orbax makes it in a thread and only logs an error there.
       self.folder.mkdir(parents=True, exist_ok=True)
       self._manager = ocp.CheckpointManager(
         epath.Path(os.path.abspath(self.folder)),
         options=ocp.CheckpointManagerOptions(
-          preservation_policy=_policy.AnyPreservationPolicy(policies),
+          preservation_policy=self._retention.policy(),
           # Without it metrics are not stored, and a restart forgets the best.
-          best_fn=_metric_of,
+          best_fn=lambda metrics: next(iter(metrics.values())),
           cleanup_tmp_directories=True,
         ),
         item_handlers={
@@ -130,40 +83,60 @@ class Checkpoints:
   ) -> None:
     """Saves state at step state.step, in the background unless `wait`.
 
+    A save that fails, or one before it that failed in the background, is
+    tried once more, with this state; not where there are several processes,
+    of which one may fail alone.
+
     Args:
       state: a TrainState of arrays.
       files: small files by name, stored with their hashes.
-      metric: higher is better. With None, NaN or infinity the checkpoint is
-        never one of the best.
+      metric: see Retention. With None, NaN or infinity the checkpoint is never
+        one of the best.
       wait: return only when the checkpoint is on disk.
 
     Raises:
-      StorageError: this save, or an earlier one in the background, failed.
+      StorageError: the save failed, twice where it was tried again.
     """
     step = int(state.step)
-    files = dict(files) | {CHECKSUMS: checksums(state, files)}
-    finite = metric is not None and math.isfinite(metric)
-    try:
-      saved = self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state), files=SaveFiles(files)
-        ),
-        metrics={_METRIC: metric} if finite else None,
-        force=True,
-      )
-      if wait:
-        self._manager.wait_until_finished()
-      self._manager.check_for_errors()
-      if not saved:
-        raise RuntimeError("orbax declined it")
-    except Exception as error:  # orbax wraps storage failures in its own
-      raise StorageError(
-        f"{self.folder}: checkpoint {step} could not be written: {error}"
-      ) from error
+    files = dict(files) | {CHECKSUMS: checksum_file.make(state, files)}
+    for is_retry in (False, True):
+      try:
+        self._save(step, state, files, metric, wait)
+        return
+      except Exception as error:  # orbax wraps storage failures in its own
+        problem = f"{self.folder}: checkpoint {step} could not be written"
+        if is_retry or jax.process_count() > 1:
+          raise StorageError(f"{problem}: {error}") from error
+        logging.warning("%s (%s); trying once more", problem, error)
+        self._manager.reload()  # else orbax counts it as saved
+
+  def _save(
+    self,
+    step: int,
+    state: Any,
+    files: Mapping[str, bytes],
+    metric: float | None,
+    wait: bool,
+  ) -> None:
+    saved = self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), files=SaveFiles(files)
+      ),
+      metrics=self._retention.stored(metric),
+      force=True,
+    )
+    if wait:
+      self._manager.wait_until_finished()
+    self._manager.check_for_errors()
+    if not saved:
+      raise RuntimeError("orbax declined it")
 
   def restore(
-    self, abstract: Any, resizable: Collection[str] = ()
+    self,
+    abstract: Any,
+    resizable: Collection[str] = (),
+    before: int | None = None,
   ) -> tuple[Any, dict[str, bytes]] | None:
     """Restores the newest intact checkpoint.
 
@@ -174,6 +147,7 @@ class Checkpoints:
       abstract: the state's shapes, dtypes and shardings.
       resizable: paths of arrays that are restored in their stored shape
         where only the leading dimensions differ (see state.resized).
+      before: only of steps below this one; later ones are set aside.
 
     Returns:
       The state, and the small files by name; None if there is no checkpoint.
@@ -184,7 +158,8 @@ class Checkpoints:
       StorageError: a damaged checkpoint cannot be renamed.
     """
     steps, messages = self.steps(), []
-    for step in reversed(steps):
+    wanted = [s for s in steps if before is None or s < before]
+    for step in reversed(wanted):
       try:
         restored = self._restore_step(step, abstract, resizable)
       except Damaged as damage:
@@ -193,9 +168,9 @@ class Checkpoints:
       else:
         self._set_aside([other for other in steps if other > step])
         return restored
-    if steps:
+    if wanted:
       raise InputError(
-        f"{self.folder}: none of the checkpoints {steps} is intact:"
+        f"{self.folder}: none of the checkpoints {wanted} is intact:"
         f" {'; '.join(messages)}"
       )
     return None
@@ -240,22 +215,17 @@ class Checkpoints:
   ) -> tuple[Any, dict[str, bytes]]:
     where = f"{self.folder / str(step)}"
     files = self.read_files(step)
-    layout = Layout(files, abstract)
+    sums = checksum_file.read(files, where)
+    layout = Layout(sums, abstract)
     del files[CHECKSUMS]
     abstract = in_stored_shapes(abstract, layout.arrays, resizable)
-    wanted = {
-      path_of(path): [list(leaf.shape), str(leaf.dtype)]
-      for path, leaf in jax.tree_util.tree_leaves_with_path(abstract)
-    }
-    for name in wanted | layout.arrays:
-      entry = layout.arrays.get(name)
-      have = entry and [entry["shape"], entry["dtype"]]
-      if wanted.get(name) != have:
-        raise InputError(
-          f"{where}: {name} is {_in_words(have)} in the checkpoint and"
-          f" {_in_words(wanted.get(name))} in this run's configuration; it"
-          " belongs to another model or optimiser"
-        )
+    try:
+      check_same_arrays(abstract, layout.arrays, where)
+    except InputError as error:
+      if sums.is_checked:
+        raise
+      # A list without a checksum of its own may have a flipped bit there.
+      raise Damaged(str(error)) from error
     try:
       state = self._manager.restore(
         step,
@@ -308,14 +278,3 @@ class Checkpoints:
       if error is None:
         raise
       logging.warning("%s", failure)  # must not hide the first error
-
-
-def _metric_of(metrics: Mapping[str, float]) -> float:
-  return metrics[_METRIC]
-
-
-def _in_words(shape_and_dtype: Sequence[Any] | None) -> str:
-  if shape_and_dtype is None:
-    return "absent"
-  shape, dtype = shape_and_dtype
-  return f"{dtype}{shape}"

@@ -10,22 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.checkpoint.checksums import describe
+from infoxlm_jax.checkpoint import checksum_file
+from infoxlm_jax.checkpoint.checksum_file import Damaged
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime.run_layout import FILES
 
 POSITION, MODEL = "position.json", "model.json"
-CHECKSUMS = "checksums.json"
-FORMAT = 2
-# Format 1: one contrast, with its state at the top of the tree.
-_READ_FORMATS = (1, 2)
 _COMMITTED = "commit_success.txt"  # orbax puts it into every finished folder
-
-
-class Damaged(Exception):
-  """A stored checkpoint differs from the one that was saved."""
 
 
 @dataclasses.dataclass
@@ -73,7 +66,7 @@ def key_encoder_part(files: Mapping[str, bytes]) -> str | None:
   part = "key_params"
   if "name" in contrast:
     part = f"objective_state/{contrast['name']}/key_params"
-  arrays = json.loads(files[CHECKSUMS])["arrays"]
+  arrays = checksum_file.read(files, "the checkpoint").arrays
   return part if any(a.startswith(f"{part}/") for a in arrays) else None
 
 
@@ -180,16 +173,6 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
   return tree
 
 
-def checksums(state: Any, files: Mapping[str, bytes]) -> bytes:
-  """checksums.json: the checksum of every array, the SHA-256 of every file."""
-  sums = {
-    "format": FORMAT,
-    "arrays": describe(state),
-    "files": {k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
-  }
-  return json.dumps(sums, indent=1).encode()
-
-
 def verified(files: dict[str, bytes], where: Any) -> dict[str, bytes]:
   """Compares each file with its stored hash, and returns all of them.
 
@@ -197,17 +180,7 @@ def verified(files: dict[str, bytes], where: Any) -> dict[str, bytes]:
     Damaged: a file is missing, or differs from the saved one.
     InputError: the checkpoint has a format that this version does not read.
   """
-  try:
-    sums = json.loads(files[CHECKSUMS])
-    version, hashes = sums.get("format"), dict(sums["files"])
-  except (KeyError, TypeError, ValueError) as error:
-    raise Damaged(f"{where}: its files cannot be read: {error!r}") from error
-  if version not in _READ_FORMATS:
-    raise InputError(
-      f"{where}: checkpoint format {version}, this version reads"
-      f" {' and '.join(map(str, _READ_FORMATS))}"
-    )
-  for name, digest in hashes.items():
+  for name, digest in checksum_file.read(files, where).files.items():
     if hashlib.sha256(files.get(name, b"")).hexdigest() != digest:
       raise Damaged(f"{where}: {name} is not what was saved")
   return files

@@ -4,7 +4,6 @@
 with weights only: the same files without optimizer and objective state.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +15,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath  # type: ignore[import-untyped]
 
+from infoxlm_jax.checkpoint import checksum_file
+from infoxlm_jax.checkpoint.checksum_file import CHECKSUMS
 from infoxlm_jax.checkpoint.checksums import describe
-from infoxlm_jax.checkpoint.metadata import CHECKSUMS, checksums, unflatten
+from infoxlm_jax.checkpoint.metadata import unflatten
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime.files import atomic_folder
 from infoxlm_jax.runtime.run_layout import FILES, STATE
@@ -49,7 +50,7 @@ def read_params(
     InputError: an array cannot be read, or differs from the saved one.
   """
   # Paths as they are on disk, in either format.
-  stored, prefix = json.loads(files[CHECKSUMS])["arrays"], f"{part}/"
+  stored, prefix = checksum_file.read(files, step).arrays, f"{part}/"
   chosen = {
     path: entry
     for path, entry in stored.items()
@@ -109,7 +110,7 @@ def write_params(
     StorageError: writing failed; nothing is left.
   """
   state = {"params": dict(params)}
-  files = dict(files) | {CHECKSUMS: checksums(state, files)}
+  files = dict(files) | {CHECKSUMS: checksum_file.make(state, files)}
   with atomic_folder(folder) as part:
     (part / FILES).mkdir()
     for name, content in files.items():

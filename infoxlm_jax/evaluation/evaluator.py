@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.errors import check_choice
 from infoxlm_jax.evaluation import retrieval_eval
 from infoxlm_jax.evaluation.embed import make_embed
 from infoxlm_jax.evaluation.report import final_report
@@ -39,6 +40,17 @@ class Evaluation(NamedTuple):
       if name.startswith(_RETRIEVAL) and "_to_" in name
     ]
     return float(np.mean(directions)) if directions else None
+
+  def metric(self, name: str | None) -> float | None:
+    """A metric by name; None: `best_metric`.
+
+    Raises:
+      InputError: no metric has this name.
+    """
+    if name is None:
+      return self.best_metric
+    check_choice("best_metric", name, sorted(self.metrics))
+    return self.metrics[name]
 
   def __str__(self) -> str:
     """One line for the terminal."""

@@ -193,6 +193,9 @@ class Contrast(Objective):
       part["heads"] = {self.head: params["heads"][self.head]}
     return part
 
+  def is_finite(self, updates: jax.Array) -> jax.Array:
+    return jnp.isfinite(self._momentum(updates))
+
   def counts_at(self, updates: jax.Array) -> jax.Array:
     """See Objective and `sync_last_five`."""
     late = super().counts_at(updates)
@@ -385,9 +388,7 @@ class Contrast(Objective):
     The metric "momentum" is 0 before `start_step`, also in those updates in
     which `sync_last_five` leaves the keys alone: so the released code logs it.
     """
-    momentum = self.momentum
-    m = momentum(updates) if callable(momentum) else jnp.float32(momentum)
-    m = jnp.where(updates >= self.start_step, m, 0.0)
+    m = self._momentum(updates)
     moves = accept
     if self.sync_last_five:
       moves = accept & (updates + 5 >= self.start_step)
@@ -417,6 +418,12 @@ class Contrast(Objective):
     for keys in collected.reshape(-1, *queue.keys.shape[1:]):
       queue = key_queue.push(queue, keys)
     return dataclasses.replace(state, queue=queue)
+
+  def _momentum(self, updates: jax.Array) -> jax.Array:
+    """Of the update that makes it so many."""
+    momentum = self.momentum
+    m = momentum(updates) if callable(momentum) else jnp.float32(momentum)
+    return jnp.where(updates >= self.start_step, m, 0.0)
 
   def _vectors(
     self, params: Tree, encode: Encode, rows: Rows, side: str

@@ -1,7 +1,11 @@
 """The options of an objective by which a run is known when it goes on."""
 
 import dataclasses
+import re
 from typing import Any
+
+# The queue may become longer or shorter on the way, see key_queue.reslot.
+_RESIZABLE = re.compile(r"\bqueue_size=\d+")
 
 
 def added_option(default: Any) -> Any:
@@ -29,3 +33,10 @@ def identity(objective: Any) -> str:
     and getattr(objective, field.name) != field.default
   ]
   return f"{repr(lasting)[:-1]}{''.join(added)})"
+
+
+def comparable(setting: Any) -> Any:
+  """A setting of identity.json without what may change between two starts."""
+  if isinstance(setting, dict):
+    return {name: comparable(value) for name, value in setting.items()}
+  return _RESIZABLE.sub("", setting) if isinstance(setting, str) else setting

@@ -113,13 +113,22 @@ def in_order(queue: Queue, size: int) -> jax.Array:
 
 
 def reslot(queue: Queue, size: int, batch: int) -> Queue:
-  """The same newest keys in slots of another batch size (after a restore).
+  """The newest keys in slots of another batch size, or in a queue of another K.
 
-  Of a queue that was not full yet, up to batch - 1 of the oldest keys that
-  fill no whole slot are let go.
+  Of a queue that is not full, up to batch - 1 of the oldest keys that fill no
+  whole slot are let go. A longer queue is full when enough keys were pushed.
+
+  Args:
+    queue: of any K and batch size.
+    size: K of the new queue.
+    batch: keys of a push from now on.
   """
-  known = jnp.minimum(queue.pushes * queue.keys.shape[1], size)
-  filled = fill(in_order(queue, size), batch)
+  held = queue.keys.shape[0] * queue.keys.shape[1]
+  keys = jnp.pad(in_order(queue, held), [(max(size - held, 0), 0), (0, 0)])
+  keys = keys[-size:]
+  # Room without a key is zero, in unused slots and before the keys of `fill`.
+  known = jnp.sum(jnp.any(keys != 0, axis=-1))
+  filled = fill(keys, batch)
   # Slots that hold no real key yet stay "never written".
   slots = filled.keys.shape[0]
   empty = jnp.where(known == size, 0, slots - known // batch)

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,17 @@ _PACKAGES = (
 )
 
 
-def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
+def claim(
+  folder: str | Path,
+  identity: Mapping[str, Any],
+  comparable: Callable[[Any], Any] = lambda setting: setting,
+) -> None:
   """Marks the folder as this run's, or checks that it already is.
 
   Args:
     folder: MODEL_DIR.
     identity: settings that must not change when a run is continued.
+    comparable: leaves out of a setting what may change.
 
   Raises:
     InputError: the folder cannot be written, belongs to a run with another
@@ -46,14 +51,18 @@ def claim(folder: str | Path, identity: Mapping[str, Any]) -> None:
     )
   with distributed.together("claiming MODEL_DIR"):
     if jax.process_index() == 0:
-      _claim(Path(folder), identity)
+      _claim(Path(folder), identity, comparable)
   distributed.check_shared(Path(folder), "MODEL_DIR")
   with distributed.together("checking MODEL_DIR"):
     if jax.process_index() > 0:
-      _claim(Path(folder), identity)
+      _claim(Path(folder), identity, comparable)
 
 
-def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
+def _claim(
+  folder: Path,
+  identity: Mapping[str, Any],
+  comparable: Callable[[Any], Any],
+) -> None:
   wanted = json.loads(json.dumps(dict(identity), default=str))
   mark = folder / IDENTITY
   if mark.exists():
@@ -61,7 +70,7 @@ def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
     differing = [
       f"{key} was {_short(first.get(key))} and is now {_short(wanted.get(key))}"
       for key in wanted | first
-      if first.get(key) != wanted.get(key)
+      if comparable(first.get(key)) != comparable(wanted.get(key))
     ]
     if differing and (folder / METRICS_FILE).exists():
       raise InputError(

@@ -6,6 +6,7 @@ objectives/info_nce.py.
 """
 
 import functools
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -172,6 +173,31 @@ def targets_of(
     if own is not None:
       targets[name] = own
   return targets
+
+
+def count_not_finite(tree: Tree) -> jax.Array:
+  """How many numbers of this device's arrays are NaN or infinite; int32 []."""
+  leaves = [jnp.sum(~jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+  return functools.reduce(jnp.add, leaves, jnp.zeros((), jnp.int32))
+
+
+def changes_are_finite(
+  rate: jax.Array, grad_norm: jax.Array, params: Tree
+) -> jax.Array:
+  """Whether the squared norm of an update's changes fits into float32; bool.
+
+  It is bounded, not computed: Adam's directions are about 1 for every
+  parameter, and those of plain descent are the gradient. A reduction over the
+  changes themselves takes, on a CPU, several times as long as the optimizer,
+  and memory for them, since XLA does not compute them twice.
+
+  Args:
+    rate: the learning rate.
+    grad_norm: of the whole gradient.
+    params: all parameters, of which the number counts.
+  """
+  number = float(sum(math.prod(x.shape) for x in jax.tree.leaves(params)))
+  return jnp.isfinite(jnp.square(rate) * (number + jnp.square(grad_norm)))
 
 
 def with_target_terms(

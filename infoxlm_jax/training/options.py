@@ -9,6 +9,8 @@ from typing import Any
 
 import optax
 
+from infoxlm_jax.checkpoint import retention
+from infoxlm_jax.checkpoint.retention import Retention
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.training.schedules import Schedule
 
@@ -22,8 +24,15 @@ class RunOptions:
     steps: updates of the whole run.
     seed: of the parameters, the masks and the order of the data.
     log_every: updates between lines of metrics.jsonl.
-    bad_updates_allowed: consecutive updates without a finite loss and
-      gradient (each changes nothing) before the run stops.
+    bad_updates_allowed: consecutive updates that may be skipped since a number
+      in them is not finite (each changes nothing). After one more the run
+      goes back to its last checkpoint, and on with other data; if that happens
+      again, it stops.
+    spike_sigmas: it goes back, too, after `spike_updates` losses in a row that
+      are so many standard deviations above the mean. None: it does not.
+    spike_updates: see spike_sigmas.
+    replay_every: updates from one that is computed twice, and compared bit for
+      bit, to the next; takes the memory of a second state. None: none is.
     hang_seconds: end the process after so long without an update. None: never.
   """
 
@@ -32,6 +41,9 @@ class RunOptions:
   seed: int = 0
   log_every: int = 10
   bad_updates_allowed: int = 0
+  spike_sigmas: float | None = None
+  spike_updates: int = 10
+  replay_every: int | None = None
   hang_seconds: float | None = None
 
 
@@ -114,15 +126,37 @@ class EvaluationOptions:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointOptions:
-  """Checkpoints during a run.
+  """Checkpoints during a run; each rule keeps what it wants, for itself.
 
   Attributes:
     save_every: updates between checkpoints.
     keep_latest: number of newest checkpoints to keep.
-    keep_best: number of checkpoints with the highest dev retrieval to keep
-      besides.
+    keep_best: number of checkpoints with the best metric to keep besides. Only
+      those can be best that are saved at an update with an evaluation.
+    keep_every: keep those of updates that are multiples of this for ever. None:
+      none.
+    best_metric: name of the metric of an evaluation, such as "dev/mlm/loss".
+      None: mean dev retrieval.
+    lowest_is_best: whether lower is better, as for a loss.
   """
 
   save_every: int = 5000
   keep_latest: int = 3
   keep_best: int = 1
+  keep_every: int | None = None
+  best_metric: str | None = None
+  lowest_is_best: bool = False
+
+  def retention(self) -> Retention:
+    """The rules that keep checkpoints.
+
+    Raises:
+      InputError: a rule makes no sense.
+    """
+    return Retention(
+      self.keep_latest,
+      self.keep_best,
+      self.keep_every,
+      self.best_metric or retention.DEFAULT_METRIC,
+      self.lowest_is_best,
+    )

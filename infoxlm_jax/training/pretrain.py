@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 
-from infoxlm_jax.evaluation import collapse
 from infoxlm_jax.evaluation.evaluator import Evaluation
 from infoxlm_jax.evaluation.retrieval_eval import SPLITS
 from infoxlm_jax.model import partitioning
@@ -15,7 +14,8 @@ from infoxlm_jax.runtime import distributed, host_memory
 from infoxlm_jax.runtime.metrics import MetricWriter
 from infoxlm_jax.runtime.progress import Progress
 from infoxlm_jax.runtime.signals import Stopped, StopRequest, Watchdog
-from infoxlm_jax.training import setup, validation
+from infoxlm_jax.training import alarm, recovery, setup, validation
+from infoxlm_jax.training.bad_updates import BadUpdates, UpdateWatch
 from infoxlm_jax.training.options import (
   CheckpointOptions,
   DataOptions,
@@ -63,7 +63,8 @@ def pretrain(
 
   Raises:
     InputError, StorageError: see errors.
-    Diverged: the loss is not finite; the last good checkpoint is kept.
+    Diverged: updates went wrong again after the run went back to a checkpoint,
+      or there was none; the last good checkpoint is kept.
     Stopped: a signal asked the run to stop; everything is saved.
   """
   validation.check_options(run, parallelism, evaluation, checkpoints)
@@ -82,26 +83,44 @@ def train(run: Run) -> None:
   Raises:
     StorageError, Diverged, Stopped: see pretrain.
   """
+  with run.checkpoints, StopRequest() as stop:
+    while True:
+      try:
+        return _train(run, stop)
+      except BadUpdates as error:
+        bad = error.with_traceback(None)  # which holds the state's arrays
+      run = recovery.go_back(run, bad)
+
+
+def _train(run: Run, stop: StopRequest) -> None:
+  """See train.
+
+  Raises:
+    BadUpdates: updates went wrong; the run's position is after them.
+  """
   state, position, done = run.state, run.position, int(run.state.step)
   steps, is_main = run.options.steps, jax.process_index() == 0
   with (
-    run.checkpoints,
     MetricWriter(run.folder, is_main, done if run.resumed else None) as writer,
     Progress(steps, done, enabled=is_main) as progress,
-    StopRequest() as stop,
     Watchdog(run.options.hang_seconds) as watchdog,
   ):
     log = TrainingLog(
       writer,
       progress,
       every=run.options.log_every,
-      bad_updates_allowed=run.options.bad_updates_allowed,
+      watch=UpdateWatch(
+        run.options.bad_updates_allowed,
+        run.options.spike_sigmas,
+        run.options.spike_updates,
+      ),
       tokens=position.tokens,
     )
 
     def evaluate(number: int, splits: Sequence[str]) -> Evaluation:
       evaluation = run.evaluator(state, splits)
       epochs = run.feed.epochs(run.store, position.samples)
+      evaluation.metric(run.best_metric)  # one that there is
       writer.write(number, evaluation.metrics | epochs)
       progress.say(f"update {number}: {evaluation}")
       return evaluation
@@ -115,7 +134,9 @@ def train(run: Run) -> None:
       run.evaluator.keep_start(start)
       state = run.fill(state, progress.say)
 
-    train_step = run.program.train_step()
+    train_step = recovery.with_replay(
+      run.program.train_step(), run.options.replay_every
+    )
     agreed = distributed.Agreement()
     batches = run.feed.draw(run.store, position.samples, steps - done)
     host_memory.give_back_freed()
@@ -129,17 +150,22 @@ def train(run: Run) -> None:
       if number % run.eval_every == 0 and not last:
         with log.paused():
           log.flush()
-          best_metric = evaluate(number, ("dev",)).best_metric
-          if problem := collapse.collapsed(log.latest):
+          evaluation = evaluate(number, ("dev",))
+          best_metric = evaluation.metric(run.best_metric)
+          if problem := alarm.collapse_warning(
+            run.program, log.latest, number, run.options.log_every
+          ):
             progress.say(f"warning: {problem}")
       code = agreed(stop.code)
       leaving = code is not None and not last
       if number % run.save_every == 0 or last or leaving:
         with log.paused():
           log.flush()
+          recovery.check_finite(state)
           position.tokens, position.seconds = log.tokens, run.seconds()
           files = {**run.model_files, **position.file()}
-          run.checkpoints.save(state, files, metric=best_metric, wait=leaving)
+          wait = leaving or last
+          run.checkpoints.save(state, files, metric=best_metric, wait=wait)
       watchdog.alive()
       if leaving:
         raise Stopped(code or 0)

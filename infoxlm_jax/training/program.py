@@ -87,14 +87,18 @@ class Program:
     return initial_weights.state_of(params, seed, self.recipe, self.state)
 
   def restore(
-    self, checkpoints: Checkpoints
+    self, checkpoints: Checkpoints, before: int | None = None
   ) -> tuple[TrainState, Mapping[str, bytes]] | None:
     """State and files of the newest checkpoint; None if there is none.
 
     A queue that was saved with another batch size is brought to this one's.
+
+    Args:
+      checkpoints: of the run.
+      before: see Checkpoints.restore.
     """
     restored = checkpoints.restore(
-      self.state, train_state.resizable(self.objectives)
+      self.state, train_state.resizable(self.objectives), before
     )
     if restored is None:
       return None

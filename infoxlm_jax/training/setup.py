@@ -19,7 +19,7 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.model import attention
-from infoxlm_jax.objectives.identity import identity
+from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import run_dir
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS, find_step
@@ -58,6 +58,9 @@ class Run:
     state: before the next update, which donates its arrays.
     position: in the data, before the next update; the loop advances it.
     resumed: whether state and position come from a checkpoint.
+    best_metric: see options.CheckpointOptions.
+    returned_to: step of the checkpoint that the run went back to after bad
+      updates; None: it did not.
     started: time.monotonic() at which a run that was never interrupted would
       have begun.
   """
@@ -77,6 +80,8 @@ class Run:
   position: Position
   resumed: bool
   started: float
+  best_metric: str | None = None
+  returned_to: int | None = None
 
   def seconds(self) -> float:
     """Seconds that the run has taken, earlier starts included."""
@@ -138,7 +143,8 @@ def start(
   folder = Path(run.model_dir)
   given = _read_weights(folder, program, weights, run.seed)
   # As it was given: a Path would turn gs://a into gs:/a.
-  run_dir.claim(run.model_dir, _identity(run, program, data, weights))
+  own = _identity(run, program, data, weights)
+  run_dir.claim(run.model_dir, own, comparable)
   if final_report.say_if_finished(folder, run.steps):
     return None
   started = time.monotonic()
@@ -158,9 +164,7 @@ def start(
   feed = Feed(
     program.streams, program.mesh, program.parallelism.groups, run.seed
   )
-  opened = Checkpoints(
-    folder / CHECKPOINTS, checkpoints.keep_latest, checkpoints.keep_best
-  )
+  opened = Checkpoints(folder / CHECKPOINTS, checkpoints.retention())
   restored = _restore(opened, program, tokenizer, run.steps)
   state, position = restored or _first_state(program, given, feed)
   evaluator = Evaluator(
@@ -197,6 +201,7 @@ def start(
     position=position,
     resumed=restored is not None,
     started=started - position.seconds,
+    best_metric=checkpoints.best_metric,
   )
 
 

@@ -1,6 +1,7 @@
 """The training state: a dataclass of arrays, and how one is made."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -150,6 +151,11 @@ def resized(
     wanted = like.objective_state[name]
     if jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, wanted):
       continue
+    logging.warning(
+      "The queue of %s is another size than in the checkpoint: the newest keys"
+      " that fit are kept; a longer one fills up as the run goes on.",
+      name,
+    )
     resize = jax.jit(
       objectives[name].resize_state,
       out_shardings=jax.tree.map(lambda x: x.sharding, wanted),

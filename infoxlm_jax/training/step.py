@@ -72,9 +72,10 @@ def make_train_step(
 
   Returns:
     A function that donates the state. Batches are {stream: {name: int32
-    [groups, ...]}}. An update whose loss or gradient is not finite is
-    skipped: it changes nothing but `step` (and the queue, where
-    Contrast.push_skipped), and says so in metrics["finite"].
+    [groups, ...]}}. An update is skipped if its loss, its gradient, a key for
+    a queue or a momentum is not finite, or the learning rate is so large that
+    the parameters would not stay so: it changes nothing but `step` (and the
+    queue, where Contrast.push_skipped), and says so in metrics["finite"].
   """
   model, objectives = recipe.model, recipe.objectives
   optimizer = skipping(recipe.optimizer)
@@ -131,8 +132,9 @@ def make_train_step(
     )
     grads = collectives.reduce_gradients(grads, specs.params, grad_specs)
     tokens = sum(jnp.sum(s > 0) for s in device_step.segments(batch))
-    totals = jax.lax.psum((total, sums, tokens), BATCH_AXES)
     collected = {k: objectives[k].collect(targets.get(k)) for k in states}
+    broken = device_step.count_not_finite(collected)
+    totals = jax.lax.psum((total, sums, tokens, broken), BATCH_AXES)
     return grads, totals, counts, collected
 
   sharded_update = collectives.shard_map(
@@ -148,11 +150,16 @@ def make_train_step(
     rng = device_step.update_key(state.rng, state.step)
     applied = updates_applied(state.opt_state, state.step)
     updates = state.step if count_skipped else applied
-    grads, (loss, sums, tokens), counts, collected = sharded_update(
+    grads, totals, counts, collected = sharded_update(
       state.params, state.objective_state, rng, updates, batch
     )
+    loss, sums, tokens, broken = totals
     grad_norm = optax.global_norm(grads)
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (broken == 0)
+    for objective in objectives.values():
+      finite &= objective.is_finite(updates + 1)
+    rate = jnp.asarray(learning_rate(applied), jnp.float32)
+    finite &= device_step.changes_are_finite(rate, grad_norm, state.params)
 
     changes, opt_state = optimizer.update(
       grads, state.opt_state, state.params, accept=finite
@@ -164,7 +171,7 @@ def make_train_step(
     metrics = {
       "loss": loss,
       "grad_norm": grad_norm,
-      "learning_rate": learning_rate(applied),
+      "learning_rate": rate,
       "finite": finite,
       "tokens": tokens,
     }

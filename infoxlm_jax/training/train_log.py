@@ -10,14 +10,11 @@ import numpy as np
 
 from infoxlm_jax.runtime.metrics import MetricWriter
 from infoxlm_jax.runtime.progress import Progress
-
-
-class Diverged(Exception):
-  """The loss or its gradient stopped being finite: exit code 1."""
+from infoxlm_jax.training.bad_updates import UpdateWatch
 
 
 class TrainingLog:
-  """Writes the metrics of updates, and raises Diverged.
+  """Writes the metrics of updates, and shows each to the watch.
 
   The host reads update n - 1 while the devices work on update n; `flush`
   reads the last one.
@@ -27,7 +24,7 @@ class TrainingLog:
     progress: the bar on the terminal.
     every: updates between lines of metrics.jsonl; a line holds the mean of
       losses and rates since the one before.
-    bad_updates_allowed: consecutive non-finite updates before Diverged.
+    watch: raises BadUpdates.
     tokens: seen before this start of the run.
   """
 
@@ -37,15 +34,14 @@ class TrainingLog:
     progress: Progress,
     *,
     every: int,
-    bad_updates_allowed: int,
+    watch: UpdateWatch,
     tokens: int,
   ):
     self._writer, self._progress = writer, progress
-    self._every, self._allowed = every, bad_updates_allowed
+    self._every, self._watch = every, watch
     self.tokens = tokens
     self.latest: dict[str, float] = {}
     self._pending: tuple[int, Any, Mapping[str, Any]] | None = None
-    self._bad = 0
     self._waited = self._away = 0.0
     self._restart()
 
@@ -86,18 +82,14 @@ class TrainingLog:
     for name, counts in data.items():
       row[f"{name}/fill"] = counts["tokens"] / max(counts["slots"], 1)
       row[f"{name}/cut_tokens"] = counts["cut_tokens"]
+    row["skipped"] = float(not finite)
     self._rows.append(row)
-    self._bad = 0 if finite else self._bad + 1
     if number % self._every == 0 or not finite:
       self._write(number)
     self._progress.update(number, self._brief(row))
-    if self._bad > self._allowed:
-      raise Diverged(
-        f"update {number}: loss {row['loss']}, gradient norm"
-        f" {row['grad_norm']}. The update was not applied and the saved"
-        " checkpoints are good. Lower the learning rate, or look at the data"
-        " of this update."
-      )
+    self._watch.add(
+      number, finite=finite, loss=row["loss"], grad_norm=row["grad_norm"]
+    )
 
   def _write(self, number: int) -> None:
     seconds = max(time.monotonic() - self._since - self._away, 1e-9)
@@ -106,6 +98,7 @@ class TrainingLog:
       for name in self._rows[-1]
     }
     mean["tokens_per_second"] = mean.pop("tokens") * len(self._rows) / seconds
+    mean["skipped"] *= len(self._rows)  # a count since the line before
     mean["seconds_per_update"] = seconds / len(self._rows)
     mean["data_wait_share"] = self._waited / seconds
     self.latest = mean

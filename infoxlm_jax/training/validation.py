@@ -46,7 +46,11 @@ def check_options(
   check_counts(run, steps="STEPS", log_every=None)
   check_counts(parallelism, groups="GROUPS", microbatches="MICROBATCHES")
   check_counts(evaluation, every="EVAL_EVERY", batches=None)
-  check_counts(checkpoints, save_every="SAVE_EVERY", keep_latest=None)
+  check_counts(checkpoints, save_every="SAVE_EVERY", keep_latest="KEEP_LATEST")
+  checkpoints.retention()  # raises where the rules make no sense
+  check_counts(run, spike_updates="SPIKE_UPDATES")
+  if run.replay_every is not None:
+    check_counts(run, replay_every="REPLAY_EVERY")
 
 
 def check_counts(options: Any, **macros: str | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from infoxlm_jax.checkpoint import metadata
+from infoxlm_jax.checkpoint import checksum_file
 from infoxlm_jax.checkpoint.manager import Checkpoints
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.objectives.contrast import ContrastState
@@ -53,7 +53,7 @@ _CASES = {
 
 
 def _saved(folder, monkeypatch, key_params, queue):
-  monkeypatch.setattr(metadata, "FORMAT", 1)
+  monkeypatch.setattr(checksum_file, "FORMAT", 1)
   with Checkpoints(folder) as checkpoints:
     old = StateOfFormat1(key_params=key_params, queue=queue, **_COMMON)
     checkpoints.save(old, {}, wait=True)

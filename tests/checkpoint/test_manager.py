@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import shutil
+import threading
 from collections import deque
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from infoxlm_jax.checkpoint import checksums, metadata
+from infoxlm_jax.checkpoint import checksum_file, checksums, metadata
 from infoxlm_jax.checkpoint.manager import Checkpoints
+from infoxlm_jax.checkpoint.retention import Retention
+from infoxlm_jax.checkpoint.small_files import FilesHandler
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.objectives import key_queue
@@ -222,12 +225,71 @@ def test_changed_file_goes_back_too(copied, caplog, name, content):
   assert str(copied / "10") in caplog.text
 
 
-def test_another_format_is_named(copied):
-  path = copied / "10" / "files" / "checksums.json"
-  sums = json.loads(path.read_text()) | {"format": 99}
-  path.write_text(json.dumps(sums))
+def rewrite_list(folder: Path, step: int, own: bool = True, **changes) -> None:
+  """Changes entries of checksums.json; `own`: with the checksum of the rest."""
+  path = folder / str(step) / "files" / "checksums.json"
+  entries = json.loads(path.read_text()) | changes
+  del entries["sha256"]
+  if own:
+    text = json.dumps(entries, indent=1).encode()
+    entries["sha256"] = hashlib.sha256(text).hexdigest()
+  path.write_text(json.dumps(entries, indent=1))
+
+
+def test_a_later_format_is_named(copied):
+  rewrite_list(copied, 10, format=99)
   with pytest.raises(InputError, match="checkpoint format 99"):
     restore(copied, make_state(0))
+  assert sorted(p.name for p in copied.iterdir()) == ["10", "5"]
+
+
+def test_every_flipped_bit_of_the_list_is_found(two_saved):
+  """Whatever becomes of a key, a number or a hash; none crashes a reader."""
+  whole = (two_saved / "10" / "files" / "checksums.json").read_bytes()
+  assert checksum_file.read({"checksums.json": whole}, "it").is_checked
+  for at in range(8 * len(whole)):
+    flipped = bytearray(whole)
+    flipped[at // 8] ^= 1 << at % 8
+    try:
+      same = checksum_file.read({"checksums.json": bytes(flipped)}, "it")
+    except checksum_file.Damaged as error:
+      assert "it: checksums.json" in str(error)
+    else:  # one kind of white space became another
+      assert json.loads(bytes(flipped)) == json.loads(whole), at
+      assert same.is_checked
+
+
+@pytest.mark.parametrize(
+  "content", [b"", b"[1]", b"\xff", b"[" * 100_000, b'{"format": 2}', b"null"]
+)
+def test_no_list_is_damage(content):
+  with pytest.raises(checksum_file.Damaged, match="it: checksums.json"):
+    checksum_file.read({"checksums.json": content}, "it")
+
+
+@pytest.mark.parametrize("old", [b'"params/embed/token"', b"512", b'"files"'])
+def test_a_flipped_bit_in_the_list_goes_back_too(copied, caplog, old):
+  """These were "belongs to another model", twice, and a KeyError."""
+  path = copied / "10" / "files" / "checksums.json"
+  content = path.read_bytes()
+  assert old in content
+  new = old[:-2] + bytes([old[-2] ^ 1]) + old[-1:]
+  path.write_bytes(content.replace(old, new, 1))
+  state, _ = restore(copied, make_state(0))
+  assert_same_bits(state, make_state(5))
+  assert f"{copied / '10'}: checksums.json is not what was saved" in caplog.text
+  assert (copied / "damaged-10").is_dir()
+
+
+def test_a_list_without_its_own_checksum_is_read(copied, caplog):
+  """As checkpoints were written until now; there a bit may be wrong, too."""
+  rewrite_list(copied, 5, own=False)
+  rewrite_list(copied, 10, own=False)
+  assert_same_bits(restore(copied, make_state(0))[0], make_state(10))
+  path = copied / "10" / "files" / "checksums.json"
+  path.write_bytes(path.read_bytes().replace(b"embed/token", b"embed/tokeo", 1))
+  assert_same_bits(restore(copied, make_state(0))[0], make_state(5))
+  assert "embed/token is absent in the checkpoint" in caplog.text
 
 
 def test_another_shape_names_array_and_both(two_saved):
@@ -295,13 +357,13 @@ def test_latest_and_best_by_separate_rules(tmp_path):
   """A worse metric never costs the newest, a bad number never the best."""
   nan, inf = float("nan"), float("inf")
   metrics = {1: 0.1, 2: 0.9, 3: 0.8, 4: 0.2, 5: nan, 6: None, 7: inf, 8: 0.1}
-  with Checkpoints(tmp_path, keep_latest=2, keep_best=2) as checkpoints:
+  with Checkpoints(tmp_path, Retention(2, 2)) as checkpoints:
     for step, metric in metrics.items():
       checkpoints.save(make_state(step), FILES, metric=metric)
     checkpoints.wait()
     assert checkpoints.steps() == [2, 3, 7, 8]
   # The metrics outlive the process.
-  with Checkpoints(tmp_path, keep_latest=2, keep_best=2) as checkpoints:
+  with Checkpoints(tmp_path, Retention(2, 2)) as checkpoints:
     checkpoints.save(make_state(9), FILES, metric=0.85)
     checkpoints.save(make_state(10), FILES)
     checkpoints.save(make_state(11), FILES)
@@ -310,13 +372,28 @@ def test_latest_and_best_by_separate_rules(tmp_path):
 
 
 def test_latest_alone(tmp_path):
-  with Checkpoints(tmp_path, keep_latest=1, keep_best=0) as checkpoints:
+  with Checkpoints(tmp_path, Retention(1, 0)) as checkpoints:
     for step in (1, 2, 3):
       checkpoints.save(make_state(step), FILES, metric=-float(step))
     checkpoints.wait()
     assert checkpoints.steps() == [3]
   with pytest.raises(InputError, match="keep_latest = 0"):
-    Checkpoints(tmp_path, keep_latest=0)
+    Retention(latest=0)
+
+
+def test_every_third_for_ever_and_the_lowest(tmp_path):
+  """A loss is best where it is lowest; metrics of other names do not count."""
+  with Checkpoints(tmp_path, Retention(1, 1)) as checkpoints:
+    checkpoints.save(make_state(1), FILES, metric=-9.0, wait=True)
+  rules = Retention(1, 1, every=3, metric="dev/loss", lowest=True)
+  with Checkpoints(tmp_path, rules) as checkpoints:
+    losses = {3: 5.0, 4: 2.0, 5: 3.0, 6: 4.0, 7: float("-inf"), 8: None}
+    for step, loss in losses.items():
+      checkpoints.save(make_state(step), FILES, metric=loss)
+    checkpoints.wait()
+    assert checkpoints.steps() == [3, 4, 6, 8]
+  with pytest.raises(InputError, match="keep_every = 0"):
+    Retention(every=0)
 
 
 def test_rest_of_a_killed_save_is_harmless(copied):
@@ -336,22 +413,63 @@ def test_file_in_place_of_the_folder(tmp_path, below):
   assert file.read_text() == "mine"
 
 
-def _full(*unused: object, **also_unused: object) -> None:
-  raise OSError(errno.ENOSPC, "No space left on device")
+def failing(times: int):
+  """A FilesHandler.save that fails so often: the disk is full for a while."""
+  save, left = FilesHandler.save, [times]
+
+  def one(handler: FilesHandler, directory, args) -> None:
+    if left[0]:
+      left[0] -= 1
+      raise OSError(errno.ENOSPC, "No space left on device")
+    save(handler, directory, args)
+
+  return one
 
 
 def test_full_disk_is_a_storage_error(copied, monkeypatch):
   """Orbax' own write of the small files fails, in its thread."""
-  from infoxlm_jax.checkpoint.manager import FilesHandler
-
   with Checkpoints(copied) as checkpoints:
     with monkeypatch.context() as patch:
-      patch.setattr(FilesHandler, "save", _full)
+      patch.setattr(FilesHandler, "save", failing(2))
       with pytest.raises(StorageError, match="checkpoint 15 .*No space left"):
         checkpoints.save(make_state(15), FILES, wait=True)
     assert_same_bits(
       checkpoints.restore(abstract(make_state(0)))[0], make_state(10)
     )
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_failed_save_is_tried_once_more(copied, monkeypatch, caplog, wait):
+  """In the background a failure shows at the save after it."""
+  monkeypatch.setattr(FilesHandler, "save", failing(1))
+  with Checkpoints(copied) as checkpoints:
+    checkpoints.save(make_state(15), FILES, wait=wait)
+    checkpoints.save(make_state(20), FILES, wait=True)
+    steps = checkpoints.steps()
+  assert 20 in steps and "trying once more" in caplog.text
+  assert sorted(p.name for p in copied.iterdir()) == sorted(map(str, steps))
+  assert_same_bits(restore(copied, make_state(0))[0], make_state(20))
+  assert (15 in steps) or not wait
+
+
+def test_a_save_waits_for_the_one_before(copied, monkeypatch):
+  """So a kill never costs the updates of two intervals."""
+  handler, may_go = ocp.StandardCheckpointHandler, threading.Event()
+  finalize = handler.finalize
+
+  def slow(self, directory) -> None:
+    may_go.wait(20)
+    finalize(self, directory)
+
+  monkeypatch.setattr(handler, "finalize", slow)
+  with Checkpoints(copied, Retention(9)) as checkpoints:
+    checkpoints.save(make_state(15), FILES)
+    assert not (copied / "15").exists()
+    timer = threading.Timer(0.5, may_go.set)
+    timer.start()
+    checkpoints.save(make_state(20), FILES)
+    assert (copied / "15" / "files" / "checksums.json").exists()
+    timer.join()
 
 
 def test_saving_a_step_twice_is_told(copied):

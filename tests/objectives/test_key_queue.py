@@ -89,6 +89,21 @@ def test_another_batch_size_keeps_the_newest_keys(size, batch, other):
     assert _visible(queue, size) == sorted(after)
 
 
+@pytest.mark.parametrize("other", [3, 6, 9, 14])
+def test_another_length_keeps_the_newest_keys(other):
+  """K = 7 in slots of 3, which hold 9: the two of `fill` are no keys."""
+  start = key_queue.fill(jnp.arange(1.0, 8)[:, None], 3)
+  twin = collections.deque(range(1, 8), maxlen=other)
+  queue = _reslot(start, other, 3)
+  kept = list(twin) if other <= 7 else list(twin)[len(twin) % 3 :]
+  assert _visible(queue, other) == kept
+  twin = collections.deque(kept, maxlen=other)
+  for push in range(3):
+    queue = _push(queue, np.full((3, 1), 10.0 + push, np.float32))
+    twin.extend([10 + push] * 3)
+    assert _visible(queue, other) == sorted(twin)
+
+
 def test_parts_of_a_push_know_their_place():
   """Two devices hold columns 0-1 and 2-3 of pushes of 4; K = 5."""
   queue = key_queue.init(5, 4, 1)

@@ -18,6 +18,7 @@ import small_corpus
 import small_run
 from small_run import STEPS, options
 
+from infoxlm_jax.checkpoint import checksums
 from infoxlm_jax.data import streams
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
@@ -25,7 +26,8 @@ from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime.metrics import read_metrics
 from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
 from infoxlm_jax.training import pretrain, program, setup
-from infoxlm_jax.training.train_log import Diverged, TrainingLog
+from infoxlm_jax.training.bad_updates import BadUpdates, Diverged, UpdateWatch
+from infoxlm_jax.training.train_log import TrainingLog
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -242,6 +244,78 @@ def test_not_finite_loss(whole, part):
   assert told(part) == told(whole[0])
 
 
+def failing_at(number: int, times: int):
+  """UpdateWatch.add that finds update `number` bad so many times."""
+  left = [times]
+
+  def add(watch, at, **measures):
+    if at == number and left[0]:
+      left[0] -= 1
+      raise BadUpdates(at, f"update {at}: bad.")
+
+  return add
+
+
+def test_back_to_the_last_checkpoint_and_past_the_data(
+  part, tmp_path, monkeypatch, caplog
+):
+  """As a run that is started at the checkpoint with the position moved."""
+  other = Path(shutil.copytree(part, tmp_path / "other"))
+  monkeypatch.setattr(UpdateWatch, "add", failing_at(9, 1))
+  run(part, steps=10)
+  assert "Going back to checkpoint 7" in caplog.text
+  arrays, position = stored(part, 10)
+  # Update 9 is read when 10 has begun: 3 more updates of data than of steps.
+  assert position["samples"] == {"mlm": 4 * 13, "xlco": 8 * 13}
+  assert list(told(part)) == list(range(1, 11))
+  files = other / "checkpoints" / "7" / "files"
+  moved = json.loads((files / "position.json").read_text())
+  moved["samples"] = {"mlm": 4 * 10, "xlco": 8 * 10}
+  (files / "position.json").write_text(json.dumps(moved))
+  sums = json.loads((files / "checksums.json").read_text())
+  content = (files / "position.json").read_bytes()
+  sums["files"]["position.json"] = hashlib.sha256(content).hexdigest()
+  del sums["sha256"]
+  (files / "checksums.json").write_text(json.dumps(sums))
+  monkeypatch.undo()
+  run(other, steps=10)
+  wanted, wanted_position = stored(other, 10)
+  assert_same_bits(arrays, wanted)
+  assert position == wanted_position
+
+
+@pytest.mark.slow
+def test_bad_again_after_going_back_stops(part, monkeypatch):
+  monkeypatch.setattr(UpdateWatch, "add", failing_at(9, 2))
+  with pytest.raises(Diverged, match="update 9: bad. The run had gone back"):
+    run(part)
+  assert os.listdir(part / "checkpoints") == ["7"]
+
+
+@pytest.mark.slow
+def test_a_state_that_is_not_finite_is_not_saved(part, monkeypatch):
+  """The first is refused; the run goes back and saves a whole one."""
+  names = iter([["params/embed/token"]])
+  monkeypatch.setattr(checksums, "not_finite", lambda _: next(names, []))
+  run(part, steps=9, save_every=8)
+  assert sorted(os.listdir(part / "checkpoints")) == ["7", "8", "9"]
+
+
+@pytest.mark.slow
+def test_a_longer_queue_goes_on_with_the_keys_of_the_shorter(part, caplog):
+  objectives = dict(options(part)["objectives"])
+  objectives["xlco"] = dataclasses.replace(objectives["xlco"], queue_size=40)
+  before = stored(part, 7)[0]["objective_state"]["xlco"]["queue"]
+  run(part, objectives=objectives, steps=8)
+  assert "queue of xlco is another size" in caplog.text
+  queue = stored(part, 8)[0]["objective_state"]["xlco"]["queue"]
+  assert before["keys"].shape == (3, 8, 16) and before["pushes"] == 10
+  # Of the 24 keys in 3 slots, none of which was let go: 4 slots of 5.
+  assert queue["keys"].shape == (5, 8, 16) and queue["pushes"] == 4
+  oldest_first = np.roll(before["keys"], -(10 % 3), axis=0)
+  np.testing.assert_array_equal(queue["keys"][:3], oldest_first)
+
+
 # What is refused. None of these compiles anything.
 
 
@@ -324,6 +398,7 @@ def test_checkpoint_of_another_tokenizer(part):
   (files / "model.json").write_bytes(content)
   sums = json.loads((files / "checksums.json").read_text())
   sums["files"]["model.json"] = hashlib.sha256(content).hexdigest()
+  del sums["sha256"]  # as lists were before they had a checksum of their own
   (files / "checksums.json").write_text(json.dumps(sums))
   assert "trained with tokenizer 000000000000" in refused(part)
 
@@ -383,6 +458,8 @@ def _contrast(**changes):
     ),
     ({"loss_norm": "join_sum"}, ("did you mean 'joint_sum'?",)),
     ({"keep_latest": 0}, ("keep_latest = 0",)),
+    ({"keep_every": 0}, ("keep_every = 0",)),
+    ({"replay_every": 0}, ("replay_every = 0", "REPLAY_EVERY")),
     ({"data": "/no/such"}, ("/no/such",)),
     ({"data": None}, ("DATA",)),
   ],

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from infoxlm_jax.checkpoint.checksum_file import CHECKSUMS
 from infoxlm_jax.checkpoint.importers.load import with_ids
 from infoxlm_jax.checkpoint.metadata import (
-  CHECKSUMS,
   MODEL,
   POSITION,
   read_step_files,
