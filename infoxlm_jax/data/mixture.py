@@ -92,6 +92,20 @@ class Mixture:
         out[place] = content
     return out
 
+  def another(
+    self, source: np.ndarray, record: np.ndarray, hashes: np.ndarray
+  ) -> np.ndarray:
+    """A record of the same corpus, but not this one; each is equally likely.
+
+    Args:
+      source, record: int64, of one shape or broadcast against `hashes`; the
+        corpora have two records or more, see `check_others`.
+      hashes: uint64, which decide.
+    """
+    counts = self.sampler.counts[source]
+    step = hashes % (counts - 1).astype(np.uint64)
+    return np.asarray((record + 1 + step.astype(np.int64)) % counts)
+
   def epochs(self, position: int) -> dict[str, float]:
     """Epochs of each corpus, whole and begun, before position."""
     return dict(zip(self.names, self.sampler.epochs(position), strict=True))
@@ -151,6 +165,55 @@ def segment_mixture(stream: Any, store: Store, seed: int) -> Mixture:
   wanted = wanted_languages(stream, stream.languages, known)
   pairs = [p for p in store.pair_counts if p[0] == p[1] and p[0] in wanted]
   return _pair_mixture(stream, store, seed, pairs)
+
+
+def document_mixture(stream: Any, store: Store, seed: int) -> Mixture:
+  """A mixture of documents: `stream.sentences` consecutive pairs of a corpus.
+
+  The first document of a corpus has its first pairs, and so on; the last one
+  may have fewer. n is pairs.
+
+  Raises:
+    InputError: no pairs are prepared, or the named languages leave none.
+  """
+  pairs = pair_mixture(stream, store, seed)
+  sizes = pairs.sampler.counts.tolist()
+
+  def read(corpus: tuple[str, ...], document: np.ndarray) -> list[Any]:
+    size = sizes[pairs.corpora.index(corpus)]
+    first = document * stream.sentences
+    lengths = np.minimum(size - first, stream.sentences)
+    before = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    record = np.repeat(first, lengths) + np.arange(lengths.sum()) - before
+    contents = pairs.read_one(corpus, record)
+    ends = np.cumsum(lengths).tolist()
+    return [contents[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+  counts = [-(-size // stream.sentences) for size in sizes]
+  return _mixture(stream, seed, pairs.corpora, counts, pairs.weights, read)
+
+
+def check_others(
+  stream: Any, store: Store, mixture: Mixture, source: np.ndarray, noun: str
+) -> None:
+  """Raises InputError where a corpus in `source` has a single record.
+
+  Args:
+    stream: for its class's name in the message.
+    store: for its folder.
+    mixture: of the corpora.
+    source: index of each item's corpus.
+    noun: what a record is a pair of.
+  """
+  counts = mixture.sampler.counts[source]
+  if counts.min(initial=2) < 2:
+    languages = mixture.corpora[int(source[counts.argmin()])]
+    name = "-".join(dict.fromkeys(languages))
+    raise InputError(
+      f"{type(stream).__name__}: {store.folder} holds a single pair of {noun}"
+      f" in {name!r}, so there is no other second side to draw: prepare more of"
+      " it, or leave it out of `languages`."
+    )
 
 
 def _pair_mixture(
