@@ -135,6 +135,16 @@ SMALL = {
   "infoxlm": Small(_VERSES, _CONTINUED, _ALL),
   "infoxlm_no_momentum": Small(_VERSES, _CONTINUED, _ALL, slow=True),
   "unicoder": Small(_VERSES, _CONTINUED, _MLM_TLM, slow=True),
+  "unicoder_original": Small(
+    _VERSES,
+    (*_XLM, "INIT_FROM=None", "PAIR_ROWS=4", "MAX_SIDE=40"),
+    tuple(
+      f"{name}/loss"
+      for name in ("mlm", "tlm", "recovery", "paraphrase", "mixed")
+    ),
+    # XLM's; two vectors of the attention, and a linear map to two classes.
+    249_177_984 + 2 * 1024 + 2 * 1025,
+  ),
   "xlm_align": Small(
     _VERSES, (*_CONTINUED, "ALIGNMENT_LAYER=1"), ("mlm/loss", "alignment/loss")
   ),
