@@ -30,9 +30,10 @@ class CodeMixedStream:
   of the first or of the second language of the pair; the others alternate.
 
   A document is `sentences` consecutive records of a pair of languages, from a
-  multiple of `sentences` on. They are neighbours in the text only where they
-  are in the prepared data: `prepare` shuffles records, runs of KEEP_RUNS of
-  them at a time (docs/data.md). What a row has no room for is cut, and counted.
+  multiple of `sentences` on. `prepare` shuffles records, so these are of one
+  text only where it kept neighbours together (PAIRS_TOGETHER, docs/data.md); a
+  document may span the end of one run of neighbours and the start of another.
+  What a row has no room for is cut, and counted.
 
   The n of n^alpha is pairs. Attributes as PairStream's, and
 

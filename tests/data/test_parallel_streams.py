@@ -1,6 +1,7 @@
 """Unicoder's streams: code-mixed documents, paraphrases with near misses."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from test_language_streams import CODES, FakeStore, one_group
 from infoxlm_jax.data import groups, loader, near_sentences
 from infoxlm_jax.data.code_mixed_stream import CodeMixedStream
 from infoxlm_jax.data.paraphrase_stream import ParaphraseStream
+from infoxlm_jax.data.prepare.pipeline import prepare
 from infoxlm_jax.data.records import Store
+from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
 
 
@@ -51,12 +54,63 @@ def test_documents_are_consecutive_pairs_in_alternating_languages():
       # 1xx is English, 2xx French: every second sentence is of the other.
       languages = [1 if word < 200 else 2 for word in words]
       assert types == languages
-      assert all(a != b for a, b in zip(languages, languages[1:], strict=False))
+      assert all(a != b for a, b in itertools.pairwise(languages))
       records += numbers
       firsts.add(languages[0])
       seen.add((first, languages[0]))
     assert sorted(records) == list(range(11))
   assert firsts == {1, 2} and len(seen) > 4
+
+
+def test_documents_of_pairs_that_were_prepared_together(tmp_path):
+  """Verses in order, eight by eight; without the option they are shuffled."""
+  rows = [r for r in small_corpus.table() if r["de"]][:40]
+  examples = tuple(
+    {
+      "text_a": row["en"],
+      "language_a": "en",
+      "text_b": row["de"],
+      "language_b": "de",
+    }
+    for row in rows
+  )
+  options = small_corpus.OPTIONS | {
+    "corpora": (small_corpus.ListCorpus("pairs", examples),),
+    "progress": False,
+  }
+  tokenizer = load_tokenizer(small_corpus.TOKENIZER)
+  german, english = (
+    [tokenizer.encode(row[language])[:40].tolist() for row in rows]
+    for language in ("de", "en")
+  )
+
+  def order(name, **changes):
+    folder = prepare(tmp_path / name, **options | changes)
+    store = Store(folder / "train")
+    read = store.read_pairs(("en", "de"), range(40))
+    return store, [german.index(de.tolist()) for _, de in read]
+
+  _, shuffled = order("shuffled")
+  store, kept = order("together", pairs_together=8)
+  assert sorted(shuffled) == sorted(kept) == list(range(40))
+  runs = [kept[start : start + 8] for start in range(0, 40, 8)]
+  assert all(run == list(range(run[0], run[0] + 8)) for run in runs)
+  firsts = [run[0] for run in runs]
+  assert set(firsts) == {0, 8, 16, 24, 32} and firsts != sorted(firsts)
+  assert sum(b == a + 1 for a, b in itertools.pairwise(shuffled)) < 8
+  # A document is a half of such a run, one sentence German, one English.
+  stream = mixed(batch=1, rows=1, row_length=200, sentences=4)
+  tokens = one_group(stream, store)["tokens"][0]
+  ends = np.flatnonzero(tokens == store.ids.eos)
+  sentences = [s[:-1].tolist() for s in np.split(tokens[1:], ends)[:4]]
+  verses = [
+    ("de", german.index(s)) if s in german else ("en", english.index(s))
+    for s in sentences
+  ]
+  for (one, number), (other, following) in itertools.pairwise(verses):
+    assert following == number + 1 and other != one
+  with pytest.raises(InputError, match=r"pairs_together = 0 must be from 1"):
+    order("none", pairs_together=0)
 
 
 def test_a_documents_arrays():

@@ -18,6 +18,8 @@ from infoxlm_jax.errors import InputError
 # The corpora's splits for the records, and for the retrieval files.
 STORES = {"train": "train", "dev": "validation"}
 RETRIEVAL = {"dev": "validation", "test": "test"}
+# So that 48 bits and more of a key are a hash.
+MOST_TOGETHER = 1 << 16
 
 
 def options_of(
@@ -32,6 +34,7 @@ def options_of(
   held_out: int,
   sizes: Sizes,
   corpora: Sequence[Corpus],
+  pairs_together: int = 1,
 ) -> dict[str, Any]:
   """The options that decide a prepared folder, besides its corpora, as JSON.
 
@@ -45,6 +48,11 @@ def options_of(
     )
   if held_out < 0:
     raise InputError(f"prepare: held_out = {held_out} must not be negative.")
+  if not 1 <= pairs_together <= MOST_TOGETHER:
+    raise InputError(
+      f"prepare: pairs_together = {pairs_together} must be from 1, which"
+      f" shuffles every pair by itself, to {MOST_TOGETHER}."
+    )
   cleaning.check()
   kinds = [corpus.kind for corpus in corpora]
   if not {"text", "pairs"} & set(kinds):
@@ -68,6 +76,8 @@ def options_of(
     "retrieval": dict(RETRIEVAL if retrieval is None else retrieval),
     "held_out": held_out,
     "sizes": sizes._asdict(),
+    # Requests from before the option existed lack it.
+    **({"pairs_together": pairs_together} if pairs_together > 1 else {}),
   }
 
 
