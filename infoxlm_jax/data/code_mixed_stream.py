@@ -25,8 +25,8 @@ _FIRST = 19
 class CodeMixedStream:
   """`<s> s1 </s> s2 </s> ...`, where every second sentence is a translation.
 
-  These are the rows of Unicoder's cross-lingual MLM (Huang et al. 2019, section
-  3.1); MaskedLM reads them. The seed and the item's number decide whether s1 is
+  These are the rows of Unicoder's cross-lingual MLM (Huang et al. 2019), which
+  MaskedLM reads. The seed and the item's number decide whether s1 is
   of the first or of the second language of the pair; the others alternate.
 
   A document is `sentences` consecutive records of a pair of languages, from a

@@ -29,10 +29,10 @@ class ParaphraseStream:
   """Two sentences `<s> x </s> y </s>`, and whether y is a translation of x.
 
   These are the pairs of Unicoder's paraphrase classification (Huang et al.
-  2019, section 3.1). With probability 1/2, which the seed and the item's number
-  decide, a sentence of another record of the same corpus replaces y. The paper
-  trains a deep averaging network on random negatives and takes a sentence that
-  this finds close to x. Here no model is trained: of `candidates` other records
+  2019). With probability 1/2, which the seed and the item's number decide, a
+  sentence of another record of the same corpus replaces y. The paper trains a
+  deep averaging network, which picks a sentence near in meaning. Here no model
+  is trained: of `candidates` other records
   the one whose sentence is nearest to y replaces it, by the cosine of bags of
   pieces, where rare pieces weigh more (near_sentences.py). Both sentences that
   are compared are of y's language. A record with the same x or the same y is

@@ -1,10 +1,9 @@
 """Cross-lingual paraphrase classification: do two sentences mean the same?
 
 One of them stands after the other in one sequence, and the hidden state of its
-`<s>` tells whether they are translations (Huang et al. 2019, Unicoder, section
-3.1). The stream makes the negatives (data/paraphrase_stream.py). The paper does
-not describe the classifier: here it is one linear map, without the tanh layer
-of BERT's pooler.
+`<s>` tells whether they are translations (Huang et al. 2019, Unicoder). The
+stream makes the negatives (data/paraphrase_stream.py). The classifier is one
+linear map, without the tanh layer of BERT's pooler.
 
 Letters: G groups, R rows of a group, T tokens of a row, n items of a group,
 D hidden size.

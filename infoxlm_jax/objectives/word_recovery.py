@@ -6,7 +6,7 @@ of its translation Y, weighted by a trainable attention:
   A_ij = softmax_j(W [x_i; y_j; x_i * y_j])        x^t_i = sum_j A_ij y_j
 
 The encoder reads x^t in the place of X, without Y, and predicts the words of X
-(Huang et al. 2019, Unicoder, section 3.1). The first third of W adds the same
+(Huang et al. 2019, Unicoder). The first third of W adds the same
 number to all j, which the softmax takes away again, so it is no parameter here.
 
 The paper leaves open, and here:

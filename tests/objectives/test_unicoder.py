@@ -21,11 +21,11 @@ from infoxlm_jax.training import state as train_state
 
 BOS, PAD, EOS = 0, 1, 2
 GROUPS, WIDTH = 16, 28
-# Two pairs in the first row, the second of them in the form with restarted
-# positions; one whose second sentence was cut away in the second row.
+# Two rows of two pairs: both sentences, and whether positions are restarted.
+# One pair has an empty second sentence.
 PAIRS = (
-  ((0, ([7, 9, 7], [60, 61]), False), (0, ([12], [70, 71, 72]), True)),
-  ((0, ([20, 21], []), True), (0, ([30, 3, 31], [80]), True)),
+  (([7, 9, 7], [60, 61], False), ([12], [70, 71, 72], True)),
+  (([20, 21], [], True), ([30, 3, 31], [80], True)),
 )
 
 
@@ -50,7 +50,7 @@ def packed(rows):
   segments, positions = np.zeros((2, len(rows), WIDTH), int)
   for row, pairs in enumerate(rows):
     at = 0
-    for item, (_, (a, b), restart) in enumerate(pairs, 1):
+    for item, (a, b, restart) in enumerate(pairs, 1):
       first = [BOS, *a, EOS]
       second = [*[BOS] * restart, *b, EOS]
       here = slice(at, at + len(first) + len(second))
@@ -114,7 +114,7 @@ def recovery_in_numpy(params, rows):
   w = np.concatenate([first, head["other"], head["product"]])
   total = count = hits = 0.0
   for pairs in rows:
-    for _, sides, restart in pairs:
+    for *sides, restart in pairs:
       for number, own in enumerate(sides):
         other = sides[1 - number]
         words = [BOS, *own, EOS] if number == 0 or restart else [*own, EOS]
@@ -262,7 +262,7 @@ def _batch(number):
     for item in (0, 1):
       words, others = draw.integers(4, 52, (2, draw.integers(2, 4)))
       second = words if item else others
-      pairs.append((0, (words.tolist(), (second[::-1] + 48).tolist()), True))
+      pairs.append((words.tolist(), (second[::-1] + 48).tolist(), True))
     rows.append(pairs)
     labels.append([0, 1])
   true = [[pairs[1], pairs[1]] for pairs in rows]
