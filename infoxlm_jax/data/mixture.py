@@ -92,20 +92,6 @@ class Mixture:
         out[place] = content
     return out
 
-  def another(
-    self, source: np.ndarray, record: np.ndarray, hashes: np.ndarray
-  ) -> np.ndarray:
-    """A record of the same corpus, but not this one; each is equally likely.
-
-    Args:
-      source, record: int64, of one shape or broadcast against `hashes`; the
-        corpora have two records or more, see `check_others`.
-      hashes: uint64, which decide.
-    """
-    counts = self.sampler.counts[source]
-    step = hashes % (counts - 1).astype(np.uint64)
-    return np.asarray((record + 1 + step.astype(np.int64)) % counts)
-
   def epochs(self, position: int) -> dict[str, float]:
     """Epochs of each corpus, whole and begun, before position."""
     return dict(zip(self.names, self.sampler.epochs(position), strict=True))
@@ -149,24 +135,6 @@ def pair_mixture(stream: Any, store: Store, seed: int) -> Mixture:
   return _pair_mixture(stream, store, seed, pairs)
 
 
-def segment_mixture(stream: Any, store: Store, seed: int) -> Mixture:
-  """The mixture of a stream of adjacent segments: pairs of one language.
-
-  Raises:
-    InputError: none are prepared, or not those of a named language.
-  """
-  known = [a for a, b in store.pair_counts if a == b]
-  if not known:
-    raise InputError(
-      f"{type(stream).__name__}: {store.folder} holds no adjacent segments of"
-      " documents. Prepare text with document boundaries by"
-      " gin/prepare/documents.gin."
-    )
-  wanted = wanted_languages(stream, stream.languages, known)
-  pairs = [p for p in store.pair_counts if p[0] == p[1] and p[0] in wanted]
-  return _pair_mixture(stream, store, seed, pairs)
-
-
 def document_mixture(stream: Any, store: Store, seed: int) -> Mixture:
   """A mixture of documents: `stream.sentences` consecutive pairs of a corpus.
 
@@ -193,27 +161,22 @@ def document_mixture(stream: Any, store: Store, seed: int) -> Mixture:
   return _mixture(stream, seed, pairs.corpora, counts, pairs.weights, read)
 
 
-def check_others(
-  stream: Any, store: Store, mixture: Mixture, source: np.ndarray, noun: str
-) -> None:
-  """Raises InputError where a corpus in `source` has a single record.
+def segment_mixture(stream: Any, store: Store, seed: int) -> Mixture:
+  """The mixture of a stream of adjacent segments: pairs of one language.
 
-  Args:
-    stream: for its class's name in the message.
-    store: for its folder.
-    mixture: of the corpora.
-    source: index of each item's corpus.
-    noun: what a record is a pair of.
+  Raises:
+    InputError: none are prepared, or not those of a named language.
   """
-  counts = mixture.sampler.counts[source]
-  if counts.min(initial=2) < 2:
-    languages = mixture.corpora[int(source[counts.argmin()])]
-    name = "-".join(dict.fromkeys(languages))
+  known = [a for a, b in store.pair_counts if a == b]
+  if not known:
     raise InputError(
-      f"{type(stream).__name__}: {store.folder} holds a single pair of {noun}"
-      f" in {name!r}, so there is no other second side to draw: prepare more of"
-      " it, or leave it out of `languages`."
+      f"{type(stream).__name__}: {store.folder} holds no adjacent segments of"
+      " documents. Prepare text with document boundaries by"
+      " gin/prepare/documents.gin."
     )
+  wanted = wanted_languages(stream, stream.languages, known)
+  pairs = [p for p in store.pair_counts if p[0] == p[1] and p[0] in wanted]
+  return _pair_mixture(stream, store, seed, pairs)
 
 
 def _pair_mixture(

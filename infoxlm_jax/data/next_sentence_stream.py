@@ -12,9 +12,9 @@ from infoxlm_jax.data.mixture import (
   Drawn,
   Mixture,
   Side,
-  check_others,
   segment_mixture,
 )
+from infoxlm_jax.data.other_records import another, check_others
 from infoxlm_jax.data.packing import join
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
@@ -66,7 +66,7 @@ class NextSentenceStream:
     source, record = draws.source, draws.record
     check_others(self, store, mixture, source, "segments")
     swapped = (mix(seed, _SWAPPED, numbers) & np.uint64(1)).astype(np.int64)
-    other = mixture.another(source, record, mix(seed, _OTHER, numbers))
+    other = another(mixture, source, record, mix(seed, _OTHER, numbers))
     both = mixture.read(
       np.concatenate([source, source]), np.concatenate([record, other])
     )

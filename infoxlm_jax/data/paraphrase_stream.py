@@ -11,9 +11,9 @@ from infoxlm_jax.data.mixture import (
   ONLY_SIDE,
   Drawn,
   Mixture,
-  check_others,
   pair_mixture,
 )
+from infoxlm_jax.data.other_records import another, check_others
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.streams import MAX_REPEATS, PairStream, Shapes
@@ -84,7 +84,7 @@ class ParaphraseStream:
     negative = _coin(seed, _NEGATIVE, numbers)
     count, tries = len(numbers), self.candidates
     hashes = mix(seed, _CANDIDATE, numbers[:, None], np.arange(tries))
-    others = mixture.another(source[:, None], record[:, None], hashes)
+    others = another(mixture, source[:, None], record[:, None], hashes)
     read = mixture.read(
       np.concatenate([source, np.repeat(source, tries)]),
       np.concatenate([record, others.reshape(-1)]),

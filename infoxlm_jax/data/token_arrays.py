@@ -116,6 +116,20 @@ def pair_side(
   return _with_counts(stream, store, side)
 
 
+def halves(
+  items: Sequence[np.ndarray],
+  pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+  values: Sequence[tuple[int, int]],
+  max_side: int,
+) -> list[np.ndarray]:
+  """For each item, one value at `<s> a </s>` and another one after it."""
+  out = []
+  for item, (a, _), (one, other) in zip(items, pairs, values, strict=True):
+    first = min(len(a), max_side) + 2
+    out.append(np.repeat([one, other], [first, len(item) - first]))
+  return out
+
+
 def document_side(
   stream: Any,
   store: Store,
@@ -143,20 +157,6 @@ def document_side(
       types.append(np.repeat(rows, lengths))
     side = side._replace(arrays={"types": types})
   return _with_counts(stream, store, side)
-
-
-def halves(
-  items: Sequence[np.ndarray],
-  pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-  values: Sequence[tuple[int, int]],
-  max_side: int,
-) -> list[np.ndarray]:
-  """For each item, one value at `<s> a </s>` and another one after it."""
-  out = []
-  for item, (a, _), (one, other) in zip(items, pairs, values, strict=True):
-    first = min(len(a), max_side) + 2
-    out.append(np.repeat([one, other], [first, len(item) - first]))
-  return out
 
 
 def _language_id(stream: Any, language: str) -> int:

@@ -27,7 +27,7 @@ from infoxlm_jax.objectives.base import (
   Tree,
   Unshard,
 )
-from infoxlm_jax.objectives.classification import classify
+from infoxlm_jax.objectives.class_loss import classify
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 
 

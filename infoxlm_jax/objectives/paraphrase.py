@@ -31,7 +31,7 @@ from infoxlm_jax.objectives.base import (
   Sums,
   Tree,
 )
-from infoxlm_jax.objectives.classification import classify
+from infoxlm_jax.objectives.class_loss import classify
 
 
 @dataclasses.dataclass(frozen=True)
