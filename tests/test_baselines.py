@@ -73,8 +73,8 @@ class Small(NamedTuple):
     metrics: losses that it must report, all of them finite.
     parameters: of the model at full size, worked out by hand, with heads and
       a vocabulary of a multiple of 128; None: not compared.
-    slow: whether training it is left to the slow tests, because another file
-      trains the same parts.
+    slow: whether training it is left to the slow tests, because other tests
+      train the same parts.
   """
 
   data: Callable[[], Path]
@@ -135,6 +135,17 @@ SMALL = {
   "infoxlm": Small(_VERSES, _CONTINUED, _ALL),
   "infoxlm_no_momentum": Small(_VERSES, _CONTINUED, _ALL, slow=True),
   "unicoder": Small(_VERSES, _CONTINUED, _MLM_TLM, slow=True),
+  "unicoder_original": Small(
+    _VERSES,
+    (*_XLM, "INIT_FROM=None", "PAIR_ROWS=4", "MAX_SIDE=40"),
+    tuple(
+      f"{name}/loss"
+      for name in ("mlm", "tlm", "recovery", "paraphrase", "mixed")
+    ),
+    # XLM's; two vectors of the attention, and a linear map to two classes.
+    249_177_984 + 2 * 1024 + 2 * 1025,
+    slow=True,
+  ),
   "xlm_align": Small(
     _VERSES, (*_CONTINUED, "ALIGNMENT_LAYER=1"), ("mlm/loss", "alignment/loss")
   ),

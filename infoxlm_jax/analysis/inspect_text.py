@@ -139,8 +139,10 @@ def _sentences(
   if len(parts) == 1:
     ends = ends[-1:]
   pieces = np.split(tokens, ends + 1)[: len(parts)]
-  # What was cut may have lost its second sentence.
+  # What was cut may have lost its last sentences.
   for part, ids in zip(parts, pieces, strict=False):
+    if not len(ids):
+      continue
     source = drawn.source
     if part[0] == "d" and drawn.partner is not None:
       source = drawn.partner[0]

@@ -135,6 +135,32 @@ def pair_mixture(stream: Any, store: Store, seed: int) -> Mixture:
   return _pair_mixture(stream, store, seed, pairs)
 
 
+def document_mixture(stream: Any, store: Store, seed: int) -> Mixture:
+  """A mixture of documents: `stream.sentences` consecutive pairs of a corpus.
+
+  The first document of a corpus has its first pairs, and so on; the last one
+  may have fewer. n is pairs.
+
+  Raises:
+    InputError: no pairs are prepared, or the named languages leave none.
+  """
+  pairs = pair_mixture(stream, store, seed)
+  sizes = pairs.sampler.counts.tolist()
+
+  def read(corpus: tuple[str, ...], document: np.ndarray) -> list[Any]:
+    size = sizes[pairs.corpora.index(corpus)]
+    first = document * stream.sentences
+    lengths = np.minimum(size - first, stream.sentences)
+    before = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    record = np.repeat(first, lengths) + np.arange(lengths.sum()) - before
+    contents = pairs.read_one(corpus, record)
+    ends = np.cumsum(lengths).tolist()
+    return [contents[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+  counts = [-(-size // stream.sentences) for size in sizes]
+  return _mixture(stream, seed, pairs.corpora, counts, pairs.weights, read)
+
+
 def segment_mixture(stream: Any, store: Store, seed: int) -> Mixture:
   """The mixture of a stream of adjacent segments: pairs of one language.
 

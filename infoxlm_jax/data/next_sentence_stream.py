@@ -14,11 +14,11 @@ from infoxlm_jax.data.mixture import (
   Side,
   segment_mixture,
 )
+from infoxlm_jax.data.other_records import another, check_others
 from infoxlm_jax.data.packing import join
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.streams import MAX_REPEATS, Shapes
-from infoxlm_jax.errors import InputError
 
 # Tags of the hashes of (seed, tag, number); the other streams use 1 to 13.
 _SWAPPED, _OTHER = 14, 15
@@ -64,17 +64,9 @@ class NextSentenceStream:
     mixture = self.mixture(store, seed)
     draws = mixture.sampler.draw(numbers)
     source, record = draws.source, draws.record
-    counts = mixture.sampler.counts[source]
-    if counts.min(initial=2) < 2:
-      language = mixture.corpora[int(source[counts.argmin()])][0]
-      raise InputError(
-        f"NextSentenceStream: {store.folder} holds a single pair of segments in"
-        f" {language!r}, so there is no other second side to draw: prepare"
-        " more of it, or leave it out of `languages`."
-      )
+    check_others(self, store, mixture, source, "segments")
     swapped = (mix(seed, _SWAPPED, numbers) & np.uint64(1)).astype(np.int64)
-    step = mix(seed, _OTHER, numbers) % (counts - 1).astype(np.uint64)
-    other = (record + 1 + step.astype(np.int64)) % counts
+    other = another(mixture, source, record, mix(seed, _OTHER, numbers))
     both = mixture.read(
       np.concatenate([source, source]), np.concatenate([record, other])
     )

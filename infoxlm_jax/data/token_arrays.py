@@ -130,6 +130,35 @@ def halves(
   return out
 
 
+def document_side(
+  stream: Any,
+  store: Store,
+  documents: Sequence[tuple[np.ndarray, ...]],
+  languages: Sequence[Sequence[str]],
+) -> Side:
+  """The side of documents: `<s> s1 </s> s2 </s> ...`.
+
+  Args:
+    stream: a CodeMixedStream.
+    store: of the records.
+    documents: token ids of the sentences of each.
+    languages: of the sentences of each.
+
+  Raises:
+    InputError: a language is not among the stream's `language_ids`.
+  """
+  side = Side(*join(documents, stream.max_side, store.ids))
+  if stream.language_ids is not None:
+    types = []
+    for sentences, names in zip(documents, languages, strict=True):
+      lengths = [min(len(s), stream.max_side) + 1 for s in sentences]
+      lengths[0] += 1  # <s>
+      rows = [_language_id(stream, name) for name in names]
+      types.append(np.repeat(rows, lengths))
+    side = side._replace(arrays={"types": types})
+  return _with_counts(stream, store, side)
+
+
 def _language_id(stream: Any, language: str) -> int:
   known = stream.language_ids
   if language not in known:
@@ -144,9 +173,14 @@ def _language_id(stream: Any, language: str) -> int:
 def _with_counts(stream: Any, store: Store, side: Side) -> Side:
   if not stream.frequencies:
     return side
-  table = _token_counts(_hashable(stream), store)
+  table = token_counts(stream, store)
   counts = [table[item] for item in side.items]
   return side._replace(arrays={**side.arrays, "counts": counts})
+
+
+def token_counts(stream: Any, store: Store) -> np.ndarray:
+  """Occurrences of every id in a sample of a stream, plus one, int32 [ids]."""
+  return _token_counts(_hashable(stream), store)
 
 
 def _hashable(stream: Any) -> Any:
@@ -164,7 +198,6 @@ def _hashable(stream: Any) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _token_counts(stream: Any, store: Store) -> np.ndarray:
-  """Occurrences of every id in a sample, plus one, int32 [ids]."""
   drawn = stream.draw(store, _SEED, np.arange(_SAMPLE))
   counts: np.ndarray = np.ones(store.ids.size, np.int64)
   for side in drawn.sides.values():

@@ -41,6 +41,16 @@ def classification_logits(head: Params, hidden_BTD: jax.Array) -> jax.Array:
   return _linear(head["out"], x_BD)
 
 
+def pair_logits(head: Params, first: jax.Array) -> jax.Array:
+  """Classes of pairs [..., classes], from the vectors of `<s>` [..., D].
+
+  Args:
+    head: heads["paraphrase"], one linear map.
+    first: last hidden states of the first tokens.
+  """
+  return _linear(head, first)
+
+
 def token_logits(head: Params, hidden_BTD: jax.Array) -> jax.Array:
   """Classes of every token [B, T, classes]; heads["token_classification"]."""
   return _linear(head, hidden_BTD)

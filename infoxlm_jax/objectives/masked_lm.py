@@ -153,14 +153,17 @@ class MaskedLM(Objective):
 
 
 def score(
-  objectives: Mapping[str, MaskedLM],
+  objectives: Mapping[str, Any],
   params: Any,
   hidden_BD: jax.Array,
   rows: Mapping[str, Rows],
   model: EncoderConfig,
   context: Context,
 ) -> LossSum:
-  """The losses of hidden vectors at the slots of every stream in turn."""
+  """The losses of hidden vectors at the slots of every stream in turn.
+
+  Of the objectives only `logits_chunk` is read; of rows only "slots".
+  """
   head = params["heads"]["masked_lm"]
   slots = {name: rows[name]["slots"] for name in objectives}
   targets = embedding.Targets(

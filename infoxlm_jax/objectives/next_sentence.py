@@ -27,6 +27,7 @@ from infoxlm_jax.objectives.base import (
   Tree,
   Unshard,
 )
+from infoxlm_jax.objectives.class_loss import classify
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 
 
@@ -125,31 +126,18 @@ class NextSentence(MaskedLM):
         model,
         context,
       )
-      next_sum, next_metrics = _next_sentence(
-        params["heads"],
-        hidden[..., 0, :].reshape(-1, 1, hidden.shape[-1]),
+      first_B1D = hidden[..., 0, :].reshape(-1, 1, hidden.shape[-1])
+      own_heads = params["heads"]
+      pooled_BD = heads.pooled(
+        own_heads["pooler"], first_B1D.astype(jnp.float32)
+      )
+      next_sum, next_metrics = classify(
+        heads.next_sentence_logits(own_heads["next_sentence"], pooled_BD),
         rows[name]["labels"].reshape(-1),
       )
       each = context.targets[name].shared["tokens_per_pair"]
       factor = context.factor(name) * objective.next_weight * each
       total += words.sum + factor * next_sum
       metrics |= words.metrics
-      metrics |= {f"{name}/{k}": v for k, v in next_metrics.items()}
+      metrics |= {f"{name}/next_{k}": v for k, v in next_metrics.items()}
     return LossSum(total, metrics)
-
-
-def _next_sentence(
-  params: Any, hidden_BTD: jax.Array, labels_B: jax.Array
-) -> tuple[jax.Array, Sums]:
-  """The sum of -log p(label) over pairs, and metrics."""
-  pooled_BD = heads.pooled(params["pooler"], hidden_BTD.astype(jnp.float32))
-  logits_B2 = heads.next_sentence_logits(params["next_sentence"], pooled_BD)
-  log_p_B2 = jax.nn.log_softmax(logits_B2)
-  nll_B = -jnp.take_along_axis(log_p_B2, labels_B[:, None], axis=-1)[:, 0]
-  count = jnp.asarray(labels_B.size, jnp.float32)
-  hits = jnp.sum(jnp.argmax(logits_B2, axis=-1) == labels_B)
-  total = jnp.sum(nll_B)
-  return total, {
-    "next_loss": (total, count),
-    "next_accuracy": (hits.astype(jnp.float32), count),
-  }

@@ -16,22 +16,34 @@ from infoxlm_jax.special_ids import Ids
 _ALPHA = 0.9  # of itermax, for a place of which one token is aligned already
 
 
+def halves(rows: Rows, ids: Ids) -> jax.Array:
+  """1 up to the first `</s>` of an item, 2 after it, 0 for padding [..., T].
+
+  Args:
+    rows: tokens, segments [..., T] of pairs, before masking. A row may hold
+      several pairs, `<s> a </s> b </s>` or `<s> a </s> <s> b </s>`.
+    ids: of the tokenizer.
+  """
+  tokens, segments = rows["tokens"], rows["segments"]
+  t = jnp.arange(tokens.shape[-1])
+  ends = (tokens == ids.eos).astype(jnp.int32)
+  # Ends before each place, less those before its pair begins.
+  before = jnp.cumsum(ends, axis=-1) - ends
+  new = (segments != jnp.roll(segments, 1, axis=-1)) | (t == 0)
+  start = jax.lax.cummax(jnp.where(new, t, 0), axis=segments.ndim - 1)
+  ended = before - jnp.take_along_axis(before, start, axis=-1)
+  return jnp.where(segments > 0, 1 + jnp.minimum(ended, 1), 0)
+
+
 def sides_of(rows: Rows, ids: Ids) -> jax.Array:
   """The sentence of each token: 1, 2, or 0 for <s>, </s> and padding.
 
   Args:
-    rows: tokens, segments, positions [..., T] of pairs, before masking. A
-      row may hold several pairs.
-    ids: of the tokenizer.
+    rows, ids: see `halves`.
   """
-  tokens, segments = rows["tokens"], rows["segments"]
-  ends = (tokens == ids.eos).astype(jnp.int32)
-  # Ends before each place, less those before its pair begins.
-  before = jnp.cumsum(ends, axis=-1) - ends
-  start = jnp.maximum(jnp.arange(tokens.shape[-1]) - rows["positions"], 0)
-  ended = before - jnp.take_along_axis(before, start, axis=-1)
-  is_word = (segments > 0) & (ends == 0) & (rows["positions"] > 0)
-  return jnp.where(is_word & (ended < 2), ended + 1, 0)
+  tokens = rows["tokens"]
+  is_word = (tokens != ids.bos) & (tokens != ids.eos)
+  return jnp.where(is_word, halves(rows, ids), 0)
 
 
 def similarities(hidden: jax.Array) -> jax.Array:

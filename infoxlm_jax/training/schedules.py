@@ -38,6 +38,28 @@ def linear_warmup_decay(
   return schedule
 
 
+def inverse_sqrt(peak: float, warmup_steps: int) -> Schedule:
+  """Linear warm-up, then peak (warmup_steps / n)^(1/2) (Vaswani et al. 2017).
+
+  `schedule(n)` is the rate of update n + 1: 0 in the first, the peak after
+  `warmup_steps`. It has no end.
+
+  Raises:
+    InputError: there is no warm-up, from which the decay is counted.
+  """
+  if warmup_steps < 1:
+    raise InputError(
+      f"schedules.inverse_sqrt: warmup_steps={warmup_steps} must be at least 1:"
+      " the rate falls with the square root of n / warmup_steps."
+    )
+
+  def schedule(step: jax.Array | int) -> jax.Array:
+    part = jnp.asarray(step, jnp.float32) / warmup_steps
+    return peak * jnp.minimum(part, jax.lax.rsqrt(jnp.maximum(part, 1.0)))
+
+  return schedule
+
+
 def cosine_decay(
   peak: float, warmup_steps: int, total_steps: int, floor: float = 0.0
 ) -> Schedule:

@@ -205,6 +205,10 @@ def test_linear_momentum_between_equal_steps_is_the_first():
       lambda: schedules.cosine_decay(2.0, 12, 12),
       "total_steps=12 leaves nothing after warmup_steps=12",
     ),
+    (
+      lambda: schedules.inverse_sqrt(1e-5, 0),
+      "warmup_steps=0 must be at least",
+    ),
   ],
 )
 def test_steps_out_of_order(make, message):
@@ -224,6 +228,13 @@ def test_cosine_decay():
   rate = schedules.cosine_decay(2.0, 4, 12, floor=0.2)
   ours = [float(rate(n)) for n in (0, 2, 4, 8, 12, 20)]
   np.testing.assert_allclose(ours, [0, 1, 2, 1.1, 0.2, 0.2], atol=1e-6)
+
+
+def test_inverse_square_root():
+  """Vaswani's rule: min(n / w, (w / n)^(1/2)) of the peak."""
+  rate = schedules.inverse_sqrt(2.0, 4)
+  ours = [float(rate(n)) for n in (0, 1, 4, 9, 16, 400)]
+  np.testing.assert_allclose(ours, [0, 0.5, 2, 4 / 3, 1, 0.2], rtol=1e-6)
 
 
 @pytest.mark.parametrize("m", [0.9, 0.999, 0.9999])

@@ -23,6 +23,7 @@ def prepare(
   seed: int = 0,
   cleaning: Cleaning = _CLEANING,
   held_out: int = 0,
+  pairs_together: int = 1,
   stores: Mapping[str, str] | None = None,
   retrieval: Mapping[str, str] | None = None,
   workers: int | None = None,
@@ -36,8 +37,8 @@ def prepare(
 
   Args:
     model_dir: folder to write; `model_dir.partial` until it is complete.
-    tokenizer, corpora, row_length, max_side, seed, cleaning, held_out, stores,
-      retrieval, workers: see pipeline.prepare.
+    tokenizer, corpora, row_length, max_side, seed, cleaning, held_out,
+      pairs_together, stores, retrieval, workers: see pipeline.prepare.
     on_start: called when the folder is complete; until then it must be empty.
     dry_run: print the corpora and the tokenizer, and write nothing.
 
@@ -66,6 +67,7 @@ def prepare(
     stores=stores,
     retrieval=retrieval,
     held_out=held_out,
+    pairs_together=pairs_together,
     workers=workers,
   )
   on_start()

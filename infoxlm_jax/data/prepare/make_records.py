@@ -1,7 +1,9 @@
 """Makes the records of one chunk, sorted by group and key.
 
 The key of a record is a hash of the seed and of its tokens, so the order of
-the records depends on no state, process or restart. A file of records holds
+the records depends on no state, process or restart. Pairs that are to stay
+together have the key of the first of them, but for the last bits, which count
+up. A file of records holds
 
     data   int32, all records, one after the other
     ends   int64 [records], where each ends in data
@@ -27,7 +29,8 @@ from infoxlm_jax.data.sampler import mix
 class Layout(NamedTuple):
   """The options that decide how sentences become records.
 
-  See pipeline.prepare; split: whether long texts are split or truncated.
+  See pipeline.prepare; split: whether long texts are split or truncated;
+  together: its pairs_together.
   """
 
   row_length: int
@@ -36,6 +39,7 @@ class Layout(NamedTuple):
   seed: int
   bos: int
   eos: int
+  together: int = 1
 
 
 class _Made(NamedTuple):
@@ -184,8 +188,11 @@ def _pairs(
     starts.T.reshape(-1),
     kept.T.reshape(-1),
   )
+  place = number % layout.together
+  bits = np.uint64((layout.together - 1).bit_length())
+  first = mix(layout.seed, hashes[number - place])
   return _Made(
-    mix(layout.seed, hashes),
+    (first >> bits << bits) | place.astype(np.uint64),
     1 + kept.sum(axis=1),
     (number, zero, kept[:, 0]),
     runs,

@@ -60,6 +60,7 @@ def prepare(
   stores: Mapping[str, str] | None = None,
   retrieval: Mapping[str, str] | None = None,
   held_out: int = 0,
+  pairs_together: int = 1,
   workers: int | None = None,
   progress: bool = True,
   sizes: Sizes = SIZES,
@@ -86,6 +87,9 @@ def prepare(
       train, at most 5 % of them, from corpora that have no split for dev.
       Their pairs with English become retrieval/dev.jsonl, unless a multiway
       corpus has that split.
+    pairs_together: so many pairs that follow each other in a corpus stay
+      neighbours when records are shuffled, in order; runs are shorter at the
+      end of a chunk. Pairs that are dropped do not count.
     workers: processes; None: as many as cores.
     progress: show progress on standard error.
     sizes: of chunks and shards; they also decide the records.
@@ -111,6 +115,7 @@ def prepare(
     stores=stores,
     retrieval=retrieval,
     held_out=held_out,
+    pairs_together=pairs_together,
     sizes=sizes,
     corpora=corpora,
   )
@@ -165,6 +170,7 @@ def prepare_in_subprocess(
   stores: Mapping[str, str] | None = None,
   retrieval: Mapping[str, str] | None = None,
   held_out: int = 0,
+  pairs_together: int = 1,
   workers: int | None = None,
   progress: bool = True,
   sizes: Sizes = SIZES,
@@ -184,6 +190,7 @@ def prepare_in_subprocess(
     "stores": stores,
     "retrieval": retrieval,
     "held_out": held_out,
+    "pairs_together": pairs_together,
     "sizes": sizes,
     "corpora": corpora,
   }

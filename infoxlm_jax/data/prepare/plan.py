@@ -71,6 +71,7 @@ class Plan:
       self.request["seed"],
       int(self.tokenizer.bos_id),
       int(self.tokenizer.eos_id),
+      self.request.get("pairs_together", 1),
     )
 
 

@@ -19,6 +19,8 @@ from infoxlm_jax.runtime import read_files
 # The corpora's splits for the records, and for the retrieval files.
 STORES = {"train": "train", "dev": "validation"}
 RETRIEVAL = {"dev": "validation", "test": "test"}
+# So that 48 bits and more of a key are a hash.
+MOST_TOGETHER = 1 << 16
 
 
 def options_of(
@@ -33,6 +35,7 @@ def options_of(
   held_out: int,
   sizes: Sizes,
   corpora: Sequence[Corpus],
+  pairs_together: int = 1,
 ) -> dict[str, Any]:
   """The options that decide a prepared folder, besides its corpora, as JSON.
 
@@ -46,6 +49,11 @@ def options_of(
     )
   if held_out < 0:
     raise InputError(f"prepare: held_out = {held_out} must not be negative.")
+  if not 1 <= pairs_together <= MOST_TOGETHER:
+    raise InputError(
+      f"prepare: pairs_together = {pairs_together} must be from 1, which"
+      f" shuffles every pair by itself, to {MOST_TOGETHER}."
+    )
   cleaning.check()
   kinds = [corpus.kind for corpus in corpora]
   if not {"text", "pairs"} & set(kinds):
@@ -69,6 +77,8 @@ def options_of(
     "retrieval": dict(RETRIEVAL if retrieval is None else retrieval),
     "held_out": held_out,
     "sizes": sizes._asdict(),
+    # Requests from before the option existed lack it.
+    **({"pairs_together": pairs_together} if pairs_together > 1 else {}),
   }
 
 
