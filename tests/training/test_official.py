@@ -4,11 +4,17 @@ Each file has what the others have not: accumulation, a delayed start, batches
 without a masked token, updates that overflow.
 """
 
+import dataclasses
+import inspect
+
+import gin.config
 import numpy as np
 import pytest
 
+from infoxlm_jax import gin_utils
 from infoxlm_jax.analysis import official, official_differences
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.training import step
 
 # How many times its bound a number may differ. The gradients of official_g are
 # so small that Adam's division makes rounding large: computed in float64, the
@@ -46,3 +52,77 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
   np.savez(file, case='{"batch": 4}')
   with pytest.raises(InputError, match="says nothing of updates"):
     official.compare(file)
+
+
+# What a file's own case says.
+OF_THE_CASE = {
+  "layer",
+  "projection",
+  "temperature",
+  "queue_size",
+  "weight",
+  "start_step",
+  "momentum",
+}
+# What draws masks (the inputs of files are masked already), and memory alone.
+NOT_COMPARED = {
+  "logits_chunk",
+  "mask_prob",
+  "mask_specials",
+  "mask_slots",
+  "random_mask",
+}
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+  yield
+  gin.config.clear_config()
+
+
+class Stopped(Exception):
+  """Raised where `compare` would build the update."""
+
+
+def test_the_preset_has_the_options_that_are_compared(shared, monkeypatch):
+  """gin/objectives/infoxlm.gin trains by the rules that `compare` checks."""
+  calls = {}
+
+  def keep_adamw(*args, **options):
+    calls["adamw"] = options
+    return adamw(*args, **options)
+
+  def keep_step(recipe, *args, **options):
+    calls["recipe"], calls["step"] = recipe, options
+    raise Stopped
+
+  adamw = official.optimizer.adamw
+  with monkeypatch.context() as patched, pytest.raises(Stopped):
+    patched.setattr(official.optimizer, "adamw", keep_adamw)
+    patched.setattr(official.step, "make_train_step", keep_step)
+    official.compare(shared / "oracles" / "official" / "official_b.npz")
+  config = gin_utils.load(
+    ["gin/quickstart.gin", "gin/objectives/infoxlm.gin"],
+    ["--gin.MODEL_DIR=unused"],
+  )
+  arguments = config.arguments()
+  preset, checked = arguments["objectives"], calls["recipe"].objectives
+  assert set(preset) == {"mlm", "tlm", "xlco"} == set(checked)
+  for name, objective in preset.items():
+    theirs = checked[name]
+    assert type(objective) is type(theirs)
+    left_out = NOT_COMPARED | (OF_THE_CASE if name == "xlco" else set())
+    for field in dataclasses.fields(objective):
+      if field.name not in left_out:
+        at = getattr(objective, field.name), getattr(theirs, field.name)
+        assert at[0] == at[1], (name, field.name)
+  # Those that another update than the released one would leave off.
+  assert preset["xlco"].push_per_microbatch and preset["xlco"].push_skipped
+  assert preset["xlco"].sync_last_five and preset["xlco"].random_mask
+  assert preset["mlm"].random_mask and preset["tlm"].random_mask
+  assert arguments["update"].count_skipped == calls["step"]["count_skipped"]
+  assert arguments["update"].count_skipped is False
+  joint = inspect.signature(step.make_train_step).parameters["loss_norm"]
+  assert arguments["update"].loss_norm == joint.default
+  assert calls["adamw"]["fairseq_eps"] is True
+  assert gin.config.query_parameter("optimizer.adamw.fairseq_eps") is True
