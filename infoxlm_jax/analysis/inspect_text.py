@@ -10,8 +10,8 @@ from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 
 LEGEND = (
-  "{x>y} masking made y of x, {x=} chose x and left it; sentences of an item:"
-  " c1 c2 the pair, d1 d2 its partner"
+  "{x>y} masking made y of x, {x=} chose x and left it, {x>} x is left out;"
+  " sentences of an item: c1 c2 the pair, d1 d2 its partner"
 )
 _WIDTH = 100
 
@@ -118,8 +118,13 @@ def _marked(
   """Pieces, with what masking did to them."""
   out = []
   old, new = tokenizer.pieces(before), tokenizer.pieces(after)
-  for x, y, is_chosen in zip(old, new, chosen.tolist(), strict=True):
-    if is_chosen:
+  out_of_item = (after == tokenizer.pad_id).tolist()
+  for x, y, is_chosen, is_out in zip(
+    old, new, chosen.tolist(), out_of_item, strict=True
+  ):
+    if is_out:
+      x = f"{{{x}>}}"
+    elif is_chosen:
       x = f"{{{x}=}}" if x == y else f"{{{x}>{y}}}"
     out.append(x)
   return out

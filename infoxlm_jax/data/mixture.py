@@ -92,6 +92,28 @@ class Mixture:
         out[place] = content
     return out
 
+  def read_with_partners(
+    self,
+    source: np.ndarray,
+    record: np.ndarray,
+    partner: tuple[np.ndarray, np.ndarray] | None,
+  ) -> list[tuple[Any, Any]]:
+    """The content of records, each with its partner's; None: no partner.
+
+    Args:
+      source, record: as `read` takes them.
+      partner: (source, record) of each record's partner.
+    """
+    if partner is None:
+      return [(content, None) for content in self.read(source, record)]
+    # One read of each corpus for records and partners: the call costs more
+    # than its records.
+    both = self.read(
+      np.concatenate([source, partner[0]]), np.concatenate([record, partner[1]])
+    )
+    count = len(source)
+    return list(zip(both[:count], both[count:], strict=True))
+
   def epochs(self, position: int) -> dict[str, float]:
     """Epochs of each corpus, whole and begun, before position."""
     return dict(zip(self.names, self.sampler.epochs(position), strict=True))
@@ -115,13 +137,26 @@ def text_mixture(stream: Any, store: Store, seed: int) -> Mixture:
   )
 
 
-def pair_mixture(stream: Any, store: Store, seed: int) -> Mixture:
+def pair_mixture(
+  stream: Any,
+  store: Store,
+  seed: int,
+  items_of: Callable[[int], int] = lambda pairs: pairs,
+) -> Mixture:
   """A pair stream's mixture: one corpus a pair of languages, n is its pairs.
 
   A pair takes part where the stream names both its languages.
 
+  Args:
+    stream: a PairStream or a ContrastStream.
+    store: of the records.
+    seed: of the stream.
+    items_of: number of pairs of a corpus -> number of its items, of which each
+      is drawn once in an epoch. The sampler's records are items.
+
   Raises:
-    InputError: no pairs are prepared, or the named languages leave none.
+    InputError: no pairs are prepared, the named languages leave none, or a
+      corpus has too few pairs for an item.
   """
   known = {name for pair in store.pair_counts for name in pair}
   wanted = wanted_languages(stream, stream.languages, known)
@@ -132,7 +167,7 @@ def pair_mixture(stream: Any, store: Store, seed: int) -> Mixture:
       f"pair: {store.folder} holds {pair_names(store.pair_counts)}, and a "
       "pair takes part where both its languages are named."
     )
-  return _pair_mixture(stream, store, seed, pairs)
+  return _pair_mixture(stream, store, seed, pairs, items_of)
 
 
 def document_mixture(stream: Any, store: Store, seed: int) -> Mixture:
@@ -180,15 +215,27 @@ def segment_mixture(stream: Any, store: Store, seed: int) -> Mixture:
 
 
 def _pair_mixture(
-  stream: Any, store: Store, seed: int, pairs: Sequence[tuple[str, str]]
+  stream: Any,
+  store: Store,
+  seed: int,
+  pairs: Sequence[tuple[str, str]],
+  items_of: Callable[[int], int] = lambda pairs: pairs,
 ) -> Mixture:
-  counts = [store.pair_counts[p] for p in pairs]
+  weights = [store.pair_counts[p] for p in pairs]
+  counts = [items_of(n) for n in weights]
+  if 0 in counts:
+    name = pair_names([pairs[counts.index(0)]])
+    raise InputError(
+      f"{type(stream).__name__}: an item needs two pairs of the same languages,"
+      f" and {store.folder} holds one of {name}. Leave {name} out of"
+      f" `languages`, or set mixup = 'adjacent'."
+    )
   return _mixture(
     stream,
     seed,
     pairs,
     counts,
-    counts,
+    weights,
     lambda pair, record: store.read_pairs((pair[0], pair[1]), record),
   )
 

@@ -22,7 +22,10 @@ class Packed(NamedTuple):
 
 
 def join(
-  items: Sequence[tuple[np.ndarray, ...]], max_side: int, ids: Ids
+  items: Sequence[tuple[np.ndarray, ...]],
+  max_side: int,
+  ids: Ids,
+  every_start: bool = False,
 ) -> tuple[list[np.ndarray], list[int]]:
   """Joins the sentences of each item to `<s> s1 </s> s2 </s>`.
 
@@ -30,6 +33,7 @@ def join(
     items: token ids of the sentences of each item.
     max_side: tokens that are kept of a sentence.
     ids: of the tokenizer.
+    every_start: keep the `<s>` of every sentence: `<s> s1 </s> <s> s2 </s>`.
 
   Returns:
     Token ids of each item, and its length before any sentence was cut.
@@ -38,10 +42,12 @@ def join(
   parts: list[np.ndarray] = []
   ends, full, end = [], [], 0
   for sentences in items:
-    parts.append(bos)
-    end += 1
-    length = 1
-    for sentence in sentences:
+    length = 0
+    for number, sentence in enumerate(sentences):
+      if number == 0 or every_start:
+        parts.append(bos)
+        end += 1
+        length += 1
       length += len(sentence) + 1
       sentence = sentence[:max_side]
       end += len(sentence) + 1

@@ -6,7 +6,7 @@ from typing import Any
 from infoxlm_jax.data.packing import MIN_LENGTH
 from infoxlm_jax.errors import InputError, did_you_mean
 
-MIXUPS = ("none", "adjacent", "random")
+MIXUPS = ("none", "adjacent", "disjoint", "random")
 
 
 def check_options(stream: Any, groups: int) -> None:

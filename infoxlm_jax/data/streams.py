@@ -15,11 +15,9 @@ from infoxlm_jax.data.mixture import (
   ONLY_SIDE,
   Drawn,
   Mixture,
-  Side,
   pair_mixture,
   text_mixture,
 )
-from infoxlm_jax.data.packing import join
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
 
@@ -34,8 +32,7 @@ T = TypeVar("T")
 Pair = tuple[T, T]
 Sentences = tuple[T, ...]
 
-# Tags of the hashes of (seed, tag, number) that decide an item; sampler.py uses
-# 1 and 2.
+# Tags of hashes of (seed, tag, number) that decide an item; sampler.py: 1, 2.
 _DIRECTION, _MODE, _PARTNER = 11, 12, 13
 
 
@@ -137,8 +134,10 @@ class PairStream:
   both. Attributes as TextStream's, and
 
     max_side: the most tokens of a sentence, which is cut beyond them (the
-      released code: 254).
+      released code: 253).
     restart_positions: `<s> a </s> <s> b </s>`, with positions from 0 in both.
+    both_directions: an epoch has each pair twice, once in each order (the
+      released code).
   """
 
   batch: int
@@ -152,6 +151,7 @@ class PairStream:
   language_ids: Sequence[str] | None = None
   frequencies: bool = False
   restart_positions: bool = False
+  both_directions: bool = False
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
@@ -160,18 +160,22 @@ class PairStream:
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
     mixture = self.mixture(store, seed)
-    draws = mixture.sampler.draw(numbers)
+    source, record, epoch = mixture.sampler.draw(numbers)
     mode = _bits(mix(seed, _DIRECTION, numbers))
-    pairs = mixture.read(draws.source, draws.record)
-    names = [mixture.corpora[n] for n in draws.source.tolist()]
+    if self.both_directions:
+      record, mode = np.divmod(record, 2)
+    pairs = mixture.read(source, record)
+    names = [mixture.corpora[n] for n in source.tolist()]
     items = [_directed(*item) for item in zip(mode, pairs, strict=True)]
     languages = [_directed(*item) for item in zip(mode, names, strict=True)]
     side = token_arrays.pair_side(self, store, items, languages)
-    return Drawn(mixture.corpora, *draws, mode, None, {ONLY_SIDE: side})
+    own = mixture.corpora, source, record, epoch, mode, None
+    return Drawn(*own, {ONLY_SIDE: side})
 
   def mixture(self, store: Store, seed: int) -> Mixture:
     """See Stream."""
-    return pair_mixture(self, store, seed)
+    orders = 1 + self.both_directions
+    return pair_mixture(self, store, seed, lambda pairs: orders * pairs)
 
   def arrangement(self, mode: int) -> dict[str, tuple[str, ...]]:
     """See Stream."""
@@ -187,20 +191,25 @@ class ContrastStream:
     without     query `<s> c1 </s>`, key `<s> c2 </s>`
     with mixup  query `<s> c1 </s> d1 </s>`, key `<s> c2 </s> d2 </s>`
 
-  The partner is the next record of the same corpus (after the last the first)
-  with "adjacent", as in the released code, and any pair of the mixture with
-  "random". The seed and the item's number decide which side is the query and,
-  with mixup, whether the sentences of each side change places: eight modes,
-  equally often. With cross_sides, as in the paper's text, half of the items
-  have query `c1 d2` and key `c2 d1`.
+  With "adjacent" the partner is the next record of the same corpus (after the
+  last the first), and with "random" any pair of the mixture. With "disjoint",
+  as in the released code, item q is records 2q and 2q + 1 of a corpus, so that
+  an epoch has each pair once; of an odd number the last takes no part. The seed
+  and the item's number decide which side is the query and, with mixup, whether
+  the sentences of each side change places: eight modes, equally often. With
+  cross_sides, as in the paper's text, half of the items have query `c1 d2` and
+  key `c2 d1`.
 
   The arrays of a group are {"query": {...}, "key": {...}, "items": [n]}; each
   side is packed by itself. Item n is segment n + 1 of both sides, and items[n]
   is the index of its corpus. `truncated_items` counts queries and keys.
   Attributes as PairStream's, and
 
-    mixup: "none", "adjacent" or "random".
+    mixup: "none", "adjacent", "disjoint" or "random".
     cross_sides: whether half of the items have their sides crossed.
+    join_after_masking: keep the `<s>` of d1 and d2, so that the contrast draws
+      masks for each sentence, and joins them when that is done; see
+      masking.join_sentences (the released code).
   """
 
   batch: int
@@ -213,6 +222,7 @@ class ContrastStream:
   mixup: str = "none"
   cross_sides: bool = False
   padded: bool = False
+  join_after_masking: bool = False
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""
@@ -222,41 +232,32 @@ class ContrastStream:
   def draw(self, store: Store, seed: int, numbers: np.ndarray) -> Drawn:
     """See Stream."""
     mixture = self.mixture(store, seed)
-    draws = mixture.sampler.draw(numbers)
-    source, record = draws.source, draws.record
+    source, record, epoch = mixture.sampler.draw(numbers)
     mode = _bits(mix(seed, _MODE, numbers))
     partner = None
-    if self.mixup == "adjacent":
+    if self.mixup == "disjoint":
+      record = 2 * record
+      partner = source, record + 1
+    elif self.mixup == "adjacent":
       partner = source, (record + 1) % mixture.sampler.counts[source]
     elif self.mixup == "random":
       others = self.mixture(store, int(mix(seed, _PARTNER)))
       partner = others.sampler.draw(numbers)[:2]
-    if partner is None:
-      pairs = [(pair, None) for pair in mixture.read(source, record)]
-    else:
-      # One read of each corpus for pairs and partners: the call costs more
-      # than its records.
-      both = mixture.read(
-        np.concatenate([source, partner[0]]),
-        np.concatenate([record, partner[1]]),
-      )
-      count = len(numbers)
-      pairs = list(zip(both[:count], both[count:], strict=True))
+    pairs = mixture.read_with_partners(source, record, partner)
     arranged = [
       self._arranged(m, c, d)
       for m, (c, d) in zip(mode.tolist(), pairs, strict=True)
     ]
     sides = {
-      name: Side(
-        *join([item[n] for item in arranged], self.max_side, store.ids)
-      )
+      name: token_arrays.contrast_side(self, store, [a[n] for a in arranged])
       for n, name in enumerate(("query", "key"))
     }
-    return Drawn(mixture.corpora, *draws, mode, partner, sides)
+    return Drawn(mixture.corpora, source, record, epoch, mode, partner, sides)
 
   def mixture(self, store: Store, seed: int) -> Mixture:
     """See Stream."""
-    return pair_mixture(self, store, seed)
+    each = 2 if self.mixup == "disjoint" else 1
+    return pair_mixture(self, store, seed, lambda pairs: pairs // each)
 
   def arrangement(self, mode: int) -> dict[str, tuple[str, ...]]:
     """See Stream."""

@@ -5,6 +5,7 @@
                1; 0 for padding
     counts     how often the token's id occurs, plus one, in a sample of what
                the stream draws; 0 for padding
+    starts     1 at the first token of every sentence of an item; else 0
 
 All int32 [rows / G, row_length], as data/groups.py has the others.
 """
@@ -36,6 +37,7 @@ def shapes(stream: Any, groups: int) -> dict[str, Any]:
   names = ["tokens", "segments", "positions"]
   names += ["types"] if type_rows(stream) else []
   names += ["counts"] if getattr(stream, "frequencies", False) else []
+  names += ["starts"] if getattr(stream, "join_after_masking", False) else []
   shape = (groups, rows_of(stream) // groups, stream.row_length)
   return dict.fromkeys(names, shape)
 
@@ -114,6 +116,29 @@ def pair_side(
       }
     )
   return _with_counts(stream, store, side)
+
+
+def contrast_side(
+  stream: Any, store: Store, sentences: Sequence[tuple[np.ndarray, ...]]
+) -> Side:
+  """A side of the contrast's items: `<s> a </s>` or `<s> a </s> b </s>`.
+
+  With `join_after_masking`, `<s> a </s> <s> b </s>` and "starts".
+
+  Args:
+    stream: a ContrastStream.
+    store: of the records.
+    sentences: token ids of the sentences of each item, in order.
+  """
+  late = stream.join_after_masking
+  side = Side(*join(sentences, stream.max_side, store.ids, late))
+  if not late:
+    return side
+  starts = [np.zeros(len(item), np.int32) for item in side.items]
+  for own, parts in zip(starts, sentences, strict=True):
+    kept = [min(len(part), stream.max_side) + 2 for part in parts]
+    own[np.cumsum([0, *kept[:-1]])] = 1
+  return side._replace(arrays={"starts": starts})
 
 
 def halves(

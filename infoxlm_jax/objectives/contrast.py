@@ -209,26 +209,35 @@ class Contrast(Objective):
     rows: {"query": rows, "key": rows, "items": [G, n]}; the n-th item of a
     group has segment n + 1 on both sides. Of "items" (the languages of each)
     only the shape is used: a group's segments do not tell a static shape.
+    Where a side has "starts", masks are drawn for each sentence, and sentences
+    are joined afterwards: see ContrastStream.join_after_masking.
     """
     sides = {}
     for i, side in enumerate(("query", "key")):
       side_rows = dict(rows[side])
-      tokens = side_rows["tokens"]
+      tokens, starts = side_rows["tokens"], side_rows.pop("starts", None)
       # Pooling goes by what a token is, not by what masking made of it.
       side_rows["framing"] = framing(tokens, model.ids)
       if self.mask_prob:
         keys = jax.vmap(
           lambda key, i=i: jax.random.split(jax.random.fold_in(key, i))
         )(keys_G)
+        whole = side_rows
+        if starts is not None:
+          whole = side_rows | {
+            "segments": masking.sentence_segments(whole["segments"], starts)
+          }
         drawn = masking.select(
           keys[:, 0],
-          side_rows,
+          whole,
           self.mask_prob,
           () if self.mask_specials else model.ids.special,
         )
         side_rows["tokens"] = masking.corrupt(
           keys[:, 1], tokens, drawn, model.ids, self.random_mask
         )
+      if starts is not None:
+        side_rows |= masking.join_sentences(side_rows, starts, model.ids)
       sides[side] = side_rows
     sides["items"] = rows["items"]
     terms = rows["items"].size * len(self.encoded)

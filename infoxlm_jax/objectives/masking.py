@@ -118,6 +118,48 @@ def corrupt(
   return jnp.where(selected, replaced, tokens)
 
 
+def sentence_segments(segments: jax.Array, starts: jax.Array) -> jax.Array:
+  """A number for every sentence of packed rows; 0 for padding [..., T].
+
+  Args:
+    segments: of the items.
+    starts: 1 at the first token of every sentence of an item, else 0.
+  """
+  return jnp.where(segments > 0, jnp.cumsum(starts, axis=-1), 0)
+
+
+def join_sentences(
+  rows: dict[str, jax.Array], starts: jax.Array, ids: Ids
+) -> dict[str, jax.Array]:
+  """Leaves out the `<s>` between the sentences of an item, once masks are in.
+
+  The released code masks sentences and then joins them: it leaves out the first
+  token of a second sentence where that is still <s>, and keeps it where masking
+  made something else of it. Here its place becomes padding within the item, and
+  later tokens of the item move down by a position, so that the item is encoded
+  as if the place were not there.
+
+  Args:
+    rows: tokens (masked), segments, positions [..., T].
+    starts: as sentence_segments takes them.
+    ids: of the tokenizer; <s> and padding are used.
+
+  Returns:
+    The three arrays anew.
+  """
+  positions = rows["positions"]
+  out = (starts > 0) & (positions > 0) & (rows["tokens"] == ids.bos)
+  count = jnp.cumsum(out.astype(positions.dtype), axis=-1)
+  # Of those, the ones before the token's own item.
+  at_item = jnp.where(positions == 0, count, 0)
+  before = jax.lax.cummax(at_item, axis=at_item.ndim - 1)
+  return {
+    "tokens": jnp.where(out, ids.pad, rows["tokens"]),
+    "segments": jnp.where(out, 0, rows["segments"]),
+    "positions": jnp.where(out, 0, positions - (count - before)),
+  }
+
+
 def slots(selected: jax.Array, num_slots: int) -> Slots:
   """Lists the selected positions of each row [..., T] in `num_slots` slots."""
   width = selected.shape[-1]

@@ -86,6 +86,30 @@ def test_rows_as_text(name, expected):
   assert text == (expected / f"inspection_{name}.txt").read_text("utf-8")
 
 
+def test_a_start_that_is_left_out_is_shown():
+  """The second <s> of a side, which masking left as it was."""
+  stream = ContrastStream(
+    batch=1,
+    rows=1,
+    row_length=40,
+    mixup="disjoint",
+    join_after_masking=True,
+  )
+  run = _run(streams={"xlco": stream})
+  (seen,) = inspect_step.see(run, TinyStore(), 3, {"xlco": 2}, "xlco", [0])
+  text = "\n".join(inspect_text.rows(seen, TOKENIZER, 1))
+  left_out = [
+    int((before["segments"] > 0).sum() - (after["segments"] > 0).sum())
+    for before, after in zip(
+      seen.before.values(), seen.after["xlco"].values(), strict=True
+    )
+  ]
+  assert text.count("{<s>>}") == sum(left_out) == 2
+  assert "disjoint partner en-de record 1" in text
+  # Both sentences of a side, decoded.
+  assert text.count("        en: ") == text.count("        de: ") == 2
+
+
 @pytest.fixture
 def _compile_fast():
   jax.config.update("jax_disable_most_optimizations", True)

@@ -186,6 +186,25 @@ def test_random_ids_step_over_special_ids_in_between():
   assert (out == 9).mean() == pytest.approx(0.8, abs=0.02)
 
 
+@pytest.mark.parametrize("random_mask", [False, True])
+def test_random_ids_may_be_mask_where_asked(random_mask):
+  """Ids 4 to 7 are ordinary, 8 is <mask>; fairseq draws from all five."""
+  ids = Ids(mask=8, size=9)
+  tokens = np.full((8, 100, 128), 4, np.int32)
+  out = np.asarray(
+    jax.jit(masking.corrupt, static_argnums=(3, 4))(
+      _keys(8), tokens, np.ones_like(tokens, bool), ids, random_mask
+    )
+  )
+  each = 0.1 / (4 + random_mask)
+  shares = {4: 0.1 + each, 5: each, 6: each, 7: each, 8: 0.8}
+  shares[8] += each if random_mask else 0
+  assert set(np.unique(out)) == set(shares)
+  for token, share in shares.items():
+    sigma = np.sqrt(share * (1 - share) / out.size)
+    assert (out == token).mean() == pytest.approx(share, abs=4 * sigma)
+
+
 def test_unselected_tokens_stay():
   tokens = np.arange(2 * 3 * 8, dtype=np.int32).reshape(2, 3, 8) + 10
   selected = np.zeros_like(tokens, bool)

@@ -144,6 +144,25 @@ def test_the_rate_follows_the_accepted_updates():
   )
 
 
+@pytest.mark.parametrize("fairseq_eps", [False, True])
+def test_updates_applied_leaves_skipped_ones_out(fairseq_eps):
+  """Of five updates the second and third are skipped: 1, 1, 1, 2, 3."""
+  adam = optimizer.adamw(schedules.constant(0.1), fairseq_eps=fairseq_eps)
+  params, grads = {"w": jnp.ones(2)}, {"w": jnp.array([1.0, jnp.nan])}
+  state, counts = adam.init(params), []
+  assert int(optimizer.updates_applied(state, jnp.asarray(7))) == 0
+  for accept in (True, False, False, True, True):
+    own = jax.tree.map(jnp.nan_to_num, grads) if accept else grads
+    _, state = adam.update(own, state, params, accept=jnp.asarray(accept))
+    counts.append(int(optimizer.updates_applied(state, jnp.asarray(7))))
+  assert counts == [1, 1, 1, 2, 3]
+
+
+def test_an_optimizer_without_a_count_goes_by_the_other_number():
+  state = optax.sgd(0.1).init({"w": jnp.ones(2)})
+  assert int(optimizer.updates_applied(state, jnp.asarray(7))) == 7
+
+
 def test_decay_mask():
   params = {"dense": {"kernel": jnp.ones(2), "bias": jnp.ones(2)}}
   zero = jax.tree.map(jnp.zeros_like, params)

@@ -203,6 +203,7 @@ def _batch(number):
 class Run:
   program: str
   losses: list
+  accuracies: list  # of the contrast against the queue
   gradients: list  # one tree an update
   queue: np.ndarray  # newest keys, oldest first
   pushed: collections.deque
@@ -248,10 +249,11 @@ def _run(name, updates=6):
   first = jax.device_put(_batch(0), place)
   compiled = update.lower(state, first).compile()
   twin = collections.deque(maxlen=SIZE)
-  run = Run(compiled.as_text(), [], [], np.zeros(0), twin)
+  run = Run(compiled.as_text(), [], [], [], np.zeros(0), twin)
   for number in range(updates):
     state, metrics = compiled(state, jax.device_put(_batch(number), place))
     run.losses.append(float(metrics["loss"]))
+    run.accuracies.append(float(metrics["xlco/accuracy_queue"]))
     run.gradients.append(jax.device_get(state.opt_state))
     queue = jax.device_get(state.objective_state["xlco"].queue)
     twin.extend(queue.keys[number % queue.keys.shape[0]])
@@ -263,6 +265,8 @@ def _run(name, updates=6):
 def test_loss_and_gradient_on_every_mesh(name):
   one, other = _run(ONE), _run(name)
   np.testing.assert_allclose(other.losses, one.losses, rtol=3e-6)
+  assert other.accuracies == pytest.approx(one.accuracies, abs=1e-6)
+  assert 0 < one.accuracies[1] < 1
   for mine, theirs in zip(one.gradients, other.gradients, strict=True):
     apart = optax.global_norm(jax.tree.map(np.subtract, mine, theirs))
     assert apart < 1e-5 * optax.global_norm(mine)

@@ -84,7 +84,12 @@ def load_weights(
   if model is not None:
     check_fits(model, config, config_path)
     config = model
-  by_name, entries, ignored = tensor_names.sort(tensors, config, str(file))
+  by_name, entries, ignored = tensor_names.sort(
+    tensors,
+    config,
+    str(file),
+    "config.json" if stated is None else "the file's own options",
+  )
   if heads is not None:
     for head in sorted(set(entries) - {"", *heads}):
       left = [name for e in entries.pop(head) for name in e.names]

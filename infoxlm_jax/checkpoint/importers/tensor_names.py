@@ -20,7 +20,10 @@ _SAME = "the same as {}"
 
 
 def sort(
-  tensors: Tensors, config: EncoderConfig, where: str
+  tensors: Tensors,
+  config: EncoderConfig,
+  where: str,
+  stated_in: str = "config.json",
 ) -> tuple[dict[str, Tensor], dict[str, list[Entry]], dict[str, str]]:
   """Finds the encoder and the heads among the tensors of a file.
 
@@ -28,6 +31,7 @@ def sort(
     tensors: by the file's names.
     config: of the encoder.
     where: the file, for messages.
+    stated_in: what says what the architecture is, for messages.
 
   Returns:
     The tensors by the table's names; the entries of the encoder ("") and of
@@ -39,7 +43,7 @@ def sort(
   """
   canonical, ignored = _canonical(tensors, config, where)
   entries = {"": parameter_map.encoder_entries(config)}
-  _check_complete(entries[""], canonical, config, where)
+  _check_complete(entries[""], canonical, config, where, stated_in)
   for head, parts in parameter_map.head_entries(config).items():
     missing = [e.names[0] for e in parts if e.names[0] not in canonical]
     if not missing:
@@ -62,6 +66,7 @@ def sort(
       canonical,
       config,
       where,
+      stated_in,
     )
     | ignored
   )
@@ -120,6 +125,7 @@ def _check_complete(
   canonical: Mapping[str, Tensor],
   config: EncoderConfig,
   where: str,
+  stated_in: str,
 ) -> None:
   wanted = [name for entry in entries for name in all_names(entry, config)]
   missing = [name for name in wanted if name not in canonical]
@@ -129,13 +135,13 @@ def _check_complete(
     some = ", ".join(sorted(canonical)[:3]) or "none"
     raise InputError(
       f"{where}: holds no tensor of the architecture {config.architecture} that"
-      f" config.json names; its tensors are {some}, ... Either the weights or"
-      " config.json are of another model."
+      f" {stated_in} names; its tensors are {some}, ... Either the weights or"
+      f" {stated_in} are of another model."
     )
   raise InputError(
     f"{where}: tensor {missing[0]} is missing"
     f"{f', and {len(missing) - 1} more' if len(missing) > 1 else ''}:"
-    f" config.json ({config.num_layers} layers) and the weights are of"
+    f" {stated_in} ({config.num_layers} layers) and the weights are of"
     " different models, or the file is not whole"
   )
 
@@ -145,6 +151,7 @@ def _left_over(
   canonical: Mapping[str, Tensor],
   config: EncoderConfig,
   where: str,
+  stated_in: str,
 ) -> dict[str, str]:
   """{tensor: why it may be left out}; what the encoder would need is an error.
 
@@ -161,7 +168,8 @@ def _left_over(
     elif name.endswith("sentence_encoder.version"):
       ignored[tensor.name] = "fairseq's version number of the module"
     elif name in copies and copies[name] in canonical:
-      ignored[tensor.name] = _as_copy(tensor, canonical[copies[name]])
+      original = canonical[copies[name]]
+      ignored[tensor.name] = _as_copy(tensor, original, stated_in)
     elif name.startswith("model_slow."):
       ignored[tensor.name] = "InfoXLM's key encoder, a moving average"
     elif name.startswith(("proj_matrix", "queue", "enqueue_cnt")):
@@ -173,7 +181,7 @@ def _left_over(
   if unknown:
     raise InputError(
       f"{where}: holds tensors that are not part of this architecture:"
-      f" {', '.join(sorted(unknown)[:5])}; config.json ({config.num_layers}"
+      f" {', '.join(sorted(unknown)[:5])}; {stated_in} ({config.num_layers}"
       " layers) and the weights are of different models"
     )
   return ignored
@@ -190,11 +198,11 @@ def _in_body(name: str, config: EncoderConfig) -> bool:
   return name.startswith(tuple(starts))
 
 
-def _as_copy(tensor: Tensor, original: Tensor) -> str:
+def _as_copy(tensor: Tensor, original: Tensor, stated_in: str) -> str:
   if tensor.same_as(original):
     return _SAME.format(original.name)
   return (
-    f"tied to {original.name} by config.json, although its values differ;"
+    f"tied to {original.name} by {stated_in}, although its values differ;"
     " tie_word_embeddings = false would load it"
   )
 

@@ -3,6 +3,9 @@
 A pickle can run any program when it is read. torch's `weights_only=True`
 refuses everything but tensors, but had two holes itself. So the user must give
 a flag, and torch must be a version in which both are closed.
+
+fairseq's own checkpoints also hold meters, objects of its classes. Where such a
+class is named, an empty object of ours is made; no code of fairseq is needed.
 """
 
 import argparse
@@ -32,6 +35,30 @@ SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 # Weights hardly compress (float32 noise: 1.1 times); deflate can reach 1,000.
 _MAX_RATIO = 20
 _SMALL = 16 << 20  # a file that unpacks to so little is harmless
+# What fairseq's save_checkpoint stores of its running averages, by version.
+_METERS = tuple(
+  f"fairseq.{module}.{name}"
+  for module in ("meters", "logging.meters")
+  for name in ("AverageMeter", "TimeMeter", "StopwatchMeter")
+)
+
+
+class _Meter:
+  """Stands for a meter of fairseq: takes whatever it is given, keeps nothing.
+
+  Without a `__dict__` nothing stored in the file can become its attribute.
+  """
+
+  __slots__ = ()
+
+  def __new__(cls, *_: Any) -> "_Meter":
+    return super().__new__(cls)
+
+  def __init__(self, *_: Any) -> None:
+    pass
+
+  def __setstate__(self, state: Any) -> None:
+    del state
 
 
 def refuse(path: Path) -> InputError:
@@ -51,7 +78,7 @@ def read_torch(path: Path, *, allow_pickle: bool) -> Any:
 
   Raises:
     InputError: not allowed, no fit torch, a zip bomb, something else than
-      tensors and plain containers in it, or a damaged file.
+      tensors, plain containers and meters of fairseq in it, or a damaged file.
   """
   if not allow_pickle:
     raise refuse(path)
@@ -61,8 +88,9 @@ def read_torch(path: Path, *, allow_pickle: bool) -> Any:
     check_zip(path)
   try:
     # fairseq stores the options of its command line beside the tensors.
+    known = [argparse.Namespace, *((_Meter, name) for name in _METERS)]
     with (
-      torch.serialization.safe_globals([argparse.Namespace]),
+      torch.serialization.safe_globals(known),
       warnings.catch_warnings(),
     ):
       # It asks whoever meets a newer pickle to report that to torch.

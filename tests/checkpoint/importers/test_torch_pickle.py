@@ -3,7 +3,10 @@
 import argparse
 import collections
 import json
+import os
 import pickle
+import sys
+import types
 import zipfile
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 import weights_files
 from weights_files import assert_same, tensors_of
 
+from infoxlm_jax.checkpoint.importers import torch_pickle
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
 from infoxlm_jax.cli import import_checkpoint
 from infoxlm_jax.errors import InputError
@@ -230,6 +234,147 @@ def refused(folder, capsys) -> str:
   message = printed.err.strip()
   assert message.startswith("error: ") and "\n" not in message
   return message
+
+
+@pytest.fixture
+def meters(monkeypatch):
+  """fairseq's module of meters, to be had until `saved` hides it."""
+  names = ("AverageMeter", "TimeMeter", "StopwatchMeter", "OtherMeter")
+  module = types.ModuleType("fairseq.meters")
+  for name in names:
+    made = type(name, (), {"__module__": module.__name__})
+    setattr(module, name, made)
+  for place in ("fairseq", "fairseq.meters"):
+    monkeypatch.setitem(sys.modules, place, module)
+  return module
+
+
+def saved(file, meters, model, **more):
+  """Writes what the released Trainer.save_checkpoint does; hides `meters`."""
+  own = collections.OrderedDict()
+  for name, kind, fields in (
+    ("train_loss", "AverageMeter", {"val": 2.5, "sum": 5.0, "count": 2}),
+    ("gnorm", "AverageMeter", {"val": torch.ones(()), "avg": 1.0}),
+    ("wps", "TimeMeter", {"init": 0, "start": 1.5, "n": 7}),
+    ("train_wall", "StopwatchMeter", {"sum": 1.0, "start_time": None}),
+  ):
+    own[name] = getattr(meters, kind)()
+    own[name].__dict__.update(fields)
+  state = {
+    "args": argparse.Namespace(encoder_attention_heads=4, save_dir="x"),
+    "model": collections.OrderedDict(model),
+    "optimizer_history": [
+      {
+        "criterion_name": "XlCoCriterion",
+        "optimizer_name": "FairseqAdam",
+        "lr_scheduler_state": {"best": None},
+        "num_updates": 8,
+      }
+    ],
+    "last_optimizer_state": {
+      "state": {0: {"step": 8, "exp_avg": torch.ones(3)}},
+      "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.98), "params": [0]}],
+    },
+    "extra_state": {
+      "train_iterator": {"epoch": 1, "iterations_in_epoch": 8},
+      "val_loss": None,
+      "train_meters": own | more,
+    },
+  }
+  torch.save(state, file, _use_new_zipfile_serialization=False)
+  del sys.modules["fairseq.meters"], sys.modules["fairseq"]
+
+
+def test_what_the_released_trainer_saves(tmp_path, wanted, meters):
+  """With its meters: the same weights, and fairseq is not looked for."""
+  model = fairseq_state("infoxlm")
+  # A buffer of fairseq 0.12.
+  model["model_fast.encoder.sentence_encoder.version"] = torch.tensor([3.0])
+  saved(tmp_path / "checkpoint_last.pt", meters, model)
+  _, params, report = load_weights(
+    tmp_path / "checkpoint_last.pt", allow_pickle=True
+  )
+  without = {
+    **wanted,
+    "embed": {k: v for k, v in wanted["embed"].items() if k != "type"},
+  }
+  assert_same(params, without)
+  assert "fairseq" not in sys.modules
+  version = report.ignored["model_fast.encoder.sentence_encoder.version"]
+  assert version == "fairseq's version number of the module"
+
+
+def test_an_unknown_tensor_does_not_blame_a_config_json(tmp_path, meters):
+  model = fairseq_state("new")
+  model["encoder.sentence_encoder.adapter.weight"] = torch.ones(2)
+  saved(tmp_path / "model.pt", meters, model)
+  with pytest.raises(InputError) as caught:
+    load_weights(tmp_path / "model.pt", allow_pickle=True)
+  message = str(caught.value)
+  assert "not part of this architecture: encoder.sentence_encoder.ad" in message
+  assert "config.json" not in message
+  assert "the file's own options (2 layers)" in message
+
+
+class Calls:
+  """Unpickled, it would call a function."""
+
+  def __init__(self, function, *values):
+    self.call = (function, values)
+
+  def __reduce__(self):
+    return self.call
+
+
+class Posing:
+  """Pickled as a meter of fairseq whose state is anything."""
+
+  def __init__(self, kind, state, *values):
+    self.parts = (kind, values, state)
+
+  def __reduce__(self):
+    return self.parts
+
+
+@pytest.mark.parametrize(
+  "case", ["system", "eval", "in a meter", "arguments", "setstate", "other"]
+)
+def test_meters_let_nothing_else_in(tmp_path, capsys, meters, case):
+  place = tmp_path / "model"
+  place.mkdir()
+  mark = tmp_path / "mark"
+  code = f"open({str(mark)!r}, 'w')"
+  harm = Calls(os.system, f"touch {mark}")
+  average, named = meters.AverageMeter, "system"
+  if case == "system":
+    poison = harm
+  elif case == "eval":
+    poison, named = Calls(eval, code), "eval"
+  elif case == "in a meter":
+    poison = average()
+    poison.val = [harm]
+  elif case == "arguments":
+    poison = Posing(average, None, harm)
+  elif case == "setstate":
+    poison, named = Posing(average, {"__setstate__": eval}), "eval"
+  else:
+    poison, named = meters.OtherMeter(), "fairseq.meters.OtherMeter"
+  saved(place / "model.pt", meters, fairseq_state("new"), poison=poison)
+  message = refused(place, capsys)
+  assert "refused: it names" in message and named in message
+  assert not mark.exists()
+
+
+def test_a_meter_keeps_nothing_that_a_file_gives_it(tmp_path, meters):
+  """Its state could otherwise name what is called at the next one."""
+  poison = Posing(
+    meters.AverageMeter, {"__setstate__": collections.OrderedDict, "x": 1}, 1, 2
+  )
+  saved(tmp_path / "model.pt", meters, fairseq_state("new"), poison=poison)
+  state = torch_pickle.read_torch(tmp_path / "model.pt", allow_pickle=True)
+  for meter in state["extra_state"]["train_meters"].values():
+    assert not hasattr(meter, "__dict__") and not hasattr(meter, "x")
+    assert type(meter).__module__ == torch_pickle.__name__
 
 
 @pytest.fixture
