@@ -91,8 +91,8 @@ RELEASED = Contrast(
 )
 
 # Shares left with the seeds 0 to 4, smallest to largest, the bounds above them:
-# mlm .68 to .82, tlm .77 to .86, xlm_mlm .74 to .82, xlm .81 to .84, bert .66 to
-# .80 and next_loss .01 to .64, alignment .45 to .62 and tlm_loss .71 to .87,
+# mlm .68 to .82, tlm .77 to .86, xlm_mlm .74 to .82, xlm .81 to .84, bert .66
+# to .80 and next_loss .01 to .64, alignment .45 to .62 and tlm_loss .71 to .87,
 # contrast .31 to .42, released 0 to .01, of the batch .42 to .68, and of two
 # contrasts .19 to .33 and .22 to .36.
 CASES = {
