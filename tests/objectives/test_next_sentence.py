@@ -1,4 +1,4 @@
-"""BERT's objective: Hugging Face's numbers, numpy's, every mesh alike."""
+"""BERT's objective: Hugging Face's numbers and numpy's."""
 
 import dataclasses
 import functools
@@ -132,7 +132,7 @@ def _batch():
   return {"bert": {k: v.astype(np.int32) for k, v in rows.items()}}
 
 
-def _updates(mesh, microbatches=1, loss_norm="per_task_mean", count=3):
+def _updates(mesh, count=3):
   config, params, _ = loaded()
   objective = NextSentence(mask_prob=0.3)
   rate = schedules.constant(0.1)
@@ -141,13 +141,12 @@ def _updates(mesh, microbatches=1, loss_norm="per_task_mean", count=3):
     {"bert": objective},
     optax.sgd(0.1),
     {"bert": ITEMS},
-    microbatches,
   )
   state = train_state.create(recipe, params, train_state.first_rng(0))
   copied = jax.tree.map(jnp.copy, state)
   state = jax.device_put(copied, partitioning.shardings(copied, mesh))
   update = step.make_train_step(
-    recipe, state, mesh, learning_rate=rate, loss_norm=loss_norm
+    recipe, state, mesh, learning_rate=rate, loss_norm="per_task_mean"
   )
   out = []
   for _ in range(count):
@@ -168,18 +167,6 @@ def test_the_update_adds_two_means(alone):
     assert metrics["loss"] == pytest.approx(wanted, rel=1e-5)
     assert metrics["bert/overflow"] == 0
   assert alone[-1]["loss"] < 0.97 * alone[0]["loss"]
-
-
-@pytest.mark.parametrize(
-  ("shape", "microbatches"),
-  [((1, 1, 1), 4), ((8, 1, 1), 1), ((2, 2, 2), 1)],
-)
-def test_every_mesh_has_the_same_losses(alone, shape, microbatches):
-  sizes = partitioning.MeshShape(*shape, devices=int(np.prod(shape)))
-  mesh = partitioning.make_mesh(sizes)
-  for one, other in zip(alone, _updates(mesh, microbatches), strict=True):
-    for name in ("loss", "bert/loss", "bert/next_loss", "bert/terms"):
-      assert other[name] == pytest.approx(one[name], rel=3e-6), name
 
 
 def test_one_pass_of_the_encoder():

@@ -1,6 +1,5 @@
 """Word alignment against hand-worked cases and numpy, and in updates."""
 
-import functools
 import math
 
 import jax
@@ -179,19 +178,17 @@ def _batch(number):
   return {"tlm": {k: v[:, None].astype(np.int32) for k, v in arrays.items()}}
 
 
-@functools.cache
-def _train(shape, updates, microbatches=1):
-  """Metrics of each update; `shape` is data, fsdp, tensor."""
+def _train(updates):
+  """Metrics of each update."""
   config, params = oracle.train_init()
   objectives = {"alignment": WordAlignment(layer=1)}
   heads = objectives["alignment"].init(jax.random.key(0), config)
   params["heads"] = heads | params["heads"]
   rate = schedules.constant(1e-2)
   recipe = train_state.Recipe(
-    config, objectives, optax.adam(rate), {"tlm": GROUPS}, microbatches
+    config, objectives, optax.adam(rate), {"tlm": GROUPS}
   )
-  sizes = partitioning.MeshShape(*shape, devices=math.prod(shape))
-  mesh = partitioning.make_mesh(sizes)
+  mesh = partitioning.make_mesh(partitioning.MeshShape(devices=1))
   params = jax.tree.map(jnp.asarray, params)
   state = train_state.create(recipe, params, train_state.first_rng(0))
   state = jax.device_put(state, partitioning.shardings(state, mesh))
@@ -204,18 +201,8 @@ def _train(shape, updates, microbatches=1):
   return metrics
 
 
-def test_losses_fall():
-  metrics = _train((1, 1, 1), 30)
-  shares = {"alignment/loss": 0.8, "alignment/tlm_loss": 0.85}
-  for name, share in shares.items():
-    first = np.mean([row[name] for row in metrics[:4]])
-    last = np.mean([row[name] for row in metrics[-4:]])
-    assert last < share * first, name
-  assert all(row["alignment/aligned"] > 0.2 for row in metrics)
-
-
 def test_both_losses_are_one_sum_over_all_terms():
-  for row in _train((1, 1, 1), 30):
+  for row in _train(4):
     # "aligned" is the share of the masked tokens that have a translation.
     masked = row["alignment/terms"] / (1 + row["alignment/aligned"])
     assert masked == pytest.approx(round(masked), abs=1e-3)
@@ -226,14 +213,3 @@ def test_both_losses_are_one_sum_over_all_terms():
     assert row["loss"] == pytest.approx(
       total / row["alignment/terms"], rel=1e-5
     )
-
-
-@pytest.mark.parametrize(
-  "shape", [(2, 2, 2), pytest.param((8, 1, 1), marks=pytest.mark.slow)]
-)
-def test_meshes_are_alike(shape):
-  one, other = _train((1, 1, 1), 30), _train(shape, 3, microbatches=2)
-  for mine, theirs in zip(one[:3], other, strict=True):
-    assert theirs["alignment/terms"] == mine["alignment/terms"]
-    for name in ("loss", "alignment/loss", "alignment/tlm_loss"):
-      assert theirs[name] == pytest.approx(mine[name], rel=3e-6)
