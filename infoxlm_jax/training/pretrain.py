@@ -6,7 +6,6 @@ from typing import Any
 import jax
 
 from infoxlm_jax.evaluation import collapse
-from infoxlm_jax.evaluation.evaluator import Evaluation
 from infoxlm_jax.evaluation.retrieval_eval import SPLITS
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
@@ -99,14 +98,14 @@ def train(run: Run) -> None:
       tokens=position.tokens,
     )
 
-    def evaluate(number: int, splits: Sequence[str]) -> Evaluation:
+    def evaluate(number: int, splits: Sequence[str]) -> Any:
       evaluation = run.evaluator(state, splits)
       epochs = run.feed.epochs(run.store, position.samples)
       writer.write(number, evaluation.metrics | epochs)
       progress.say(f"update {number}: {evaluation}")
       return evaluation
 
-    start: Evaluation | None = None
+    start = None
     if run.resumed:
       progress.say(f"going on after update {done}")
     else:

@@ -16,7 +16,7 @@ from infoxlm_jax.checkpoint.metadata import Position
 from infoxlm_jax.data import row_budget
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
-from infoxlm_jax.evaluation.evaluator import Evaluator
+from infoxlm_jax.evaluation.evaluator import Evaluates, Evaluator
 from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.model import attention
 from infoxlm_jax.objectives.identity import identity
@@ -50,7 +50,7 @@ class Run:
     eval_every, save_every: updates between evaluations and checkpoints.
     program: the steps to compile and their shapes; all streams have rows.
     tokenizer: of the data and the model.
-    store: records to train on.
+    store: records to train on, or labelled examples.
     feed: draws the batches.
     evaluator: measures a state, and writes the report at the end.
     checkpoints: open; the loop closes them.
@@ -68,9 +68,9 @@ class Run:
   save_every: int
   program: Program
   tokenizer: Tokenizer
-  store: Store
+  store: Any
   feed: Feed
-  evaluator: Evaluator
+  evaluator: Evaluates
   checkpoints: Checkpoints
   model_files: Mapping[str, bytes]
   state: TrainState
@@ -136,7 +136,7 @@ def start(
     InputError, StorageError: see errors.
   """
   folder = Path(run.model_dir)
-  given = _read_weights(folder, program, weights, run.seed)
+  given = read_weights(folder, program, weights, run.seed)
   # As it was given: a Path would turn gs://a into gs:/a.
   run_dir.claim(run.model_dir, _identity(run, program, data, weights))
   if final_report.say_if_finished(folder, run.steps):
@@ -145,14 +145,75 @@ def start(
   if jax.process_index() == 0:
     run_dir.write_environment(folder)
     if given is not None:
-      _tell_weights(folder, given[1])
+      print(given[1])
+      keep_weights_report(folder, given[1])
     on_start()
   data_folder = prepared_folder(folder, data.folder, data.prepare)
   tokenizer = load_tokenizer(data_folder)
   validation.check_tokenizer(program.model, tokenizer)
   if given is not None and weights.init_from is not None:
     initial_weights.check_tokenizer(weights.init_from, tokenizer)
-  store = Store(data_folder / "train")
+
+  def evaluator_of(program: Program, feed: Feed, done: int) -> Evaluator:
+    del done
+    return Evaluator(
+      folder,
+      data_folder,
+      tokenizer,
+      program.model,
+      program.mesh,
+      eval_step=program.eval_step(),
+      batches=functools.partial(
+        feed.apart(_EVAL).draw,
+        samples=feed.start(),
+        updates=evaluation.batches,
+      ),
+      first_state=functools.partial(program.random_state, run.seed)
+      if weights.init_from is None
+      else None,
+      row_length=min(128, program.model.max_positions),
+    )
+
+  return assemble(
+    run,
+    program,
+    Store(data_folder / "train"),
+    tokenizer,
+    given,
+    evaluator_of=evaluator_of,
+    eval_every=evaluation.every,
+    checkpoints=checkpoints,
+    started=started,
+  )
+
+
+def assemble(
+  run: RunOptions,
+  program: Program,
+  store: Any,
+  tokenizer: Tokenizer,
+  given: tuple[dict[str, Any], Report] | None,
+  *,
+  evaluator_of: Callable[[Program, Feed, int], Evaluates],
+  eval_every: int,
+  checkpoints: CheckpointOptions,
+  started: float,
+) -> Run:
+  """A run on data that are open, in a folder that is claimed.
+
+  Args:
+    run, program, checkpoints: see start.
+    store: records to train on: a Store, or an ExampleStore.
+    tokenizer: of the data and the model.
+    given: the initial weights; None: random, or a checkpoint's.
+    evaluator_of: makes the evaluator of (program, feed, updates done).
+    eval_every: updates between evaluations.
+    started: time.monotonic() of this start.
+
+  Raises:
+    InputError: the checkpoint is of another configuration.
+  """
+  folder = Path(run.model_dir)
   program = _claim_data(folder, program, store)
   feed = Feed(
     program.streams, program.mesh, program.parallelism.groups, run.seed
@@ -162,34 +223,17 @@ def start(
   )
   restored = _restore(opened, program, tokenizer, run.steps)
   state, position = restored or _first_state(program, given, feed)
-  evaluator = Evaluator(
-    folder,
-    data_folder,
-    tokenizer,
-    program.model,
-    program.mesh,
-    eval_step=program.eval_step(),
-    batches=functools.partial(
-      feed.apart(_EVAL).draw,
-      samples=feed.start(),
-      updates=evaluation.batches,
-    ),
-    first_state=functools.partial(program.random_state, run.seed)
-    if weights.init_from is None
-    else None,
-    row_length=min(128, program.model.max_positions),
-  )
   described = program.describe(tokenizer)
   return Run(
     folder=folder,
     options=run,
-    eval_every=evaluation.every,
+    eval_every=eval_every,
     save_every=checkpoints.save_every,
     program=program,
     tokenizer=tokenizer,
     store=store,
     feed=feed,
-    evaluator=evaluator,
+    evaluator=evaluator_of(program, feed, int(state.step)),
     checkpoints=opened,
     model_files={metadata.MODEL: described, **tokenizer.files},
     state=state,
@@ -199,7 +243,7 @@ def start(
   )
 
 
-def _read_weights(
+def read_weights(
   folder: Path, program: Program, weights: WeightOptions, seed: int
 ) -> tuple[dict[str, Any], Report] | None:
   """The initial parameters; None if they are random or a checkpoint exists.
@@ -251,8 +295,8 @@ def _identity(
   }
 
 
-def _tell_weights(folder: Path, report: Report) -> None:
-  print(report)
+def keep_weights_report(folder: Path, report: Report) -> None:
+  """Writes what was read of the weights into the run's folder."""
   write_atomically(folder / initial_weights.REPORT_FILE, f"{report}\n")
 
 
