@@ -1,16 +1,18 @@
 """Classification of texts and of pairs of texts."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from infoxlm_jax.data.corpora.file_names import language_of
 from infoxlm_jax.data.corpora.open_files import find_files
-from infoxlm_jax.data.labelled import tsv
+from infoxlm_jax.data.labelled import pair_sets, tsv
 from infoxlm_jax.data.labelled.encode import encode, pair_form
 from infoxlm_jax.data.labelled.examples import Examples
+from infoxlm_jax.data.labelled.pair_sets import PairSet
 from infoxlm_jax.data.labelled.tsv import Texts
 from infoxlm_jax.data.sampler import permute
 from infoxlm_jax.data.tokenizers.base import Tokenizer
@@ -57,6 +59,70 @@ def tsv_files(
     source=train,
     max_length=max_length,
   )
+
+
+def xnli(
+  tokenizer: Tokenizer,
+  model: EncoderConfig,
+  *,
+  data: str,
+  train: Sequence[str] | None = ("en",),
+  languages: Sequence[str] | None = None,
+  max_length: int = 128,
+  crossed: int = 500,
+) -> Task:
+  """XNLI, in its own layout or XTREME's; see data/labelled/pair_sets.py.
+
+  Args:
+    tokenizer, model: of the encoder.
+    data: folder of the files.
+    train: languages to train on: ("en",) is cross-lingual transfer, None (all
+      that there are) translate-train-all.
+    languages: of dev and test; None: all that there are.
+    max_length: tokens of a pair; longer ones are cut, and counted.
+    crossed: rows of the test set with the premise in one language and the
+      hypothesis in another, for every pair of languages; 0: none.
+
+  Raises:
+    InputError: see pair_sets.read_xnli and make.
+  """
+  sets = pair_sets.read_xnli(data, train, languages)
+  return _of_pairs(tokenizer, model, sets, data, max_length, crossed)
+
+
+def pawsx(
+  tokenizer: Tokenizer,
+  model: EncoderConfig,
+  *,
+  data: str,
+  train: Sequence[str] | None = ("en",),
+  languages: Sequence[str] | None = None,
+  max_length: int = 128,
+) -> Task:
+  """PAWS-X; arguments and errors as xnli's."""
+  sets = pair_sets.read_pawsx(data, train, languages)
+  return _of_pairs(tokenizer, model, sets, data, max_length, 0)
+
+
+def _of_pairs(
+  tokenizer: Tokenizer,
+  model: EncoderConfig,
+  sets: PairSet,
+  data: str,
+  max_length: int,
+  crossed: int,
+) -> Task:
+  task = make(
+    tokenizer,
+    model,
+    sets.train,
+    sets.dev,
+    sets.test,
+    source=data,
+    max_length=max_length,
+    crossed=pair_sets.crossed(sets.test, crossed),
+  )
+  return dataclasses.replace(task, facts={**task.facts, **sets.notes})
 
 
 def make(
