@@ -16,6 +16,7 @@ ROOMS = (
   {"checkpoint"},
   {"evaluation"},
   {"training"},
+  {"finetuning"},
   {"analysis"},
   {"gin_errors", "gin_files"},
   {"gin_utils"},

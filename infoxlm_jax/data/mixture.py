@@ -43,7 +43,8 @@ class Drawn(NamedTuple):
       crossing of an item's sentences; see Stream.arrangement.
     partner: (source, record) of each item's partner; None without mixup.
     sides: the item's token sequences by name: "query" and "key", or ONLY_SIDE.
-    labels: a class of each item, int32 [items]; None where items have none.
+    labels: of each item, int32 [items] or [items, numbers]; None where items
+      have none.
   """
 
   corpora: Sequence[tuple[str, ...]]
@@ -212,6 +213,24 @@ def segment_mixture(stream: Any, store: Store, seed: int) -> Mixture:
   wanted = wanted_languages(stream, stream.languages, known)
   pairs = [p for p in store.pair_counts if p[0] == p[1] and p[0] in wanted]
   return _pair_mixture(stream, store, seed, pairs)
+
+
+def example_mixture(stream: Any, store: Any, seed: int) -> Mixture:
+  """The mixture of a LabelledStream: one corpus a language, n is its examples.
+
+  Raises:
+    InputError: there are no examples.
+  """
+  names = list(store.examples)
+  counts = [len(store.examples[name]) for name in names]
+  return _mixture(
+    stream,
+    seed,
+    [(name,) for name in names],
+    counts,
+    counts,
+    lambda languages, record: store.examples[languages[0]].read(record),
+  )
 
 
 def _pair_mixture(

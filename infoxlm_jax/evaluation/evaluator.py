@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -64,6 +64,24 @@ class Evaluation(NamedTuple):
       layer = int(self.metrics[_RETRIEVAL + "layer"])
       parts.append(f"retrieval {100 * retrieval:.1f} % (layer {layer})")
     return "dev: " + ", ".join(parts)
+
+
+class Evaluates(Protocol):
+  """What the loop of training asks of an evaluator."""
+
+  def __call__(self, state: Any, splits: Sequence[str]) -> Any:
+    """Measures a state.
+
+    The result has `metrics`, numbers by name; `metric(name)`, one of them, by
+    which the best checkpoint is chosen (None: a default); and a line for the
+    terminal, its str.
+    """
+
+  def keep_start(self, start: Any) -> None:
+    """Keeps what was measured before the first update."""
+
+  def report(self, facts: Mapping[str, Any], start: Any, end: Any) -> None:
+    """Reports a finished run; `start` is None if the run was continued."""
 
 
 class Evaluator:

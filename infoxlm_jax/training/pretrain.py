@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 
-from infoxlm_jax.evaluation.evaluator import Evaluation
 from infoxlm_jax.evaluation.retrieval_eval import SPLITS
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
@@ -26,7 +25,7 @@ from infoxlm_jax.training.options import (
   WeightOptions,
 )
 from infoxlm_jax.training.program import make_program
-from infoxlm_jax.training.setup import Run
+from infoxlm_jax.training.run import Run
 from infoxlm_jax.training.train_log import TrainingLog
 
 
@@ -117,7 +116,7 @@ def _train(run: Run, stop: StopRequest) -> None:
       tokens=position.tokens,
     )
 
-    def evaluate(number: int, splits: Sequence[str]) -> Evaluation:
+    def evaluate(number: int, splits: Sequence[str]) -> Any:
       evaluation = run.evaluator(state, splits)
       epochs = run.feed.epochs(run.store, position.samples)
       evaluation.metric(run.best_metric)  # one that there is
@@ -125,7 +124,7 @@ def _train(run: Run, stop: StopRequest) -> None:
       progress.say(f"update {number}: {evaluation}")
       return evaluation
 
-    start: Evaluation | None = None
+    start = None
     if run.resumed:
       progress.say(f"going on after update {done}")
     else:

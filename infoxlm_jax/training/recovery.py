@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from infoxlm_jax.checkpoint import checksums
 from infoxlm_jax.checkpoint.metadata import Position
 from infoxlm_jax.training.bad_updates import BadUpdates, Diverged
-from infoxlm_jax.training.setup import Run
+from infoxlm_jax.training.run import Run
 from infoxlm_jax.training.state import TrainState
 
 

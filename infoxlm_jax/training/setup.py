@@ -3,26 +3,19 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from infoxlm_jax.checkpoint import metadata
-from infoxlm_jax.checkpoint.importers.report import Report
-from infoxlm_jax.checkpoint.manager import Checkpoints
-from infoxlm_jax.checkpoint.metadata import Position
-from infoxlm_jax.data import prepared_files, row_budget
+from infoxlm_jax.data import prepared_files
 from infoxlm_jax.data.records import Store
-from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
+from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.evaluation.report import final_report
-from infoxlm_jax.model import attention
 from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import run_dir
-from infoxlm_jax.runtime.files import write_atomically
-from infoxlm_jax.runtime.run_layout import CHECKPOINTS, find_step
 from infoxlm_jax.training import initial_weights, validation
 from infoxlm_jax.training.input_pipeline import Feed, prepared_folder
 from infoxlm_jax.training.options import (
@@ -32,88 +25,14 @@ from infoxlm_jax.training.options import (
   RunOptions,
   WeightOptions,
 )
-from infoxlm_jax.training.program import Program, count_parameters
-from infoxlm_jax.training.state import TrainState
-
-# Filling the queue and evaluation draw data of their own, so that neither
-# shifts the batches of training.
-_FILL, _EVAL = 1, 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """A run that is ready for its next update.
-
-  Attributes:
-    folder: the run's.
-    options: see options.RunOptions.
-    eval_every, save_every: updates between evaluations and checkpoints.
-    program: the steps to compile and their shapes; all streams have rows.
-    tokenizer: of the data and the model.
-    store: records to train on.
-    feed: draws the batches.
-    evaluator: measures a state, and writes the report at the end.
-    checkpoints: open; the loop closes them.
-    model_files: small files that every checkpoint gets, by name.
-    state: before the next update, which donates its arrays.
-    position: in the data, before the next update; the loop advances it.
-    resumed: whether state and position come from a checkpoint.
-    best_metric: see options.CheckpointOptions.
-    returned_to: step of the checkpoint that the run went back to after bad
-      updates; None: it did not.
-    started: time.monotonic() at which a run that was never interrupted would
-      have begun.
-  """
-
-  folder: Path
-  options: RunOptions
-  eval_every: int
-  save_every: int
-  program: Program
-  tokenizer: Tokenizer
-  store: Store
-  feed: Feed
-  evaluator: Evaluator
-  checkpoints: Checkpoints
-  model_files: Mapping[str, bytes]
-  state: TrainState
-  position: Position
-  resumed: bool
-  started: float
-  best_metric: str | None = None
-  returned_to: int | None = None
-
-  def seconds(self) -> float:
-    """Seconds that the run has taken, earlier starts included."""
-    return time.monotonic() - self.started
-
-  def fill(self, state: TrainState, say: Callable[[str], None]) -> TrainState:
-    """Fills queues with keys of batches that training does not see."""
-    program, feed = self.program, self.feed
-    for name, count in program.fill_batches().items():
-      say(f"filling the queue of {name}: {count} batches of keys")
-      fill = program.fill_step(name)
-      batches = feed.apart(_FILL).draw(self.store, feed.start(), count)
-      for number, (batch, _) in enumerate(batches):
-        state = fill(state, batch, number)
-    return state
-
-  def facts(self, tokens: int) -> dict[str, Any]:
-    """The facts of the run for results.json.
-
-    Args:
-      tokens: number of tokens trained on.
-    """
-    return {
-      "steps": self.options.steps,
-      "tokens": tokens,
-      "seconds": self.seconds(),
-      "parameters": count_parameters(self.program.state.params),
-      "seed": self.options.seed,
-      "objectives": ", ".join(self.program.objectives),
-      "data_hash": self.store.manifest_sha256,
-      "tokenizer_hash": self.tokenizer.sha256,
-    }
+from infoxlm_jax.training.program import Program
+from infoxlm_jax.training.run import (
+  EVALUATION,
+  Run,
+  assemble,
+  keep_weights_report,
+  read_weights,
+)
 
 
 def start(
@@ -141,7 +60,7 @@ def start(
     InputError, StorageError: see errors.
   """
   folder = Path(run.model_dir)
-  given = _read_weights(folder, program, weights, run.seed)
+  given = read_weights(folder, program, weights, run.seed)
   # As it was given: a Path would turn gs://a into gs:/a.
   own = _identity(run, program, data, weights)
   run_dir.claim(run.model_dir, own, comparable)
@@ -151,7 +70,8 @@ def start(
   if jax.process_index() == 0:
     run_dir.write_environment(folder)
     if given is not None:
-      _tell_weights(folder, given[1])
+      print(given[1])
+      keep_weights_report(folder, given[1])
     on_start()
   data_folder = prepared_folder(folder, data.folder, data.prepare)
   tokenizer = load_tokenizer(data_folder)
@@ -159,81 +79,36 @@ def start(
   validation.check_tokenizer(program.model, tokenizer)
   if given is not None and weights.init_from is not None:
     initial_weights.check_tokenizer(weights.init_from, tokenizer)
-  store = Store(data_folder / "train")
-  program = _claim_data(folder, program, store)
-  feed = Feed(
-    program.streams, program.mesh, program.parallelism.groups, run.seed
-  )
-  opened = Checkpoints(folder / CHECKPOINTS, checkpoints.retention())
-  restored = _restore(opened, program, tokenizer, run.steps)
-  state, position = restored or _first_state(program, given, feed)
-  evaluator = Evaluator(
-    folder,
-    data_folder,
+
+  def evaluator_of(program: Program, feed: Feed) -> Evaluator:
+    return Evaluator(
+      folder,
+      data_folder,
+      tokenizer,
+      program.model,
+      program.mesh,
+      eval_step=program.eval_step(),
+      batches=functools.partial(
+        feed.apart(EVALUATION).draw,
+        samples=feed.start(),
+        updates=evaluation.batches,
+      ),
+      first_state=functools.partial(program.random_state, run.seed)
+      if weights.init_from is None
+      else None,
+      row_length=min(128, program.model.max_positions),
+    )
+
+  return assemble(
+    run,
+    program,
+    Store(data_folder / "train"),
     tokenizer,
-    program.model,
-    program.mesh,
-    eval_step=program.eval_step(),
-    batches=functools.partial(
-      feed.apart(_EVAL).draw,
-      samples=feed.start(),
-      updates=evaluation.batches,
-    ),
-    first_state=functools.partial(program.random_state, run.seed)
-    if weights.init_from is None
-    else None,
-    row_length=min(128, program.model.max_positions),
-  )
-  described = program.describe(tokenizer)
-  return Run(
-    folder=folder,
-    options=run,
+    given,
+    evaluator_of=evaluator_of,
     eval_every=evaluation.every,
-    save_every=checkpoints.save_every,
-    program=program,
-    tokenizer=tokenizer,
-    store=store,
-    feed=feed,
-    evaluator=evaluator,
-    checkpoints=opened,
-    model_files={metadata.MODEL: described, **tokenizer.files},
-    state=state,
-    position=position,
-    resumed=restored is not None,
-    started=started - position.seconds,
-    best_metric=checkpoints.best_metric,
-  )
-
-
-def _read_weights(
-  folder: Path, program: Program, weights: WeightOptions, seed: int
-) -> tuple[dict[str, Any], Report] | None:
-  """The initial parameters; None if they are random or a checkpoint exists.
-
-  Checks the weights' shapes first, which is quick, then the attention kernel
-  on these devices, and only then reads the tensors.
-  """
-  model, source = program.model, weights.init_from
-  if find_step(folder) is not None:
-    source = None  # the run goes on from its checkpoint
-  if source is not None:
-    initial_weights.check(source, model, weights.allow_pickle)
-  attention.check(
-    model.attention,
-    model.num_heads,
-    model.hidden_size // model.num_heads,
-    max(stream.row_length for stream in program.streams.values()),
-    model.dtype,
-  )
-  if source is None:
-    return None
-  return initial_weights.read_params(
-    source,
-    allow_pickle=weights.allow_pickle,
-    seed=seed,
-    model=model,
-    objectives=program.objectives,
-    mesh=program.mesh,
+    checkpoints=checkpoints,
+    started=started,
   )
 
 
@@ -255,41 +130,3 @@ def _identity(
     "data": data.folder or "prepared into this folder",
     "init_from": weights.init_from,
   }
-
-
-def _tell_weights(folder: Path, report: Report) -> None:
-  print(report)
-  write_atomically(folder / initial_weights.REPORT_FILE, f"{report}\n")
-
-
-def _claim_data(folder: Path, program: Program, store: Store) -> Program:
-  """Writes data.json and rows.json; returns the program with all rows set."""
-  groups = program.parallelism.groups
-  streams, fits = row_budget.fit_all(program.streams, store, groups)
-  if jax.process_index() == 0:
-    run_dir.claim_data(folder, store.manifest_sha256)
-    run_dir.write_rows(folder, streams, fits)
-    row_budget.say(streams, fits)
-  return dataclasses.replace(program, streams=streams)
-
-
-def _restore(
-  checkpoints: Checkpoints, program: Program, tokenizer: Tokenizer, steps: int
-) -> tuple[TrainState, Position] | None:
-  """State and position of the newest checkpoint, if there is one."""
-  restored = program.restore(checkpoints)
-  if restored is None:
-    return None
-  state, files = restored
-  validation.check_restored(files, tokenizer, program.streams)
-  validation.check_steps(steps, int(state.step))
-  return state, Position.read(files)
-
-
-def _first_state(
-  program: Program, given: tuple[dict[str, Any], Report] | None, feed: Feed
-) -> tuple[TrainState, Position]:
-  position = Position(feed.start())
-  if given is not None:
-    return program.state_of(given[0], feed.seed), position
-  return program.random_state(feed.seed), position

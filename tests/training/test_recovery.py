@@ -126,7 +126,7 @@ def test_an_update_computed_twice_with_other_bits_is_found(wrong_call):
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-  """As much of setup.Run as go_back uses."""
+  """As much of run.Run as go_back uses."""
 
   steps: list
   returned_to: int | None = None

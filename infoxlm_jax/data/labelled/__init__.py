@@ -1,0 +1,1 @@
+"""Labelled data: readers of their files, and examples in memory."""

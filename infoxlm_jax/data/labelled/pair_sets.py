@@ -1,0 +1,307 @@
+"""XNLI and PAWS-X in the layouts in which they are handed out.
+
+                train                      dev, test
+  XNLI 1.0      multinli.train.en.tsv      xnli.dev.tsv, xnli.test.tsv, with a
+                (XNLI-MT-1.0), or          header and a column "language"
+                multinli_1.0_train.txt
+  PAWS-X        en/train.tsv,              de/dev_2k.tsv, de/test_2k.tsv
+                de/translated_train.tsv
+  XTREME        train-en.tsv               dev-de.tsv, test-de.tsv, no header:
+                                           text, text, label
+
+Files are looked for in the folder and below it; they may be compressed.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from infoxlm_jax.data.corpora.open_files import read_lines
+from infoxlm_jax.data.labelled import tsv
+from infoxlm_jax.data.labelled.tsv import Texts
+from infoxlm_jax.errors import InputError
+
+# The translated training sets of XNLI spell it so.
+_SPELLINGS = {"contradictory": "contradiction"}
+_NO_AGREEMENT = "-"  # MultiNLI's label where its five annotators do not agree
+_PACKED = r"(\.gz|\.xz|\.zst)?"
+_LANGUAGE = r"(?P<language>[a-z]{2,3})"
+_XTREME = {
+  split: re.compile(rf"{split}-{_LANGUAGE}\.tsv{_PACKED}")
+  for split in ("train", "dev", "test")
+}
+Wanted = Sequence[str] | None
+
+
+class PairSet(NamedTuple):
+  """Pairs of a task, by language.
+
+  Attributes:
+    train, dev, test: by language.
+    notes: what was left out, and why.
+  """
+
+  train: dict[str, Texts]
+  dev: dict[str, Texts]
+  test: dict[str, Texts]
+  notes: dict[str, int]
+
+
+def read_xnli(
+  folder: str, train: Wanted = ("en",), languages: Wanted = None
+) -> PairSet:
+  """Reads XNLI.
+
+  Args:
+    folder: of the files, see the module.
+    train: languages to train on; None: all that there are.
+    languages: of dev and test; None: all that there are.
+
+  Raises:
+    InputError: a file is missing, broken, or lacks a language.
+  """
+  files = _files(folder)
+  notes: dict[str, int] = {}
+  if _any(files, "xnli.dev.tsv"):
+    dev = _one_file(_only(files, "xnli.dev.tsv", folder))
+    test = _one_file(_only(files, "xnli.test.tsv", folder))
+    trained = _multinli(files, folder, notes)
+  else:
+    trained, dev, test = _xtreme(files, folder, "XNLI")
+  return PairSet(
+    _chosen(trained, train, f"{folder}: no training set"),
+    _chosen(dev, languages, f"{folder}: no dev set"),
+    _chosen(test, languages, f"{folder}: no test set"),
+    notes,
+  )
+
+
+def read_pawsx(
+  folder: str, train: Wanted = ("en",), languages: Wanted = None
+) -> PairSet:
+  """Reads PAWS-X; arguments and errors as read_xnli's."""
+  files = _files(folder)
+  official = {
+    "train": re.compile(rf"(translated_)?train\.tsv{_PACKED}"),
+    "dev": re.compile(rf"dev_2k\.tsv{_PACKED}"),
+    "test": re.compile(rf"test_2k\.tsv{_PACKED}"),
+  }
+  splits: dict[str, dict[str, Texts]] = {name: {} for name in official}
+  for name, pattern in official.items():
+    for path in files:
+      if pattern.fullmatch(path.name):
+        own = splits[name]
+        _add(own, path.parent.name, path, lambda p: _headed(p, _PAWSX))
+  if not splits["train"]:
+    splits = dict(zip(official, _xtreme(files, folder, "PAWS-X"), strict=True))
+  return PairSet(
+    _chosen(splits["train"], train, f"{folder}: no training set"),
+    _chosen(splits["dev"], languages, f"{folder}: no dev set"),
+    _chosen(splits["test"], languages, f"{folder}: no test set"),
+    {},
+  )
+
+
+def crossed(test: dict[str, Texts], rows: int) -> dict[str, Texts]:
+  """Pairs whose first text is of one language and the second of another.
+
+  The test sets must be translations of each other, row for row.
+
+  Args:
+    test: by language.
+    rows: the first so many of each; 0: none at all.
+
+  Returns:
+    By "en-fr": the first text in en, the second in fr; "en-en" too.
+
+  Raises:
+    InputError: two languages' labels differ.
+  """
+  if not rows or len(test) < 2:
+    return {}
+  first = next(iter(test.values()))
+  for own in test.values():
+    if own.labels != first.labels:
+      raise InputError(
+        f"{own.where}: its labels are not those of {first.where}, row for row,"
+        " so the two cannot be mixed; set CROSSED=0"
+      )
+  out = {}
+  for a, one in test.items():
+    for b, other in test.items():
+      assert other.second is not None  # both are sets of pairs
+      out[f"{a}-{b}"] = Texts(
+        f"{one.where} and {other.where}",
+        one.labels[:rows],
+        one.first[:rows],
+        other.second[:rows],
+      )
+  return out
+
+
+_XNLI = ("sentence1", "sentence2", "gold_label")
+_MULTINLI_MT = ("premise", "hypo", "label")
+_PAWSX = ("sentence1", "sentence2", "label")
+
+
+def _files(folder: str) -> list[Path]:
+  if not Path(folder).is_dir():
+    raise InputError(f"{folder}: no such folder; set DATA to that of the task")
+  return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def _any(files: Iterable[Path], name: str) -> list[Path]:
+  pattern = re.compile(re.escape(name) + _PACKED)
+  return [path for path in files if pattern.fullmatch(path.name)]
+
+
+def _only(files: Iterable[Path], name: str, folder: str) -> Path:
+  candidates = _any(files, name)
+  if len(candidates) != 1:
+    count = f"{len(candidates)} files" if candidates else "no file"
+    raise InputError(f"{folder}: {count} named {name}; there must be one")
+  return candidates[0]
+
+
+def _multinli(
+  files: Sequence[Path], folder: str, notes: dict[str, int]
+) -> dict[str, Texts]:
+  """Training sets: MultiNLI in English and in translation."""
+  out: dict[str, Texts] = {}
+  pattern = re.compile(rf"multinli\.train\.{_LANGUAGE}\.tsv{_PACKED}")
+  for path in files:
+    if match := pattern.fullmatch(path.name):
+      _add(out, match["language"], path, lambda p: _headed(p, _MULTINLI_MT))
+  if "en" not in out:
+    for path in _any(files, "multinli_1.0_train.txt"):
+      _add(out, "en", path, lambda p: _headed(p, _XNLI))
+      kept = [n for n, x in enumerate(out["en"].labels) if x != _NO_AGREEMENT]
+      notes["without_agreed_label"] = len(out["en"].labels) - len(kept)
+      out["en"] = _rows(out["en"], kept)
+  if not out:
+    raise InputError(
+      f"{folder}: no training set: neither multinli.train.en.tsv (XNLI-MT-1.0)"
+      " nor multinli_1.0_train.txt (MultiNLI 1.0) is there"
+    )
+  return out
+
+
+def _xtreme(
+  files: Sequence[Path], folder: str, task: str
+) -> tuple[dict[str, Texts], ...]:
+  out = []
+  for split, pattern in _XTREME.items():
+    own: dict[str, Texts] = {}
+    for path in files:
+      if match := pattern.fullmatch(path.name):
+        _add(own, match["language"], path, _three_cells)
+    if not own:
+      raise InputError(
+        f"{folder}: no {split} set of {task}: no file is named as in its own"
+        f" layout or in XTREME's ({split}-en.tsv)"
+      )
+    out.append(own)
+  return tuple(out)
+
+
+def _three_cells(path: Path) -> Texts:
+  return _spelt(tsv.read(path, columns=(2, 0, 1)))
+
+
+def _add(
+  out: dict[str, Texts],
+  language: str,
+  path: Path,
+  read: Callable[[Path], Texts],
+) -> None:
+  if language in out:
+    raise InputError(
+      f"{out[language].where} and {path} are both of {language!r}; keep one"
+    )
+  out[language] = read(path)
+
+
+def _one_file(path: Path) -> dict[str, Texts]:
+  """A file of all languages, by language."""
+  out: dict[str, tuple[list[str], list[str], list[str]]] = {}
+  for language, label, first, second in _cells(path, ("language", *_of(_XNLI))):
+    own = out.setdefault(language, ([], [], []))
+    own[0].append(label)
+    own[1].append(first)
+    own[2].append(second)
+  return {
+    language: _spelt(Texts(f"{path} ({language})", *own))
+    for language, own in out.items()
+  }
+
+
+def _headed(path: Path, names: tuple[str, str, str]) -> Texts:
+  """A file with a header."""
+  labels, firsts, seconds = [], [], []
+  for label, first, second in _cells(path, _of(names)):
+    labels.append(label)
+    firsts.append(first)
+    seconds.append(second)
+  return _spelt(Texts(str(path), labels, firsts, seconds))
+
+
+def _of(names: tuple[str, str, str]) -> tuple[str, str, str]:
+  """Columns as label, first and second text."""
+  return names[2], names[0], names[1]
+
+
+def _cells(path: Path, columns: Sequence[str]) -> Iterable[list[str]]:
+  places: list[int] = []
+  width = rows = 0
+  for number, line in read_lines(path):
+    cells = line.split("\t")
+    if not places:
+      missing = [name for name in columns if name not in cells]
+      if missing:
+        raise InputError(
+          f"{path}, line 1: no column {missing[0]!r} among {cells}; the file"
+          " must have its own header"
+        )
+      places, width = [cells.index(name) for name in columns], len(cells)
+      continue
+    # Some rows of MultiNLI have fewer labels of single annotators at their end.
+    if len(cells) <= max(places) or len(cells) > width:
+      raise InputError(
+        f"{path}, line {number}: {len(cells)} tab-separated cells, the header"
+        f" has {width}"
+      )
+    chosen = [cells[n].strip() for n in places]
+    if "" in chosen:
+      name = columns[chosen.index("")]
+      raise InputError(f"{path}, line {number}: {name} is empty")
+    rows += 1
+    yield chosen
+  if not rows:
+    raise InputError(f"{path} has no rows below its header")
+
+
+def _spelt(own: Texts) -> Texts:
+  return own._replace(labels=[_SPELLINGS.get(x, x) for x in own.labels])
+
+
+def _rows(own: Texts, kept: Sequence[int]) -> Texts:
+  return Texts(
+    own.where,
+    [own.labels[n] for n in kept],
+    [own.first[n] for n in kept],
+    own.second and [own.second[n] for n in kept],
+  )
+
+
+def _chosen(
+  sets: dict[str, Texts], wanted: Wanted, message: str
+) -> dict[str, Texts]:
+  if wanted is None:
+    return sets
+  for language in wanted:
+    if language not in sets:
+      raise InputError(
+        f"{message} in {language!r}; there are {', '.join(sorted(sets))}"
+      )
+  return {language: sets[language] for language in wanted}

@@ -1,0 +1,1 @@
+"""Tasks: what is read, trained and scored."""

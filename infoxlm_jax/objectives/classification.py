@@ -1,0 +1,58 @@
+"""Classes of texts and of pairs of texts: XNLI, PAWS-X."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from infoxlm_jax.model import pooling
+from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.objectives import labelled
+from infoxlm_jax.objectives.base import Encode, Rows, Tree
+from infoxlm_jax.objectives.labelled import Labelled
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(Labelled):
+  """The class of each item, from its first token.
+
+  The head is XLM-R's in transformers: dropout, linear, tanh, dropout, linear.
+  Other encoders get the same head.
+
+  Attributes besides Labelled's:
+    classes: number of labels.
+  """
+
+  classes: int = 2
+
+  def check(self, name: str, model: EncoderConfig) -> None:
+    del model
+    labelled.check_classes(name, type(self).__name__, self.classes)
+
+  def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
+    d = model.hidden_size
+    dense, out = jax.random.split(jax.random.fold_in(key, 3))
+    return {
+      "classification": {
+        "dense": labelled.init_linear(dense, d, d),
+        "out": labelled.init_linear(out, d, self.classes),
+      }
+    }
+
+  def scores(
+    self, params: Tree, encode: Encode, rows: Rows, model: EncoderConfig
+  ) -> jax.Array:
+    """Logits [G, n, C]."""
+    del model
+    hidden_GRTD = encode(params, labelled.inputs(rows))
+    members_GnRT = pooling.members(rows, rows["labels"].shape[1], "first")
+    first_GnD = pooling.pool(hidden_GRTD, members_GnRT)
+    head = params["heads"]["classification"]
+    x_GnD = labelled.drop(first_GnD, self.head_dropout, rows, 0)
+    x_GnD = jnp.tanh(x_GnD @ head["dense"]["kernel"] + head["dense"]["bias"])
+    x_GnD = labelled.drop(x_GnD, self.head_dropout, rows, 1)
+    return x_GnD @ head["out"]["kernel"] + head["out"]["bias"]
+
+  def nll(self, scores: jax.Array, rows: Rows) -> tuple[jax.Array, jax.Array]:
+    return labelled.cross_entropy(scores, rows["labels"])
