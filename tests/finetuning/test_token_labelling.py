@@ -13,6 +13,8 @@ import pytest
 import small_corpus
 import small_model
 import small_run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infoxlm_jax.checkpoint.importers.load import load_weights, model_of
 from infoxlm_jax.data.labelled.examples import Examples, Ragged
@@ -123,6 +125,33 @@ def test_entities_by_hand():
   assert scored(TAGS, token_labelling.entity_scores)["f1"] == 1
   nothing = [["O"] * 5, ["O"] * 4]
   assert scored(nothing, token_labelling.entity_scores)["f1"] == 0
+
+
+def entities(tags):
+  """As conlleval: (type, first, last) of each entity."""
+  out = []
+  for n, tag in enumerate(tags):
+    if tag == "O":
+      continue
+    joins = tag[0] == "I" and n and tags[n - 1][2:] == tag[2:]
+    out.append((tag[2:], out.pop()[1] if joins else n, n))
+  return set(out)
+
+
+@given(st.data())
+def test_entities_against_a_twin(drawn):
+  tags = st.sampled_from(CLASSES)
+  given_tags = [
+    drawn.draw(st.lists(tags, min_size=size, max_size=size)) for size in (5, 4)
+  ]
+  found = scored(given_tags, token_labelling.entity_scores)
+  both = [
+    (entities(a), entities(b)) for a, b in zip(TAGS, given_tags, strict=True)
+  ]
+  right = sum(len(a & b) for a, b in both)
+  predicted = sum(len(b) for _, b in both)
+  assert found["recall"] == pytest.approx(right / 4)
+  assert found["precision"] == pytest.approx(right / max(predicted, 1))
 
 
 def test_words_by_hand():
