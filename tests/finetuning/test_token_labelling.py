@@ -22,10 +22,11 @@ from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.finetuning import job
 from infoxlm_jax.finetuning.options import FineTuning
+from infoxlm_jax.finetuning.predict import make_predict
 from infoxlm_jax.finetuning.task import EvalSet
 from infoxlm_jax.finetuning.tasks import token_labelling
 from infoxlm_jax.finetuning.tasks.token_labelling import Answers, TaggedFiles
-from infoxlm_jax.model import encoder
+from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.objectives.base import Context
 from infoxlm_jax.objectives.token_labelling import TokenLabelling
 from infoxlm_jax.training.options import Parallelism, WeightOptions
@@ -59,6 +60,24 @@ def test_logits_and_loss_are_those_of_transformers():
   assert float(loss.sum) == pytest.approx(nll, rel=1e-5)
   hits = (theirs.argmax(-1) == wanted).sum()
   assert loss.metrics["task/accuracy"] == (hits, len(wanted))
+
+
+def test_predictions_on_a_mesh():
+  """Of each example, the logits of its own tokens."""
+  config, params, _ = load_weights(oracle.ORACLES / "xlmr_tok")
+  mesh = partitioning.make_mesh(partitioning.MeshShape(2, 2, 2, devices=8))
+  specs = partitioning.specs(params, mesh)
+  placed = jax.device_put(params, partitioning.named(specs, mesh))
+  predict = make_predict(TokenLabelling(classes=5), config, specs, mesh)
+  numbers = oracle.load("xlmr_tok")
+  real = numbers["attention_mask"] == 1
+  tokens = [
+    ids[own] for ids, own in zip(numbers["input_ids"], real, strict=True)
+  ]
+  labels = {"token_labels": Ragged.of([np.ones(len(t)) for t in tokens])}
+  scores = predict(placed, Examples(Ragged.of(tokens), None, labels))
+  for ours, theirs, own in zip(scores, numbers["logits"], real, strict=True):
+    np.testing.assert_allclose(ours, theirs[own], atol=2e-5)
 
 
 def test_the_end_of_a_cut_item_has_no_label():

@@ -50,7 +50,8 @@ class TaggedFiles:
   Attributes:
     data: the folder.
     train_languages: to train on.
-    dev_languages: whose dev sets choose the model. None: all that have one.
+    dev_languages: whose dev sets choose the model; English, as in XTREME.
+      None: all that have one.
     test_languages: to measure. None: all that have a test set.
     max_length: tokens of an example; a longer sentence becomes several, split
       between words, so that every word is read once.
@@ -58,7 +59,7 @@ class TaggedFiles:
 
   data: str
   train_languages: Languages = ("en",)
-  dev_languages: Languages = None
+  dev_languages: Languages = ("en",)
   test_languages: Languages = None
   max_length: int = 128
 
