@@ -110,6 +110,7 @@ setup(
     "grain>=0.2.11",
     "jax>=0.10",
     "matplotlib>=3.9",
+    "nervaluate>=1.2",
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.3",

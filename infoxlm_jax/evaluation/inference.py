@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
@@ -31,9 +30,9 @@ from infoxlm_jax.evaluation.embed import (
   batch_rows,
   by_row_length,
   make_embed,
-  rows_of,
 )
-from infoxlm_jax.model import encoder, partitioning
+from infoxlm_jax.evaluation.token_vectors import make_token_vectors
+from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.pooling import Reading
 
@@ -91,12 +90,7 @@ class Encoder:
     self.params = params
     # Kept with the encoder, not with the class.
     self._embed = functools.lru_cache(64)(self._make_embed)
-    self._hidden = jax.jit(
-      lambda params, batch: encoder.encode(
-        params, batch, config, collect=lambda x: x.astype(np.float32)
-      ),
-      in_shardings=(None, partitioning.batch_sharding(mesh)),
-    )
+    self._token_vectors = make_token_vectors(config, mesh)
 
   def encode(
     self,
@@ -200,32 +194,13 @@ class Encoder:
     Entry 0 of the first axis is the embedding output. The tokens are those of
     `tokenize`, `<s>` and `</s>` among them; `pieces` shows them.
     """
-    ids = self.tokenize(texts, prefix=prefix, max_length=max_length)
-    lengths = np.array([len(one) for one in ids], np.int64)
-    states: dict[int, np.ndarray] = {}  # by the text's number
-    params = {name: self.params[name] for name in ("embed", "layers")}
-    for row_length, numbers in by_row_length(
-      lengths, self.config.max_positions
-    ):
-      rows = batch_rows(
-        len(numbers), row_length, Reading.batch_tokens, self.mesh.size
-      )
-      for start in range(0, len(numbers), rows * self.mesh.size):
-        # One item a row.
-        groups = [
-          [(n, ids[n], row, 0) for row, n in enumerate(numbers[at : at + rows])]
-          for at in range(start, start + rows * self.mesh.size, rows)
-        ]
-        batch = rows_of(
-          groups, self.mesh.size, rows, row_length, self.config.pad_id
-        )
-        hidden = np.asarray(
-          self._hidden(params, partitioning.global_batch(batch, self.mesh))
-        )
-        for g, group in enumerate(groups):
-          for n, one, row, _ in group:
-            states[n] = np.array(hidden[:, g, row, : len(one)])
-    return [states[n] for n in range(len(ids))]
+    return self.token_vectors(
+      self.tokenize(texts, prefix=prefix, max_length=max_length)
+    )
+
+  def token_vectors(self, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`hidden_states` of token ids, int32 [tokens] with `<s>` and `</s>`."""
+    return self._token_vectors(self.params, ids, Reading.batch_tokens)
 
   def tokenize(
     self,

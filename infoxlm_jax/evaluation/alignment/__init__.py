@@ -1,0 +1,1 @@
+"""Word alignment: links between the words of translations, and their error."""
