@@ -6,9 +6,12 @@ word is known from its neighbours. A pair has any words: a masked one is known
 from its translation.
 """
 
+from typing import Any
+
 import numpy as np
 
 from infoxlm_jax.data.groups import build_groups
+from infoxlm_jax.data.labelled.examples import Examples, ExampleStore, Ragged
 from infoxlm_jax.special_ids import Ids
 
 WORDS = 32
@@ -72,7 +75,27 @@ class Store:
 STORE = Store()
 
 
-def batch(stream, store: Store, update: int, groups: int, seed: int):
+def labelled() -> ExampleStore:
+  """Texts whose class, and that of each word, is its half of the words.
+
+  The class of a text is that of its first word.
+  """
+  draw = np.random.default_rng(1)
+  words = [
+    draw.integers(0, WORDS, draw.integers(5, 10)) for _ in range(RECORDS)
+  ]
+  tokens = [[IDS.bos, *(FIRST + own), IDS.eos] for own in words]
+  halves = [2 * own // WORDS for own in words]
+  examples = Examples(
+    Ragged.of(tokens),
+    np.array([own[0] for own in halves], np.int32),
+    # A label plus one; 0 at <s> and </s>.
+    {"token_labels": Ragged.of([[0, *(1 + own), 0] for own in halves])},
+  )
+  return ExampleStore("invented", {"en": examples}, IDS)
+
+
+def batch(stream, store: Any, update: int, groups: int, seed: int):
   """The arrays of a stream's batch, as the loader gives them to an update."""
   built = build_groups(
     stream, store, seed, update * stream.batch, range(groups), groups

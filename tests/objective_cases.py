@@ -13,15 +13,22 @@ import invented_languages
 from invented_languages import IDS, LANGUAGES, STORE
 
 from infoxlm_jax.data.alternating_stream import AlternatingStream
+from infoxlm_jax.data.code_mixed_stream import CodeMixedStream
+from infoxlm_jax.data.labelled_stream import LabelledStream
 from infoxlm_jax.data.next_sentence_stream import NextSentenceStream
+from infoxlm_jax.data.paraphrase_stream import ParaphraseStream
 from infoxlm_jax.data.streams import ContrastStream, PairStream, TextStream
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.base import Objective
+from infoxlm_jax.objectives.classification import Classification
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.objectives.next_sentence import NextSentence
+from infoxlm_jax.objectives.paraphrase import Paraphrase
+from infoxlm_jax.objectives.token_labelling import TokenLabelling
 from infoxlm_jax.objectives.word_alignment import WordAlignment
+from infoxlm_jax.objectives.word_recovery import WordRecovery
 from infoxlm_jax.training import optimizer, schedules
 from infoxlm_jax.training.options import Parallelism, UpdateOptions
 from infoxlm_jax.training.program import Program, make_program
@@ -45,6 +52,7 @@ class Case(NamedTuple):
     hidden: the model's hidden size.
     rate: learning rate of update n + 1 as a function of n.
     slow: whether it is left to the slow tests.
+    store: that the streams read.
   """
 
   objectives: Mapping[str, Objective]
@@ -55,6 +63,7 @@ class Case(NamedTuple):
   hidden: int = 32
   rate: Schedule = schedules.constant(1e-2)
   slow: bool = True
+  store: Any = STORE
 
 
 TEXT = TextStream(**_SIZE)
@@ -67,6 +76,8 @@ XLM_TEXT = TextStream(**_SIZE, **_LANGUAGES)
 XLM_PAIRS = PairStream(**_SIZE, **_LANGUAGES, restart_positions=True)
 XLM_BOTH = AlternatingStream(streams={"mlm": XLM_TEXT, "tlm": XLM_PAIRS})
 BY_FREQUENCY = MaskedLM("xlm", mask_specials=False, frequency_power=0.5)
+PARAPHRASES = ParaphraseStream(**_SIZE)
+MIXED = CodeMixedStream(**_SIZE, sentences=2)
 # As in gin/objectives/from_scratch.gin.
 LEARNS = Contrast(
   layer=2,
@@ -93,8 +104,10 @@ RELEASED = Contrast(
 # Shares left with the seeds 0 to 4, smallest to largest, the bounds above them:
 # mlm .68 to .82, tlm .77 to .86, xlm_mlm .74 to .82, xlm .81 to .84, bert .66
 # to .80 and next_loss .01 to .64, alignment .45 to .62 and tlm_loss .71 to .87,
-# contrast .31 to .42, released 0 to .01, of the batch .42 to .68, and of two
-# contrasts .19 to .33 and .22 to .36.
+# contrast .31 to .42, released 0 to .14, of the batch .42 to .68, and of two
+# contrasts .19 to .33 and .22 to .36; word recovery .43 to .46, paraphrase 0 to
+# .01, code-mixed .76 to .84, classification 0 to .25, labels of tokens below
+# .01.
 CASES = {
   "mlm": Case(
     {"mlm": MaskedLM("mlm")}, {"mlm": TEXT}, {"mlm/loss": 0.9}, slow=False
@@ -120,6 +133,40 @@ CASES = {
     {"alignment/loss": 0.8, "alignment/tlm_loss": 0.93},
     slow=False,
   ),
+  "word_recovery": Case(
+    {"recovery": WordRecovery()},
+    {"tlm": PAIRS},
+    {"recovery/loss": 0.6},
+    slow=False,
+  ),
+  "paraphrase": Case(
+    {"paraphrase": Paraphrase()},
+    {"paraphrase": PARAPHRASES},
+    {"paraphrase/loss": 0.3},
+    period=1,
+    slow=False,
+  ),
+  "code_mixed": Case(
+    {"mixed": MaskedLM("mixed")}, {"mixed": MIXED}, {"mixed/loss": 0.9}
+  ),
+  "classification": Case(
+    {"task": Classification(classes=2)},
+    {"examples": LabelledStream(**_SIZE)},
+    {"task/loss": 0.5},
+    store=invented_languages.labelled(),
+    slow=False,
+  ),
+  "token_labelling": Case(
+    {"task": TokenLabelling(classes=2)},
+    {
+      "examples": LabelledStream(
+        **_SIZE, arrays=("token_labels",), label_size=0
+      )
+    },
+    {"task/loss": 0.5},
+    store=invented_languages.labelled(),
+    slow=False,
+  ),
   # All pairs in an update: retrieval is solved after 120, see the tests.
   "contrast": Case(
     {"xlco": dataclasses.replace(LEARNS, negatives="batch")},
@@ -131,7 +178,9 @@ CASES = {
   ),
   "contrast_released": Case(
     {"xlco": RELEASED},
-    {"xlco": ContrastStream(**_SIZE, mixup="adjacent")},
+    {
+      "xlco": ContrastStream(**_SIZE, mixup="disjoint", join_after_masking=True)
+    },
     {"xlco/loss": 0.6},
   ),
   "contrast_of_the_batch": Case(
@@ -169,6 +218,8 @@ TOGETHER = Case(
     "xlm": BY_FREQUENCY,
     "bert": NextSentence(),
     "alignment": WordAlignment(layer=1),
+    "recovery": WordRecovery(),
+    "paraphrase": Paraphrase(),
     "low": RELEASED,
     "high": LEARNS,
   },
@@ -177,6 +228,7 @@ TOGETHER = Case(
     "tlm": PAIRS,
     "xlm": XLM_BOTH,
     "bert": SEGMENTS,
+    "paraphrase": PARAPHRASES,
     "xlco": CONTRAST,
   },
   {},
@@ -211,6 +263,6 @@ def program(
 def batch(case: Case, number: int, seed: int = 0) -> dict[str, Any]:
   """Batch of that number of the streams, by name."""
   return {
-    name: invented_languages.batch(stream, STORE, number, GROUPS, seed)
+    name: invented_languages.batch(stream, case.store, number, GROUPS, seed)
     for name, stream in case.streams.items()
   }
