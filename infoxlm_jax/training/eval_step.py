@@ -90,9 +90,11 @@ def make_eval_step(
   """Builds the held-out losses: metrics as (sum, weight) pairs by name.
 
   An objective with state is measured against it as it stands. Masks depend on
-  the number given, so that every evaluation can draw the same ones.
+  the number given, so that every evaluation can draw the same ones. There is
+  no dropout, so that held-out losses tell what the model can do.
   """
-  model, objectives = recipe.model, recipe.objectives
+  objectives = recipe.objectives
+  model = dataclasses.replace(recipe.model, dropout=0.0, attention_dropout=0.0)
   specs = partitioning.specs_of(state)
 
   def device_eval(
