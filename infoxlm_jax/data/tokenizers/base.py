@@ -76,6 +76,18 @@ class Tokenizer(Protocol):
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Ids of each text, int32 [length], without <s> and </s>."""
 
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of `encode`, and the characters that each stands for.
+
+    Returns:
+      int32 [length], and start and end in `text`, int64 [length, 2]. They may
+      include the space before a word. A piece that stands for no character of
+      its own, such as a first "▁", has an empty span.
+
+    Raises:
+      InputError: this kind of tokenizer does not know them.
+    """
+
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids; special ids are left out, <unk> is shown."""
 

@@ -92,6 +92,12 @@ class JsonTokenizer:
       )
     return [self._from_model_ids[np.array(e.ids, np.int32)] for e in encoded]
 
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of `encode`, and the characters of each; see base.py."""
+    encoded = self._model.encode(text, add_special_tokens=False)
+    ids = self._from_model_ids[np.array(encoded.ids, np.int32)]
+    return ids, np.array(encoded.offsets, np.int64).reshape(-1, 2)
+
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids; special ids are left out, unknown pieces are shown."""
     left_out = self.special_ids - {self.unk_id}

@@ -125,6 +125,14 @@ class XlmTokenizer:
     """Ids of each text, int32 [length], without <s> and </s>."""
     return [self.encode(text) for text in texts]
 
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Raises InputError: Moses changes text without saying where."""
+    raise InputError(
+      f"{self.path}: XLM's tokenizer does not say which characters a piece"
+      " stands for, which answers in a text are found by. Use a model with a"
+      " SentencePiece model, tokenizer.json or vocab.txt."
+    )
+
   def decode(self, ids: Iterable[int]) -> str:
     """The words of ids, with spaces between; of special ids only <unk>."""
     left_out = self.special_ids - {self.unk_id}

@@ -62,6 +62,23 @@ class SentencePieceTokenizer:
     encoded = self._model.encode(list(texts), out_type=int)
     return [self._from_file_ids(np.array(ids, np.int32)) for ids in encoded]
 
+  def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of `encode`, and the characters of each; see base.py."""
+    # Not at the top of the file: it loads protobuf.
+    from sentencepiece import sentencepiece_pb2
+
+    # Its classes are made at import, so type checkers do not see them.
+    module: Any = sentencepiece_pb2
+    encoded = module.SentencePieceText()
+    # Of the forms with offsets the one that all releases since 0.2 have.
+    encoded.ParseFromString(
+      self._model.encode(text, out_type="serialized_proto")
+    )
+    ids = np.array([piece.id for piece in encoded.pieces], np.int32)
+    ends = [(piece.begin, piece.end) for piece in encoded.pieces]
+    in_bytes = np.array(ends, np.int64).reshape(-1, 2)
+    return self._from_file_ids(ids), _characters(text)[in_bytes]
+
   def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Ids of all texts, concatenated, int32; lengths, int64 [texts].
 
@@ -97,6 +114,13 @@ class SentencePieceTokenizer:
     if i < len(_SPECIAL_NAMES):
       return _SPECIAL_NAMES[i]
     return "<mask>" if i == self.mask_id else self._model.id_to_piece(i - 1)
+
+
+def _characters(text: str) -> np.ndarray:
+  """The number of the character at each byte of UTF-8, int64 [bytes + 1]."""
+  data = np.frombuffer(text.encode("utf-8"), np.uint8)
+  starts = (data & 0xC0) != 0x80  # 10xxxxxx continues a character
+  return np.concatenate([np.cumsum(starts) - 1, [len(text)]])
 
 
 def _read(model: bytes, path: str) -> sentencepiece.SentencePieceProcessor:
