@@ -95,6 +95,20 @@ def labelled() -> ExampleStore:
   return ExampleStore("invented", {"en": examples}, IDS)
 
 
+def with_answers() -> ExampleStore:
+  """Texts with one word of the upper half, which is the answer."""
+  draw = np.random.default_rng(2)
+  lengths = draw.integers(5, 10, RECORDS)
+  words = [draw.integers(0, WORDS // 2, length) for length in lengths]
+  places = [draw.integers(0, length) for length in lengths]
+  for own, place in zip(words, places, strict=True):
+    own[place] += WORDS // 2
+  tokens = [[IDS.bos, *(FIRST + own), IDS.eos] for own in words]
+  spans = np.array([[1 + place] * 2 for place in places], np.int32)
+  examples = Examples(Ragged.of(tokens), spans)
+  return ExampleStore("invented", {"en": examples}, IDS)
+
+
 def batch(stream, store: Any, update: int, groups: int, seed: int):
   """The arrays of a stream's batch, as the loader gives them to an update."""
   built = build_groups(

@@ -26,6 +26,7 @@ from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.objectives.next_sentence import NextSentence
 from infoxlm_jax.objectives.paraphrase import Paraphrase
+from infoxlm_jax.objectives.span_extraction import SpanExtraction
 from infoxlm_jax.objectives.token_labelling import TokenLabelling
 from infoxlm_jax.objectives.word_alignment import WordAlignment
 from infoxlm_jax.objectives.word_recovery import WordRecovery
@@ -107,7 +108,7 @@ RELEASED = Contrast(
 # contrast .31 to .42, released 0 to .14, of the batch .42 to .68, and of two
 # contrasts .19 to .33 and .22 to .36; word recovery .43 to .46, paraphrase 0 to
 # .01, code-mixed .76 to .84, classification 0 to .25, labels of tokens below
-# .01.
+# .01, answers too.
 CASES = {
   "mlm": Case(
     {"mlm": MaskedLM("mlm")}, {"mlm": TEXT}, {"mlm/loss": 0.9}, slow=False
@@ -165,6 +166,13 @@ CASES = {
     },
     {"task/loss": 0.5},
     store=invented_languages.labelled(),
+    slow=False,
+  ),
+  "span_extraction": Case(
+    {"task": SpanExtraction()},
+    {"examples": LabelledStream(**_SIZE, padded=True, label_size=2)},
+    {"task/loss": 0.5},
+    store=invented_languages.with_answers(),
     slow=False,
   ),
   # All pairs in an update: retrieval is solved after 120, see the tests.

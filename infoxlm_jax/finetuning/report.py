@@ -1,4 +1,4 @@
-"""The report of a fine-tuning job: means over seeds, as tables and figures."""
+"""The results of a fine-tuning job: means over its seeds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax.evaluation.report import results_file
-from infoxlm_jax.finetuning import choice
+from infoxlm_jax.finetuning import choice, figures, tables
 from infoxlm_jax.finetuning.task import Task
+from infoxlm_jax.runtime.files import write_atomically
 
 Results = Mapping[str, Any]
 Table = dict[str, dict[str, float]]  # {measure: {language: value}}
@@ -27,7 +28,7 @@ def write(
   tried: Mapping[float, Results],
   runs: Mapping[int, Results],
 ) -> None:
-  """Writes results.json, report.md and results.csv of a job.
+  """Writes results.json, results.csv, report.md and figures of a job.
 
   Args:
     folder: of the job.
@@ -41,6 +42,12 @@ def write(
   """
   results = summary(task, rate, tried, runs)
   results_file.write_results(folder, results)
+  write_atomically(folder / "results.csv", tables.csv_of(task, results))
+  pictures = figures.draw(folder / "figures", task, results)
+  report = tables.report(task, results, pictures)
+  write_atomically(folder / results_file.REPORT_FILE, report)
+  print("\n" + tables.main_table(task, results))
+  print(f"Report: {folder / results_file.REPORT_FILE}")
 
 
 def summary(

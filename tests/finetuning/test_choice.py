@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from infoxlm_jax.data.labelled.examples import Examples, Ragged
-from infoxlm_jax.finetuning import choice, report
+from infoxlm_jax.finetuning import choice, published, report, tables
 from infoxlm_jax.finetuning.task import EvalSet, Task
 from infoxlm_jax.objectives.classification import Classification
 
@@ -89,3 +89,31 @@ def test_means_and_deviations_over_seeds():
   # Deviations .2, .1, .3 from the mean: sqrt((.04 + .01 + .09) / 2).
   assert main["test_std"]["accuracy"]["mean"] == pytest.approx(0.07**0.5)
   assert out["dev_by_rate"] == {"1e-05": 0.4, "2e-05": 0.1}
+
+
+def test_published_rows_average_as_printed():
+  """Both rows of XLM without TLM have each other's average in the paper."""
+  printed = {
+    (row.setting, row.system, row.models): row.mean for row in published.XNLI
+  }
+  transfer = published.TRANSFER
+  assert printed[transfer, "InfoXLM", "1"] == pytest.approx(76.5, abs=0.05)
+  assert printed[transfer, "XLM (w/o TLM)*", "N"] == pytest.approx(
+    70.7, abs=0.06
+  )
+  assert printed[transfer, "XLM (w/o TLM)*", "1"] == pytest.approx(
+    71.3, abs=0.06
+  )
+  train = published.TRANSLATE_TRAIN
+  assert printed[train, "InfoXLM", ""] == pytest.approx(80.0, abs=0.05)
+  assert all(len(row.accuracy) == 15 for row in published.XNLI)
+
+
+def test_gap_and_scripts():
+  values = {"en": 0.8, "de": 0.6, "ru": 0.4, "bg": 0.2, "mean": 0.5}
+  assert tables.gap(values, "en") == pytest.approx(0.4)
+  assert tables.gap({"en": 0.8, "mean": 0.8}, "en") is None
+  assert tables.by_script(values) == {
+    "Latin": pytest.approx(0.7),
+    "Cyrillic": pytest.approx(0.3),
+  }

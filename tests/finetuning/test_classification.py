@@ -129,7 +129,7 @@ def data(tmp_path_factory) -> Path:
   return folder
 
 
-def run(data: Path, out: Path, **changes):
+def run(data: Path, out: Path, dry_run: bool = False, **changes):
   model = small_model.folder()
   options = {
     "seeds": (0,), "rates": (1e-2,), "epochs": 8.0, "batch": 16,
@@ -153,6 +153,7 @@ def run(data: Path, out: Path, **changes):
       model=model_of(model, dropout=0.1, attention_dropout=0.1),
       weights=WeightOptions(init_from=str(model)),
       parallelism=Parallelism(groups=1, mesh=small_run.ONE_DEVICE),
+      dry_run=dry_run,
     )
   return printed.getvalue()
 
@@ -172,6 +173,13 @@ def test_a_task_is_learned(finished):
   assert results["majority_class"]["en"] == 0.5
   assert results["classification"]["model_per_language"]["test"]
   assert results["classes"] == ["blue", "red"]
+  report = (finished / "report.md").read_text()
+  assert "| mean | " in report and "![languages](figures/" in report
+  assert (finished / "figures" / "languages.png").exists()
+  assert (
+    f"one_model,test,accuracy,de,{accuracy['de']},0.0"
+    in (finished / "results.csv").read_text().splitlines()
+  )
 
 
 def test_a_run_that_is_killed_ends_bit_for_bit(data, finished, tmp_path):
@@ -218,6 +226,7 @@ def test_a_finished_job_is_not_trained_again(data, finished):
   assert (finished / "seed_0" / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_best_of_several_rates_is_taken(data, tmp_path):
   run(data, tmp_path / "out", rates=(1e-7, 1e-2), evaluations=1)
   results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -226,9 +235,10 @@ def test_the_best_of_several_rates_is_taken(data, tmp_path):
 
 
 def test_a_part_of_train_is_held_out(data, tmp_path):
-  printed = run(data, tmp_path / "out", dev=None, epochs=0.2, evaluations=1)
+  printed = run(data, tmp_path / "out", dev=None, dry_run=True)
   assert "held out of train: 10 examples" in printed
   assert "train: 86 examples in en" in printed
+  assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -288,11 +298,18 @@ def test_test_sets_are_measured_when_dev_chooses_them(data, tmp_path):
     step, params = 1, None
 
   evaluator = TaskEvaluator(tmp_path, task, predict)
-  values |= {("dev", "en"): 0.5, ("dev", "de"): 0.5}
-  assert "test/accuracy/mean" in evaluator(State, ("dev",)).metrics
-  values |= {("dev", "en"): 0.2, ("dev", "de"): 0.7}
-  second = evaluator(State, ("dev",)).metrics
-  assert [k for k in second if k.startswith("test")] == ["test/accuracy/de"]
-  values |= {("dev", "en"): 0.1}
-  third = evaluator(State, ("dev",)).metrics
-  assert not [k for k in third if k.startswith("test")]
+
+  def tested(**dev):
+    """The test sets that are measured when dev is so."""
+    values.update({("dev", language): value for language, value in dev.items()})
+    metrics = evaluator(State, ("dev",)).metrics
+    State.step += 1
+    line = json.dumps({"step": State.step, "time": 0.0, **metrics})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+      file.write(line + "\n")
+    return {name.split("/")[2] for name in metrics if name.startswith("test")}
+
+  assert tested(en=0.5, de=0.5) == {"en", "de", "mean"}
+  assert tested(en=0.2, de=0.7) == {"de"}
+  assert tested(en=0.1, de=0.7) == set()
+  assert tested(en=0.6, de=0.7) == {"en", "de", "mean"}
