@@ -12,6 +12,7 @@ from tqdm import tqdm
 from infoxlm_jax.finetuning import choice
 from infoxlm_jax.finetuning.predict import Predict
 from infoxlm_jax.finetuning.task import EvalSet, Task
+from infoxlm_jax.runtime import distributed
 from infoxlm_jax.runtime.metrics import read_metrics
 
 
@@ -45,21 +46,25 @@ class TaskEvaluator:
   kept for each language.
 
   Args:
-    folder: of the run; choices are made from its metrics.jsonl.
+    folder: of the run; its metrics.jsonl has the evaluations of earlier starts.
     task: its sets and its scorer.
     predict: from make_predict.
   """
 
   def __init__(self, folder: Path, task: Task, predict: Predict):
     self._folder, self._task, self._predict = folder, task, predict
+    self._evaluations = read_metrics(folder)
 
   def __call__(self, state: Any, splits: Sequence[str]) -> Measured:
     del splits
-    task = self._task
+    task, step = self._task, int(state.step)
+    # A run that went back to a checkpoint comes by some updates again.
+    self._evaluations = [x for x in self._evaluations if x["step"] < step]
     metrics = self._split(state, "dev", task.dev)
     mean = metrics[f"dev/{task.metric}/mean"]
-    if int(state.step) > 0:  # before, the head is random
+    if step > 0:  # before, the head is random
       metrics |= self._split(state, "test", self._chosen(metrics))
+    self._evaluations.append({"step": step, **metrics})
     text = f"dev {task.metric} {100 * mean:.1f} %"
     if len(task.dev) > 1:
       text += f" (mean of {len(task.dev)} languages)"
@@ -71,14 +76,15 @@ class TaskEvaluator:
   def report(self, facts: Mapping[str, Any], start: Any, end: Measured) -> None:
     """Writes the run's results.json; see choice.write_results."""
     del start, end
-    if jax.process_index() == 0:
-      choice.write_results(self._folder, self._task, facts)
+    # The other processes read the file next.
+    with distributed.together("writing the results"):
+      if jax.process_index() == 0:
+        choice.write_results(self._folder, self._task, facts)
 
   def _chosen(self, metrics: Mapping[str, float]) -> dict[str, EvalSet]:
     """The test sets of languages whose dev score is the best so far."""
     metric = self._task.metric
-    # From the file: a run that went back to a checkpoint has fewer lines.
-    best = choice.best_so_far(read_metrics(self._folder), metric)
+    best = choice.best_so_far(self._evaluations, metric)
     improved = {
       language
       for language in ("mean", *self._task.dev)

@@ -27,7 +27,7 @@ from infoxlm_jax.finetuning.task import Task
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.identity import identity
-from infoxlm_jax.runtime import run_dir
+from infoxlm_jax.runtime import distributed, run_dir
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS
 from infoxlm_jax.training import optimizer, schedules, validation
 from infoxlm_jax.training.options import (
@@ -110,8 +110,9 @@ def finetune(
   runs = {first: tried[rate]}
   for seed in options.seeds[1:]:
     runs[seed] = _run(job, seed, rate)
-  if jax.process_index() == 0:
-    report.write(Path(options.model_dir), made, rate, tried, runs)
+  with distributed.together("writing the report"):
+    if jax.process_index() == 0:
+      report.write(Path(options.model_dir), made, rate, tried, runs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +232,9 @@ def _measure_crossed(
   )
   scores = measure(job.task, predict, params, job.task.crossed, "crossed")
   results[job.task.name]["crossed"] = scores
-  if jax.process_index() == 0:
-    results_file.write_results(folder, results)
+  with distributed.together("writing the results"):
+    if jax.process_index() == 0:
+      results_file.write_results(folder, results)
 
 
 def _steps(options: FineTuning, task: Task) -> int:
