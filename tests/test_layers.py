@@ -42,8 +42,10 @@ ONLY = {
   "grain": {"data.loader"},
   "defusedxml": {"data.corpora.tmx"},
   "zstandard": {"data.corpora.open_files"},
-  "tensorflow": {"data.corpora.seqio_reader", "data.corpora.seqio_tasks"},
-  "tensorflow_datasets": {"data.corpora.seqio_reader"},
+  "tensorflow": {"data.corpora.seqio_reader", "data.corpora.seqio_tasks"}
+  | {"data.corpora.tfds_folder"},
+  "tensorflow_datasets": {"data.corpora.seqio_reader"}
+  | {"data.corpora.tfds_folder"},
   "seqio": {"data.corpora.seqio_tasks"},
   "torch": {
     "checkpoint.exporters.compare_torch",

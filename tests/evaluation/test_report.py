@@ -8,7 +8,12 @@ import pytest
 
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.collapse import collapsed, health_notes
-from infoxlm_jax.evaluation.report import curves, figures, tables
+from infoxlm_jax.evaluation.report import (
+  curves,
+  figures,
+  retrieval_figures,
+  tables,
+)
 from infoxlm_jax.evaluation.report.results_file import (
   read_results,
   write_report,
@@ -300,9 +305,12 @@ def test_pictures_of_vectors(tmp_path):
   sweeps = [sweep(*model, ["mean", "first"]) for model in (start, end)]
   near = [similarities(*model, 1, 0) for model in (start, end)]
   for path in (
-    figures.plot_retrieval(sweeps[1], tmp_path, "first", start=sweeps[0]),
+    retrieval_figures.plot_retrieval(
+      sweeps[1], tmp_path, "first", start=sweeps[0]
+    ),
     figures.plot_similarity(near[1], tmp_path, start=near[0]),
     figures.plot_sentences((*end, 1, 0), tmp_path, start=(*start, 1, 0)),
+    retrieval_figures.plot_layers(sweeps[1], tmp_path),
   ):
     _check_picture(path, tmp_path)
 

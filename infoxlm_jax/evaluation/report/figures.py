@@ -1,4 +1,6 @@
-"""Pictures of sentence vectors, as PNG files; `curves` has those over steps.
+"""Pictures of sentence vectors, as PNG files.
+
+`curves` has those over steps, `retrieval_figures` those of retrieval.
 
 matplotlib is imported when a picture is drawn. Figures are built without
 pyplot, so that drawing leaves no global state and needs no display. Each
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax.errors import StorageError
-from infoxlm_jax.evaluation.retrieval import Retrieval, Rows, Vectors, unit
+from infoxlm_jax.evaluation.retrieval import Rows, Vectors, unit
 from infoxlm_jax.evaluation.similarity import Similarity
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -74,75 +76,6 @@ def canvas(
       figure.savefig(path)
     except OSError as error:
       raise StorageError(f"{path}: not written: {error}.") from error
-
-
-def plot_retrieval(
-  end: Retrieval, folder: Folder, pooling: str, start: Retrieval | None = None
-) -> Path:
-  """retrieval.png: accuracy by layer and language, both directions.
-
-  Args:
-    end: of the trained model.
-    folder: where the picture goes.
-    pooling: the pooling to show.
-    start: of the model at step 0, shown above.
-  """
-  path = Path(folder) / "retrieval.png"
-  models = [("end of training", end)]
-  if start is not None:
-    models.insert(0, ("step 0", start))
-  layers, _, languages, _ = end.accuracy.shape
-  tables = [
-    (f"{direction.replace('_to_', ' → ')}, {name}", model, place)
-    for name, model in models
-    for place, direction in enumerate(model.directions)
-  ]
-  # Side by side while two tables fit on a page, else one above the other.
-  columns = 2 if languages <= 12 else 1
-  lines = len(tables) // columns
-  width = columns * (0.5 * (languages + 1) + 0.6) + 1.2
-  height = lines * (0.34 * layers + 0.8) + 0.6
-  title = f"Retrieval accuracy in per cent ({pooling} pooling)"
-  with canvas(path, title, max(width, 6.0), height) as figure:
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for (name, model, place), axes in zip(tables, grid.flat, strict=True):
-      table = model.accuracy[:, model.poolings.index(pooling), :, place]
-      table = np.concatenate([table, table.mean(1, keepdims=True)], axis=1)
-      image = _cells(axes, 100 * table)
-      axes.set_xticks(
-        range(languages + 1), [*model.languages, "mean"], fontsize=9
-      )
-      axes.set_yticks(range(layers), ["emb.", *map(str, range(1, layers))])
-      axes.set_title(name)
-    for axes in grid[:, 0]:
-      axes.set_ylabel("layer")
-    bar = figure.colorbar(image, ax=grid, shrink=0.9, aspect=30, pad=0.02)
-    bar.set_label("accuracy, %")
-    bar.outline.set_visible(False)
-  return path
-
-
-def _cells(axes: Any, percent: np.ndarray) -> Any:
-  """A heat map with its numbers; the last column, the mean, set apart."""
-  image = axes.imshow(percent, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-  for (row, column), value in np.ndenumerate(percent):
-    axes.text(
-      column,
-      row,
-      f"{value:.0f}" if value >= 9.95 else f"{value:.1f}",
-      ha="center",
-      va="center",
-      fontsize=8,
-      color="black" if value > 48 else "white",
-      fontweight="bold" if column == percent.shape[1] - 1 else "normal",
-    )
-  for row in range(1, percent.shape[0]):
-    axes.axhline(row - 0.5, color="white", linewidth=0.6)
-  axes.axvline(percent.shape[1] - 1.5, color="white", linewidth=3)
-  axes.grid(False)
-  axes.tick_params(length=0)
-  axes.spines[:].set_visible(False)
-  return image
 
 
 def plot_similarity(

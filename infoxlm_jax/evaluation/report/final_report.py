@@ -11,7 +11,13 @@ import numpy as np
 
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import collapse, similarity
-from infoxlm_jax.evaluation.report import curves, figures, results_file, tables
+from infoxlm_jax.evaluation.report import (
+  curves,
+  figures,
+  results_file,
+  retrieval_figures,
+  tables,
+)
 from infoxlm_jax.evaluation.retrieval import Retrieval
 from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
 from infoxlm_jax.runtime import distributed, read_files
@@ -212,7 +218,7 @@ def _retrieval_figures(start: Scores, end: Scores, folder: Path) -> Figures:
     return (scored.vectors, scored.rows, layer, place)
 
   return [
-    figures.plot_retrieval(
+    retrieval_figures.plot_retrieval(
       now.retrieval, folder, pooling, before.retrieval if before else None
     ),
     figures.plot_similarity(

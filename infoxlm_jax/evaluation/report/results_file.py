@@ -48,6 +48,7 @@ _CAPTIONS = {
   "the batch's own keys, spread of the vectors (0: all alike), and similarity "
   "of the queries to queue keys by age.",
   "retrieval": "Retrieval accuracy by layer and language.",
+  "layers": "Retrieval accuracy by layer, mean over the languages.",
   "similarity": "Cosines of translations and of other pairs. The number in "
   "the title: how often a translation is nearer than another pair (50 % is "
   "no knowledge).",
@@ -113,7 +114,8 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     ) from error
 
 
-def _markdown(rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown(rows: Iterable[Sequence[str]]) -> list[str]:
+  """The lines of a table whose first row is its head."""
   rows = list(rows)
   rule = [":--"] + ["--:"] * (len(rows[0]) - 1)
   return ["| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]]]
@@ -145,7 +147,7 @@ def _what_was_run(results: Mapping[str, Any]) -> list[str]:
     [known.get(key, key.replace("_", " ")), _fact(key, results[key])]
     for key in order
   ]
-  return _markdown([["what", "value"], *rows]) if rows else []
+  return markdown([["what", "value"], *rows]) if rows else []
 
 
 def _retrieval(retrieval: Mapping[str, Any]) -> list[str]:
@@ -153,7 +155,7 @@ def _retrieval(retrieval: Mapping[str, Any]) -> list[str]:
   test = retrieval.get("test")
   if test:
     lines += ["## Retrieval on test", ""]
-    lines += _markdown(tables.language_rows(test, retrieval.get("test_step_0")))
+    lines += markdown(tables.language_rows(test, retrieval.get("test_step_0")))
     lines += [
       "",
       f"Per cent, read at {tables.chosen(test)}; chosen on dev.",
@@ -162,12 +164,12 @@ def _retrieval(retrieval: Mapping[str, Any]) -> list[str]:
   if retrieval.get("dev"):
     dev = retrieval["dev"]
     lines += ["## Retrieval on dev", ""]
-    lines += _markdown(tables.language_rows(dev, retrieval.get("dev_step_0")))
+    lines += markdown(tables.language_rows(dev, retrieval.get("dev_step_0")))
     lines += ["", f"Per cent, read at {tables.chosen(dev)}.", ""]
   if retrieval.get("by_layer"):
     start = retrieval.get("by_layer_step_0")
     lines += ["## Retrieval by layer", ""]
-    lines += _markdown(tables.layer_rows(retrieval["by_layer"], start))
+    lines += markdown(tables.layer_rows(retrieval["by_layer"], start))
     lines += ["", "Per cent, mean over the languages.", ""]
   if test:
     lines += ["## How to read the numbers", "", *_reading(test), ""]
@@ -199,6 +201,7 @@ def write_report(
   figures: Sequence[str | os.PathLike[str] | None] = (),
   notes: Sequence[str] = (),
   title: str = "Report of a run",
+  sections: Sequence[str] | None = None,
 ) -> Path:
   """Writes report.md.
 
@@ -209,6 +212,7 @@ def write_report(
       their paths become relative to the folder.
     notes: plain sentences on the run's health, shown first.
     title: the report's heading.
+    sections: lines to show in place of a training run's retrieval.
 
   Raises:
     StorageError: it could not be written.
@@ -221,7 +225,9 @@ def write_report(
   facts = _what_was_run(results)
   if facts:
     lines += ["## What was run", "", *facts, ""]
-  lines += _retrieval(results.get("retrieval", {}))
+  if sections is None:
+    sections = _retrieval(results.get("retrieval", {}))
+  lines += sections
   shown = [Path(figure) for figure in figures if figure is not None]
   if shown:
     lines += ["## Figures", ""]

@@ -29,7 +29,7 @@ def _models(end: Any, start: Any | None) -> list[tuple[str, Any]]:
   return now if start is None else [("step 0", start), *now]
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> str:
+def grid(rows: Sequence[Sequence[str]]) -> str:
   """Lines with aligned columns, the first to the left, the rest right."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = []
@@ -83,7 +83,7 @@ def format_table(end: At, start: At | None = None) -> str:
         )
     counts = [str(end["sentences"][code]) for code in here]
     rows.append(["sentences", *[""] * mean_too, *counts])
-    blocks.append(_grid(rows))
+    blocks.append(grid(rows))
   where = "; ".join(f"{name}: {chosen(result)}" for name, result in models)
   tail = f"Read at {where}. Chance is {100 * chance(end):.2g} %."
   return "\n\n".join(blocks) + "\n" + tail
@@ -99,7 +99,7 @@ def format_by_layer(end: ByLayer, start: ByLayer | None = None) -> str:
   blocks = []
   for pooling in end:
     only = None if start is None else {pooling: start[pooling]}
-    blocks.append(_grid(layer_rows({pooling: end[pooling]}, only)))
+    blocks.append(grid(layer_rows({pooling: end[pooling]}, only)))
   return "\n\n".join(blocks)
 
 
