@@ -1,6 +1,5 @@
 """The fine-tuning job: a run for each seed, on the loop of pretraining."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -22,14 +21,20 @@ from infoxlm_jax.evaluation.report import results_file
 from infoxlm_jax.finetuning import choice, report
 from infoxlm_jax.finetuning.evaluator import TaskEvaluator, measure
 from infoxlm_jax.finetuning.options import FineTuning
+from infoxlm_jax.finetuning.plan import (
+  Job,
+  check,
+  identity_of,
+  in_words,
+  steps_of,
+)
 from infoxlm_jax.finetuning.predict import Predict, make_predict
 from infoxlm_jax.finetuning.task import Task
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.objectives.identity import identity
 from infoxlm_jax.runtime import distributed, run_dir
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS
-from infoxlm_jax.training import optimizer, schedules, validation
+from infoxlm_jax.training import optimizer, schedules
 from infoxlm_jax.training.options import (
   CheckpointOptions,
   Parallelism,
@@ -80,7 +85,7 @@ def finetune(
   Raises:
     InputError, StorageError, Diverged, Stopped: see pretrain.pretrain.
   """
-  _check(options)
+  check(options)
   if weights.init_from is None:
     raise InputError("no weights are given; set --gin.MODEL=FOLDER")
   loaded = find_tokenizer(weights.init_from, tokenizer)
@@ -97,12 +102,12 @@ def finetune(
     weights=weights,
     tokenizer=loaded,
     parallelism=parallelism,
-    steps=_steps(options, made),
+    steps=steps_of(options, made),
   )
-  print(_in_words(job))
+  print(in_words(job))
   if dry_run:
     return
-  run_dir.claim(options.model_dir, _identity(job))
+  run_dir.claim(options.model_dir, identity_of(job))
   on_start()
   first = options.seeds[0]
   tried = {rate: _run(job, first, rate) for rate in options.rates}
@@ -113,24 +118,6 @@ def finetune(
   with distributed.together("writing the report"):
     if jax.process_index() == 0:
       report.write(Path(options.model_dir), made, rate, tried, runs)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """What all runs of a job share.
-
-  Attributes:
-    options, task, model, weights, tokenizer, parallelism: see finetune.
-    steps: updates of a run.
-  """
-
-  options: FineTuning
-  task: Task
-  model: EncoderConfig
-  weights: WeightOptions
-  tokenizer: Tokenizer
-  parallelism: Parallelism
-  steps: int
 
 
 def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
@@ -149,7 +136,7 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
   started = time.monotonic()
   program = _program(job, rate)
   given = read_weights(folder, program, job.weights, seed)
-  run_dir.claim(folder, _identity(job) | {"seed": seed, "rate": rate})
+  run_dir.claim(folder, identity_of(job) | {"seed": seed, "rate": rate})
   if jax.process_index() == 0:
     run_dir.write_environment(folder)
     if given is not None:
@@ -235,70 +222,3 @@ def _measure_crossed(
   with distributed.together("writing the results"):
     if jax.process_index() == 0:
       results_file.write_results(folder, results)
-
-
-def _steps(options: FineTuning, task: Task) -> int:
-  """Updates of a run."""
-  count = sum(map(len, task.train.values()))
-  steps = math.ceil(options.epochs * count / options.batch)
-  return min(steps, options.max_steps or steps)
-
-
-def _check(options: FineTuning) -> None:
-  """Raises InputError, naming the option, where a value is impossible."""
-  validation.check_counts(
-    options, batch="BATCH", evaluations="EVALUATIONS", log_every=None
-  )
-  name = type(options).__name__
-  for field in ("seeds", "rates"):
-    values = list(getattr(options, field))
-    if not values or len(set(values)) < len(values):
-      raise InputError(
-        f"{name}.{field} = {values}: give at least one, and each once"
-      )
-  if min(options.rates) <= 0 or options.epochs <= 0 or options.warmup < 0:
-    raise InputError(
-      f"{name}: rates = {list(options.rates)} and epochs = {options.epochs}"
-      f" must be above 0, warmup = {options.warmup} not below"
-    )
-  if options.max_steps is not None:
-    validation.check_counts(options, max_steps="MAX_STEPS")
-
-
-def _identity(job: Job) -> dict[str, Any]:
-  """identity.json: settings that must not change between starts of a run."""
-  task, options = job.task, job.options
-  return {
-    "task": task.name,
-    "model": dataclasses.asdict(job.model),
-    "objective": identity(task.objective),
-    "init_from": job.weights.init_from,
-    "classes": list(task.classes),
-    "steps": job.steps,
-    "batch": options.batch,
-    "warmup": options.warmup,
-    "weight_decay": options.weight_decay,
-    "evaluations": options.evaluations,
-  }
-
-
-def _in_words(job: Job) -> str:
-  """What the job will do, for the terminal."""
-  task, options = job.task, job.options
-  train = sum(map(len, task.train.values()))
-  lines = [
-    f"{task.name} of {task.source}",
-    f"train: {train:,} examples in {', '.join(task.train)}",
-  ]
-  for name in ("dev", "test", "crossed"):
-    sets = getattr(task, name)
-    count = sum(len(own.examples) for own in sets.values())
-    if sets:
-      lines.append(f"{name}: {count:,} examples in {', '.join(sets)}")
-  lines += [f"{key}: {value}" for key, value in task.facts.items()]
-  runs = len(options.seeds) + len(options.rates) - 1
-  lines.append(
-    f"{runs} runs of {job.steps:,} updates of {options.batch} examples; dev is"
-    f" measured {options.evaluations} times in each"
-  )
-  return "\n".join(lines)

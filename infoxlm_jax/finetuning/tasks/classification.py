@@ -10,6 +10,7 @@ import numpy as np
 from infoxlm_jax.data.corpora.file_names import language_of
 from infoxlm_jax.data.corpora.open_files import find_files
 from infoxlm_jax.data.labelled import pair_sets, tsv
+from infoxlm_jax.data.labelled.crossed import crossed as cross_languages
 from infoxlm_jax.data.labelled.encode import encode, pair_form
 from infoxlm_jax.data.labelled.examples import Examples
 from infoxlm_jax.data.labelled.pair_sets import PairSet
@@ -120,7 +121,7 @@ def _of_pairs(
     sets.test,
     source=data,
     max_length=max_length,
-    crossed=pair_sets.crossed(sets.test, crossed),
+    crossed=cross_languages(sets.test, crossed),
   )
   return dataclasses.replace(task, facts={**task.facts, **sets.notes})
 

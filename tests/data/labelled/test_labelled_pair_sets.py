@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from infoxlm_jax.data.labelled import pair_sets
+from infoxlm_jax.data.labelled.crossed import crossed
 from infoxlm_jax.errors import InputError
 
 HEADER = (
@@ -109,14 +110,14 @@ def test_pawsx_as_released(tmp_path):
 
 def test_two_languages_in_one_pair(tmp_path):
   test = pair_sets.read_xnli(str(official_xnli(tmp_path))).test
-  mixed = pair_sets.crossed(test, rows=1)
+  mixed = crossed(test, rows=1)
   assert set(mixed) == {"en-en", "en-de", "de-en", "de-de"}
   assert mixed["en-de"].first == ["A"] and mixed["en-de"].second == ["Ö"]
   assert mixed["en-de"].labels == ["neutral"]
-  assert pair_sets.crossed(test, rows=0) == {}
+  assert crossed(test, rows=0) == {}
   test["de"].labels.reverse()
   with pytest.raises(InputError, match="labels are not those of"):
-    pair_sets.crossed(test, rows=1)
+    crossed(test, rows=1)
 
 
 @pytest.mark.parametrize(
