@@ -10,12 +10,15 @@ import lzma
 import subprocess
 import sys
 
+import gin.config
 import numpy as np
 import pytest
 
 import infoxlm_jax
+from infoxlm_jax.main import main
 
 pytestmark = pytest.mark.parity
+LANGUAGES = ("fr", "ru", "zh", "ja", "tr", "el")
 E5 = {"prefix": "query: ", "pooling": "mean_all", "normalize": True}
 
 
@@ -56,18 +59,52 @@ def test_ids_and_vectors_are_its_own_engines(model, folder):
   assert cosines.min() >= 0.9995
 
 
-@pytest.mark.parametrize("language", ["fr", "ru", "zh", "ja", "tr", "el"])
-def test_retrieval_is_the_reference(model, shared, language):
-  reference = shared / "data" / "checkpoints" / "reference_retrieval.json"
-  pairs = json.loads(reference.read_text())["pairs"][language]
+def reference(shared, language):
+  """The published figures of a language, and the lines of its pairs."""
+  path = shared / "data" / "checkpoints" / "reference_retrieval.json"
+  pairs = json.loads(path.read_text())["pairs"][language]
   path = shared / "data" / "parallel" / f"en-{language}.tsv.xz"
   with lzma.open(path, "rt", encoding="utf-8", newline="\n") as file:
     lines = file.read().split("\n")
-  english, other = zip(
-    *(lines[i].split("\t")[:2] for i in pairs["lines"]), strict=True
-  )
+  return pairs, [lines[i] for i in pairs["lines"]]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_retrieval_is_the_reference(model, shared, language):
+  pairs, lines = reference(shared, language)
+  english, other = zip(*(line.split("\t")[:2] for line in lines), strict=True)
   similar = model.encode(english, **E5) @ model.encode(other, **E5).T
   right = np.arange(len(english))
   for axis, name in ((1, "en_to_xx"), (0, "xx_to_en")):
     hits = (similar.argmax(axis) == right).sum()
     assert abs(hits - pairs[name] * len(english)) <= 2
+
+
+def test_the_retrieval_job_gives_the_reference(folder, shared, tmp_path):
+  expected = {}
+  for language in LANGUAGES:
+    expected[language], lines = reference(shared, language)
+    text = "".join(f"{line}\n" for line in lines)
+    (tmp_path / f"en-{language}.tsv").write_text(text, encoding="utf-8")
+  tokenizer = shared / "data" / "tokenizer" / "xlmr.sentencepiece.bpe.model"
+  settings = {
+    "MODEL": folder,
+    "TOKENIZER": tokenizer,
+    "PREFIX": E5["prefix"],
+    "PAIRS": tmp_path / "en-*.tsv",
+    "MODEL_DIR": tmp_path / "out",
+    "ALL_LAYERS": False,
+    "DEVICES": 1,
+  }
+  flags = [f"--gin.{name}={value}" for name, value in settings.items()]
+  try:
+    assert main(["--gin_file=gin/evaluate/retrieval.gin", *flags]) == 0
+  finally:
+    gin.config.clear_config()
+  results = json.loads((tmp_path / "out" / "results.json").read_text())
+  test = results["retrieval"]["test"]
+  assert (test["layer"], test["pooling"]) == (12, "mean_all")
+  for language, pairs in expected.items():
+    for name in ("en_to_xx", "xx_to_en"):
+      share = test[name]["by_language"][language]
+      assert abs(share - pairs[name]) * len(pairs["lines"]) <= 2.01

@@ -68,6 +68,7 @@ import sys
 import tensorflow_datasets as tfds
 folder = sys.argv[1]
 builder = tfds.builder("tatoeba/tatoeba_sw", data_dir=folder + "/built")
+type(builder).url_infos = {}  # nothing is downloaded
 builder._split_generators = lambda downloads: {
   "train": builder._generate_examples(
     source_file=folder + "/tatoeba.swh-eng.swh",
@@ -94,7 +95,8 @@ def test_what_tfds_built_from_lasers_files(tmp_path, root):
   assert ran.returncode == 0, ran.stderr
   pairs = sorted(zip(SWAHILI, ENGLISH, strict=True))
   expected = ascii(("TFDS", "sw", pairs))
-  assert ran.stdout.split("\n") == [expected, expected, ""]
+  # TFDS's own messages come first.
+  assert ran.stdout.strip().split("\n")[-2:] == [expected, expected]
 
 
 def test_languages_and_published_figures():

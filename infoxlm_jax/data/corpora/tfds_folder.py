@@ -6,6 +6,7 @@ TensorFlow is imported inside the function.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from infoxlm_jax.data.corpora.seqio_tasks import import_seqio
 from infoxlm_jax.errors import InputError
 
 
@@ -23,6 +24,7 @@ def read_tfds_folder(
     InputError: the folder is no data set, or has no such split or feature, or
       a text is not UTF-8.
   """
+  import_seqio()  # leaves the accelerators to JAX
   import tensorflow as tf
   import tensorflow_datasets as tfds
 
