@@ -18,6 +18,7 @@ import gin.config as gin
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.gin_errors import missing_values, nearest, run_parser
 from infoxlm_jax.gin_files import Checker
+from infoxlm_jax.gin_types import check_types
 from infoxlm_jax.runtime import resources
 
 _MACRO = re.compile(r"^([A-Z][A-Z0-9_]*) = ", re.MULTILINE)
@@ -118,8 +119,9 @@ def load(
   Raises:
     InputError: a file is missing, imports what it may not, includes itself or
       is above a limit, a name is unknown (the message has the
-      nearest known one), a line is broken (with file and line), or REQUIRED
-      settings have no value (the message lists all of them).
+      nearest known one), a line is broken (with file and line), a value is not
+      of its parameter's type, or REQUIRED settings have no value (the message
+      lists all of them).
   """
   for argument in overrides:
     _check_argument(argument)
@@ -143,10 +145,12 @@ def load(
     flag = f"--gin.{name}"
     run_parser(functools.partial(checker.check_text, binding, flag), flag)
     run_parser(functools.partial(gin.parse_config, binding), flag, name)
-  for name in set(optional) & set(_REQUIRED.findall(gin.config_str())):
+  left_out = set(optional) & set(_REQUIRED.findall(gin.config_str()))
+  for name in left_out:
     gin.parse_config(f"{name} = None")
   _check_values(gin.config_str())
   checker.check_functions()
+  check_types(left_out)
   run_parser(gin.finalize, "configuration")
   return Configuration()
 

@@ -201,9 +201,9 @@ def test_undefined_macros(write):
 
 
 def test_percent_in_text_is_no_macro(write):
-  name = write(HEAD + "schedules.constant.value = 'a %RATES b'  # %OTHER\n")
+  name = write(HEAD + "NOTE = 'a %RATES b'  # %OTHER\n")
   config = gin_utils.load([name], [])
-  assert "schedules.constant.value = 'a %RATES b'" in config.text
+  assert "NOTE = 'a %RATES b'" in config.text
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ ROOMS = (
   {"training"},
   {"finetuning"},
   {"analysis"},
-  {"gin_errors", "gin_files"},
+  {"gin_errors", "gin_files", "gin_types"},
   {"gin_utils"},
   {"main", "cli", "__init__"},
 )
@@ -28,7 +28,7 @@ ONLY = {
   "flax.linen": {"model.layers"},
   "orbax": {"checkpoint.manager", "checkpoint.params"}
   | {"checkpoint.examine", "checkpoint.retention", "checkpoint.small_files"},
-  "gin": {"gin_errors", "gin_files", "gin_utils"},
+  "gin": {"gin_errors", "gin_files", "gin_types", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}
   | {
