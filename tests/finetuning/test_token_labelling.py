@@ -218,6 +218,7 @@ def tokenizer():
   return load_tokenizer(small_corpus.TOKENIZER)
 
 
+@pytest.mark.slow
 def test_a_task_is_learned(data, tmp_path):
   model = small_model.folder()
   with contextlib.redirect_stdout(io.StringIO()):

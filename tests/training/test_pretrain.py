@@ -25,7 +25,8 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime.metrics import read_metrics
 from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
-from infoxlm_jax.training import pretrain, program, setup
+from infoxlm_jax.training import pretrain, program
+from infoxlm_jax.training import run as run_module
 from infoxlm_jax.training.bad_updates import BadUpdates, Diverged, UpdateWatch
 from infoxlm_jax.training.train_log import TrainingLog
 
@@ -193,7 +194,7 @@ def test_finished_run_says_so_and_computes_nothing(whole, monkeypatch):
     raise AssertionError("computed again")
 
   monkeypatch.setattr(program.step, "make_train_step", never)
-  monkeypatch.setattr(setup, "Checkpoints", never)
+  monkeypatch.setattr(run_module, "Checkpoints", never)
   said = run(folder)
   assert "finished after 20 updates" in said and "Retrieval on test" in said
   assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
@@ -256,6 +257,7 @@ def failing_at(number: int, times: int):
   return add
 
 
+@pytest.mark.slow
 def test_back_to_the_last_checkpoint_and_past_the_data(
   part, tmp_path, monkeypatch, caplog
 ):
