@@ -21,7 +21,7 @@ from pathlib import Path
 
 from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime import host_memory
+from infoxlm_jax.runtime import host_memory, output
 
 # Settings that a run needs and that a report of its costs does not.
 _OPTIONAL_FOR_COSTS = ("DATA", "INIT_FROM", "MODEL_DIR")
@@ -33,7 +33,7 @@ exit codes:
     large for the machine
   2 bad input or configuration   3 storage failed during the run
   4 the run hung, or another process of the run was lost
-  75 SIGTERM: saved; the same command continues
+  75 SIGTERM or SIGHUP: saved; the same command continues
   130 Ctrl-C: saved
 """
 
@@ -110,9 +110,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 2 if isinstance(error, InputError) else 3
   except KeyboardInterrupt:  # before the first update: nothing to save
     code = 130
-  except BrokenPipeError:  # the reader of the output has left, as `head` does
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    code = 0
   except Exception:
     if not flags.distributed:
       raise
@@ -217,5 +214,6 @@ def _keep_compiled_programs() -> None:
 
 
 if __name__ == "__main__":
+  output.keep_going()
   host_memory.use_huge_pages()
   sys.exit(main())

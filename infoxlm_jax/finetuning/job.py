@@ -32,7 +32,7 @@ from infoxlm_jax.finetuning.predict import Predict, make_predict
 from infoxlm_jax.finetuning.task import Task
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.runtime import distributed, run_dir
+from infoxlm_jax.runtime import distributed, lock, run_dir
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS
 from infoxlm_jax.training import optimizer, schedules
 from infoxlm_jax.training.options import (
@@ -137,6 +137,7 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
   program = _program(job, rate)
   given = read_weights(folder, program, job.weights, seed)
   run_dir.claim(folder, identity_of(job) | {"seed": seed, "rate": rate})
+  lock.hold(folder)
   if jax.process_index() == 0:
     run_dir.write_environment(folder)
     if given is not None:

@@ -15,8 +15,10 @@ import jax
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import distributed, read_files
 from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.lock import LOCK
 from infoxlm_jax.runtime.metrics import METRICS_FILE
 from infoxlm_jax.runtime.redact import redacted
+from infoxlm_jax.runtime.run_layout import find_step
 
 IDENTITY = "identity.json"
 DATA = "data.json"
@@ -72,14 +74,14 @@ def _claim(
       for key in wanted | first
       if comparable(first.get(key)) != comparable(wanted.get(key))
     ]
-    if differing and (folder / METRICS_FILE).exists():
+    if differing and has_begun(folder):
       raise InputError(
         f"MODEL_DIR={str(folder)!r} holds another run: {'; '.join(differing)}."
         " Choose another MODEL_DIR, or the settings it was started with."
       )
     if not differing:
       return
-    # No update was logged yet: an earlier start stopped at bad input, and its
+    # There is no update yet: an earlier start stopped at bad input, and its
     # identity may be replaced.
   elif entries := _entries(folder):
     some = ", ".join(entries[:3])
@@ -97,6 +99,11 @@ def _claim(
       ) from None
 
 
+def has_begun(folder: Path) -> bool:
+  """Whether a run has logged an update or saved a checkpoint in the folder."""
+  return (folder / METRICS_FILE).exists() or find_step(folder) is not None
+
+
 def claim_data(folder: str | Path, manifest_sha256: str) -> None:
   """Writes the hash of a run's data, or checks that the data are unchanged.
 
@@ -106,7 +113,7 @@ def claim_data(folder: str | Path, manifest_sha256: str) -> None:
     InputError: the run began with other data.
   """
   path = Path(folder) / DATA
-  if path.exists() and (Path(folder) / METRICS_FILE).exists():
+  if path.exists() and has_begun(Path(folder)):
     first = read_files.read_object(path, {"manifest_sha256": str})[
       "manifest_sha256"
     ]
@@ -186,7 +193,8 @@ def _entries(folder: Path) -> list[str]:
     raise InputError(
       f"MODEL_DIR={str(folder)!r} cannot be used: {error}. Choose another."
     ) from None
-  return [name for name in names if not name.startswith(f".{IDENTITY}.")]
+  own = (f".{IDENTITY}.", LOCK)
+  return [name for name in names if not name.startswith(own)]
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Stops a run on Ctrl-C, on a scheduler's SIGTERM, and when it hangs."""
+"""Stops a run on Ctrl-C, on SIGTERM and SIGHUP, and when it hangs."""
 
 import faulthandler
 import logging
@@ -23,14 +23,20 @@ class Stopped(Exception):
 
 
 class StopRequest:
-  """In the block, the first SIGINT or SIGTERM sets `code`; a second exits."""
+  """In the block, the first signal to stop sets `code`; a second exits.
+
+  SIGINT, SIGTERM (of a scheduler) and SIGHUP (a terminal that was closed). One
+  that is ignored, as nohup has SIGHUP ignored, stays so.
+  """
 
   code: int | None = None
 
   def __enter__(self) -> "StopRequest":
     self._before: dict[int, object] = {}
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGINT, signal.SIGTERM):
+      for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+          continue
         self._before[number] = signal.signal(number, self._on_signal)
     return self
 

@@ -15,7 +15,7 @@ from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.objectives.identity import comparable, identity
-from infoxlm_jax.runtime import run_dir
+from infoxlm_jax.runtime import lock, run_dir
 from infoxlm_jax.training import initial_weights, validation
 from infoxlm_jax.training.input_pipeline import Feed, prepared_folder
 from infoxlm_jax.training.options import (
@@ -66,6 +66,7 @@ def start(
   run_dir.claim(run.model_dir, own, comparable)
   if final_report.say_if_finished(folder, run.steps):
     return None
+  lock.hold(folder)
   started = time.monotonic()
   if jax.process_index() == 0:
     run_dir.write_environment(folder)

@@ -42,3 +42,20 @@ def test_secrets_are_not_written(tmp_path, monkeypatch):
   assert "abc" not in text
   written = json.loads(text)["command"]
   assert written == ["main.py", "--gin.HF_TOKEN=***", "--gin.STEPS=3"]
+
+
+@pytest.mark.parametrize("begun", ["metrics", "checkpoint"])
+def test_a_run_that_has_begun_keeps_its_identity(tmp_path, begun):
+  """Its metrics may be gone; its checkpoints are another run's all the same."""
+  run_dir.claim(tmp_path, {"seed": 1})
+  run_dir.claim(tmp_path, {"seed": 2})  # nothing has happened yet
+  if begun == "metrics":
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "time": 1.0}\n')
+  else:
+    step = tmp_path / "checkpoints" / "20"
+    (step / "files").mkdir(parents=True)
+    (step / "state").mkdir()
+    (step / "files" / "model.json").write_text("{}")
+  with pytest.raises(InputError, match="another run: seed was 2 and is now 3"):
+    run_dir.claim(tmp_path, {"seed": 3})
+  run_dir.claim(tmp_path, {"seed": 2})

@@ -26,7 +26,8 @@ def ended(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-  ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+  ("number", "code"),
+  [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75)],
 )
 def test_first_signal_asks_and_the_handlers_come_back(number, code):
   before = signal.getsignal(number)
@@ -35,6 +36,15 @@ def test_first_signal_asks_and_the_handlers_come_back(number, code):
     os.kill(os.getpid(), number)
     assert stop.code == code
   assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_is_ignored_stays_so():
+  """nohup ignores SIGHUP before it starts a program."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  with StopRequest() as stop:
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert stop.code is None
+  signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
