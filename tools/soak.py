@@ -41,10 +41,19 @@ from pathlib import Path
 import soak_damage
 import soak_inputs
 import soak_kills
+import soak_process
 import soak_runs as runs
 import soak_storage
 import soak_worker
-from soak_outcomes import HUNG, Outcome, counts, failures, harmless, table
+from soak_outcomes import (
+  FAILURES,
+  HUNG,
+  Outcome,
+  counts,
+  failures,
+  harmless,
+  table,
+)
 
 _INPUTS_EACH = 25  # bad inputs that are read in one piece of work
 Work = Callable[[Path], list[Outcome]]
@@ -56,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   with tempfile.TemporaryDirectory(prefix="soak-") as place:
     folder = Path(place)
     cache = options.cache or folder / "compiled"
-    os.environ.update(runs.environment(cache.absolute()))
+    os.environ.update(soak_process.environment(cache.absolute()))
     reference = folder / "reference"
     wanted = runs.make_reference(reference)
     _export(reference)
@@ -74,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{left} pieces of work were left out: --seconds {options.seconds:g}")
   sums = counts(outcomes)
   print(json.dumps(sums))
-  bad = ("silent", "tracebacks", "lost", "wrong_codes", "hung")
-  return int(any(sums[name] for name in bad))
+  return int(any(sums[name] for name in FAILURES))
 
 
 def works(
@@ -210,7 +218,7 @@ def _export(reference: Path) -> None:
   Raises:
     RuntimeError: export failed.
   """
-  end = runs.run(runs.exported, ["whole", "weights"], reference)
+  end = soak_process.run(runs.exported, ["whole", "weights"], reference)
   if end.code:
     raise RuntimeError(f"the undisturbed export failed:\n{end.output}")
 

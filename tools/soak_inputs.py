@@ -1,5 +1,6 @@
 """Damaged and hostile inputs of soak.py, for every reader, in one process."""
 
+import functools
 import json
 import random
 import struct
@@ -47,6 +48,9 @@ def samples(reference: Path) -> dict[str, tuple[dict[str, bytes], Reader]]:
       True for _ in corpus(str(folder)).examples("train")
     )
 
+  def packed_text(ending: str, folder: str) -> Any:
+    return sources.TextFiles(f"{folder}/en.txt{ending}", "en")
+
   def tokenize(folder: Path) -> None:
     load_tokenizer(folder).encode("In the beginning")
 
@@ -64,7 +68,7 @@ def samples(reference: Path) -> dict[str, tuple[dict[str, bytes], Reader]]:
   packed = {
     f"text{ending}": (
       {f"en.txt{ending}": pack(_LINES.encode() * 20)},
-      examples(lambda f, e=ending: sources.TextFiles(f"{f}/en.txt{e}", "en")),
+      examples(functools.partial(packed_text, ending)),
     )
     for ending, pack in _packers().items()
   }

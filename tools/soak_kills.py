@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import soak_process
 import soak_runs as runs
 from soak_outcomes import (
   LOST,
@@ -66,11 +67,11 @@ def training(
     newest = _newest(folder)
     delay = random_.uniform(0, 3 if phase == _START else 0.3)
     start = time.monotonic()
-    with runs.started(runs.train, [runs.flags()], folder) as process:
+    with soak_process.started(runs.train, [runs.flags()], folder) as process:
       seconds = _follow(process, folder, phase, step, reached, newest, delay)
       if phase:
         process.kill()
-      end = runs.ended(process, folder, start)
+      end = soak_process.ended(process, folder, start)
     reached = max(reached, runs.last_step(folder / runs.RUN))
     if outcomes:
       outcomes[-1] = _judged(outcomes[-1], end, newest, seconds)
@@ -83,7 +84,7 @@ def training(
 
 def compared(
   outcomes: Sequence[Outcome],
-  end: runs.End,
+  end: soak_process.End,
   folder: Path,
   wanted: Mapping[str, Any],
 ) -> list[Outcome]:
@@ -117,7 +118,7 @@ def _follow(
   start, recovered, since = time.monotonic(), 0.0, None
   while process.is_alive():
     now = time.monotonic()
-    text = runs.said(folder)
+    text = soak_process.said(folder)
     begun = "going on after" in text or "filling the queue" in text
     last = runs.last_step(folder / runs.RUN) if begun else -1
     if last >= reached and not recovered:
@@ -155,7 +156,7 @@ def _newest(folder: Path) -> int:
 
 
 def _judged(
-  before: Outcome, end: runs.End, newest: int, seconds: float
+  before: Outcome, end: soak_process.End, newest: int, seconds: float
 ) -> Outcome:
   """The outcome of a kill, once the next start has ended."""
   outcome, detail = before.outcome, ""
@@ -180,11 +181,11 @@ def preparing(
   killed = 0
   for number in itertools.count():
     start = time.monotonic()
-    with runs.started(runs.prepared, arguments, place) as process:
+    with soak_process.started(runs.prepared, arguments, place) as process:
       if number < kills:
         process.join(random_.uniform(0, 1.5))
         process.kill()
-      end = runs.ended(process, place, start)
+      end = soak_process.ended(process, place, start)
     killed += end.code == -signal.SIGKILL
     if end.code != -signal.SIGKILL:
       break
@@ -225,16 +226,16 @@ def signalled(
   folder = runs.work_folder(place, reference)
   step = random_.randrange(1, runs.STEPS - runs.SAVE_EVERY)
   start = time.monotonic()
-  with runs.started(runs.train, [runs.flags()], folder) as process:
+  with soak_process.started(runs.train, [runs.flags()], folder) as process:
     _follow(process, folder, phase, step, 0, 0, delay)
     if process.is_alive() and process.pid is not None:
       os.kill(process.pid, number)
-    first = runs.ended(process, folder, start)
+    first = soak_process.ended(process, folder, start)
   newest, reached = _newest(folder), runs.last_step(folder / runs.RUN)
   start = time.monotonic()
-  with runs.started(runs.train, [runs.flags()], folder) as process:
+  with soak_process.started(runs.train, [runs.flags()], folder) as process:
     seconds = _follow(process, folder, "", 0, reached, newest, 0)
-    end = runs.ended(process, folder, start)
+    end = soak_process.ended(process, folder, start)
   code = first.code if first.code >= 0 else 128 - first.code
   one = Outcome(
     f"signal: {number.name}", RECOVERED, f"{phase}, update {reached}"

@@ -11,9 +11,8 @@ TRACEBACK = "tracebacks"  # an exception that is none of ours
 LOST = "lost"  # no good checkpoint remains
 WRONG_CODE = "wrong_codes"  # an exit code that no document has
 HUNG = "hung"
-OUTCOMES = (DETECTED, HARMLESS, RECOVERED, SILENT, TRACEBACK, LOST)
-OUTCOMES += (WRONG_CODE, HUNG)
-FAILURES = OUTCOMES[3:]
+FAILURES = (SILENT, TRACEBACK, LOST, WRONG_CODE, HUNG)
+OUTCOMES = (DETECTED, HARMLESS, RECOVERED, *FAILURES)
 
 
 @dataclasses.dataclass(frozen=True)

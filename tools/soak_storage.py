@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import soak_process
 import soak_runs as runs
 from soak_kills import compared
 from soak_outcomes import (
@@ -58,11 +59,11 @@ def full_disk(
     limit = None
     if grow is None:
       limit = random_.choice((2_000, 20_000, 100_000, 200_000, 300_000))
-    first = runs.run(runs.train, [runs.flags()], work, limit)
+    first = soak_process.run(runs.train, [runs.flags()], work, limit)
     if grow is not None:
       grow()
     start = time.monotonic()
-    end = runs.run(runs.train, [runs.flags()], work)
+    end = soak_process.run(runs.train, [runs.flags()], work)
     where = f"{limit or size * 1000:,} bytes"
     one = Outcome(kind, RECOVERED, where, "", time.monotonic() - start)
     (one,) = compared([one], end, work, wanted)
@@ -135,10 +136,10 @@ def closed_stream(
     return [Outcome(kind, TRACEBACK, "run", done.stdout + done.stderr)]
   if code == 0 and not finished:
     return [Outcome(kind, SILENT, "run", "exit code 0, and not finished")]
-  if code and not documented(code):
+  if code and (code == 1 or not documented(code)):  # 1 is for bugs
     return [Outcome(kind, WRONG_CODE, "run", f"exit code {code}")]
   start = time.monotonic()
-  end = runs.run(runs.train, [runs.flags()], work)
+  end = soak_process.run(runs.train, [runs.flags()], work)
   one = Outcome(
     kind, DETECTED if code else RECOVERED, "run", "", time.monotonic() - start
   )

@@ -2,11 +2,12 @@
 
 import os
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import soak_runs as runs
+import soak_process
 from soak_outcomes import TRACEBACK, Outcome
 
 _SECONDS = 300  # that a piece of work may take
@@ -20,10 +21,8 @@ def call(work: Callable[[Path], list[Outcome]], place: Path) -> list[Outcome]:
     TimeoutError: it hung; the process was killed.
   """
   if getattr(_own, "pair", None) is None:
-    ours, theirs = runs.context().Pipe()
-    process = runs.context().Process(
-      target=_serve, args=(theirs,), daemon=False
-    )
+    ours, theirs = soak_process.context().Pipe()
+    process = soak_process.context().Process(target=_serve, args=(theirs,))
     process.start()
     theirs.close()
     _own.pair = (process, ours)
@@ -44,12 +43,6 @@ def call(work: Callable[[Path], list[Outcome]], place: Path) -> list[Outcome]:
   return answer
 
 
-def stop() -> None:
-  """Ends this thread's process."""
-  if getattr(_own, "pair", None) is not None:
-    _stop()
-
-
 def _stop() -> None:
   process, connection = _own.pair
   connection.close()
@@ -59,8 +52,6 @@ def _stop() -> None:
 
 
 def _serve(connection: Any) -> None:
-  import traceback
-
   silent = os.open(os.devnull, os.O_WRONLY)
   os.dup2(silent, 1)
   os.dup2(silent, 2)
