@@ -121,7 +121,6 @@ setup(
     "tensorboardX>=2.6.2",
     "tensorflow>=2.20",
     "tensorflow-datasets>=4.9.8",
-    "tensorstore>=0.1.84",
     "tokenizers>=0.21",
     "tqdm>=4.66",
     "zstandard>=0.22",

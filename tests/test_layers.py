@@ -27,7 +27,6 @@ ONLY = {
   "flax.linen": {"model.layers"},
   "orbax": {"checkpoint.manager", "checkpoint.params"}
   | {"checkpoint.examine", "checkpoint.retention", "checkpoint.small_files"},
-  "tensorstore": {"checkpoint.array_index"},
   "gin": {"gin_errors", "gin_files", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}

@@ -32,6 +32,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -175,6 +176,8 @@ def inject(
       done = task.result()
       left += done is None
       outcomes += done or []
+      for line in failures(done or []):
+        print(line, file=sys.stderr, flush=True)
       if number % 25 == 0:
         sums = json.dumps(counts(outcomes))
         print(f"{number}/{len(todo)}: {sums}", file=sys.stderr, flush=True)
@@ -191,7 +194,7 @@ def _work(
     if in_worker:
       return soak_worker.call(work, place)
     return work(place)
-  except TimeoutError as error:
+  except (TimeoutError, subprocess.TimeoutExpired) as error:
     return [Outcome("process", HUNG, str(place.name), str(error))]
   finally:
     shutil.rmtree(place, ignore_errors=True)

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
 
-from infoxlm_jax.checkpoint import array_index, checksum_file
+from infoxlm_jax.checkpoint import checksum_file, late_callbacks
 from infoxlm_jax.checkpoint.checksum_file import CHECKSUMS, Damaged
 from infoxlm_jax.checkpoint.checksums import describe
 from infoxlm_jax.checkpoint.layout import (
@@ -32,7 +32,6 @@ from infoxlm_jax.checkpoint.small_files import (
   SaveFiles,
 )
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime.run_layout import STATE
 
 
 class Checkpoints:
@@ -48,6 +47,7 @@ class Checkpoints:
 
   def __init__(self, folder: str | Path, retention: Retention | None = None):
     self.folder = Path(folder)
+    late_callbacks.silence()
     self._retention = retention or Retention()
     try:
       # orbax makes it in a thread and only logs an error there.
@@ -227,7 +227,6 @@ class Checkpoints:
         raise
       # A list without a checksum of its own may have a flipped bit there.
       raise Damaged(str(error)) from error
-    array_index.check(self.folder / str(step) / STATE)
     try:
       state = self._manager.restore(
         step,

