@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   flags, rest = parser.parse_known_args(argv)
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-  logging.getLogger("absl").setLevel(logging.ERROR)
+  # orbax logs a traceback of what it then raises, and we say in one line.
+  logging.getLogger("absl").setLevel(logging.CRITICAL)
   try:
     code = _run(flags, rest)
   except (InputError, StorageError) as error:

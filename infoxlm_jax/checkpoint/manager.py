@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
 
-from infoxlm_jax.checkpoint import checksum_file
+from infoxlm_jax.checkpoint import checksum_file, late_callbacks
 from infoxlm_jax.checkpoint.checksum_file import CHECKSUMS, Damaged
 from infoxlm_jax.checkpoint.checksums import describe
 from infoxlm_jax.checkpoint.layout import (
@@ -47,6 +47,7 @@ class Checkpoints:
 
   def __init__(self, folder: str | Path, retention: Retention | None = None):
     self.folder = Path(folder)
+    late_callbacks.silence()
     self._retention = retention or Retention()
     try:
       # orbax makes it in a thread and only logs an error there.

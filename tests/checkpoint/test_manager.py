@@ -175,6 +175,17 @@ def test_flipped_bit_goes_back_to_the_checkpoint_before(copied, caplog, share):
   assert_same_bits(restore(copied, make_state(0))[0], make_state(10))
 
 
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_a_damaged_index_goes_back_too(copied, caplog, share):
+  index = copied / "10" / "state" / "manifest.ocdbt"
+  content = bytearray(index.read_bytes())
+  content[int(share * len(content))] ^= 1
+  index.write_bytes(content)
+  state, _ = restore(copied, make_state(0))
+  assert_same_bits(state, make_state(5))
+  assert f"{copied / '10'}: cannot be read" in caplog.text
+
+
 def test_orbax_alone_restores_flipped_bits(copied):
   """Why there are fingerprints; should this fail, orbax has learned it."""
   silent = 0
