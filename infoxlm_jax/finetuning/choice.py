@@ -5,7 +5,7 @@ The paper's table has two rules (Conneau et al. 2020, table 1):
     #M=1   one model for all languages, the best by mean dev
     #M=N   a model for each language, the best by that language's dev
 
-Of equal dev scores the earlier update counts.
+Of equal dev scores the later update counts, as checkpoints are kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def best_step(rows: Sequence[Row], metric: str, language: str) -> int | None:
   best, step = -1.0, None
   for row in rows:
     value = row.get(f"dev/{metric}/{language}")
-    if value is not None and row["step"] > 0 and value > best:
+    if value is not None and row["step"] > 0 and value >= best:
       best, step = value, int(row["step"])
   return step
 

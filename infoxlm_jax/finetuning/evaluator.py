@@ -88,7 +88,7 @@ class TaskEvaluator:
     improved = {
       language
       for language in ("mean", *self._task.dev)
-      if metrics[f"dev/{metric}/{language}"] > best.get(language, -np.inf)
+      if metrics[f"dev/{metric}/{language}"] >= best.get(language, -np.inf)
     }
     if "mean" in improved:
       return dict(self._task.test)

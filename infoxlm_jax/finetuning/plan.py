@@ -7,6 +7,7 @@ from typing import Any
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.finetuning.options import FineTuning
+from infoxlm_jax.finetuning.tables import facts_in_words
 from infoxlm_jax.finetuning.task import Task
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.identity import identity
@@ -90,7 +91,7 @@ def in_words(job: Job) -> str:
     count = sum(len(own.examples) for own in sets.values())
     if sets:
       lines.append(f"{name}: {count:,} examples in {', '.join(sets)}")
-  lines += [f"{key}: {value}" for key, value in task.facts.items()]
+  lines += facts_in_words(task)
   runs = len(options.seeds) + len(options.rates) - 1
   lines.append(
     f"{runs} runs of {job.steps:,} updates of {options.batch} examples; dev is"

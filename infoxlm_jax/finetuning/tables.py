@@ -158,14 +158,18 @@ def _published_lines(task: Task, results: Results) -> list[str]:
   for models, part in (("1", main), ("N", main.get(choice.MODEL_EACH))):
     if part and "test" in part:
       own = part["test"][task.metric]
+      # A mean over some of the languages is none to compare.
+      whole = set(columns) <= set(own)
+      shown = {k: v for k, v in own.items() if k != "mean" or whole}
       cells = [
-        f"{100 * own[k]:.1f}" if k in own else "–" for k in (*columns, "mean")
+        f"{100 * shown[k]:.1f}" if k in shown else "–"
+        for k in (*columns, "mean")
       ]
       rows.append(["**measured here**", models, *cells])
   return [
     f"## Beside published figures: {setting}",
     "",
-    f"Rows but the last are published, not measured here: {published.SOURCE}."
+    f"Rows of systems are published, not measured here: {published.SOURCE}."
     " * is quoted there from Conneau et al. 2020. Means are computed from the"
     " languages; the paper prints those of the two rows XLM (w/o TLM) in each"
     " other's place.",
@@ -191,8 +195,23 @@ def _facts(task: Task, results: Results) -> list[str]:
       for rate, value in results["dev_by_rate"].items()
     )
     lines.append(f"- mean dev {task.metric} by rate, first seed: {tried}")
-  lines += [f"- {key}: {value}" for key, value in task.facts.items()]
-  return lines
+  return lines + [f"- {line}" for line in facts_in_words(task)]
+
+
+def facts_in_words(task: Task) -> list[str]:
+  """A line for each fact of a task: what was read, cut or left out."""
+  return [
+    f"{key.replace('_', ' ')}: {_in_words(value)}"
+    for key, value in task.facts.items()
+  ]
+
+
+def _in_words(value: Any) -> str:
+  if isinstance(value, Mapping):
+    return ", ".join(f"{k} {_in_words(v)}" for k, v in value.items())
+  if isinstance(value, float):
+    return f"{value:.3g}"
+  return str(value)
 
 
 def _cell(mean: float, deviation: float) -> str:

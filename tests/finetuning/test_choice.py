@@ -45,6 +45,7 @@ ROWS = [
   row(30, dev_mean=0.55, dev_en=0.4, dev_de=0.7, test_de=0.9),
   row(
     40, dev_mean=0.6, dev_en=0.5, dev_de=0.7,
+    test_mean=0.5, test_en=0.3, test_de=0.7,
   ),
 ]  # fmt: skip
 
@@ -52,12 +53,12 @@ ROWS = [
 def test_one_model_and_a_model_per_language():
   out = choice.chosen(ROWS, task())
   one, each = out[choice.ONE_MODEL], out[choice.MODEL_EACH]
-  assert one["step"] == 20  # of 20 and 40, equal, the earlier
-  assert one["test"]["accuracy"] == {"mean": 0.42, "en": 0.52, "de": 0.32}
-  assert each["step"] == {"en": 10, "de": 30}
+  assert one["step"] == 40  # of 20 and 40, equal, the later
+  assert one["test"]["accuracy"] == {"mean": 0.5, "en": 0.3, "de": 0.7}
+  assert each["step"] == {"en": 10, "de": 40}
   accuracy = each["test"]["accuracy"]
-  assert (accuracy["en"], accuracy["de"]) == (0.61, 0.9)
-  assert accuracy["mean"] == pytest.approx((0.61 + 0.9) / 2)
+  assert (accuracy["en"], accuracy["de"]) == (0.61, 0.7)
+  assert accuracy["mean"] == pytest.approx((0.61 + 0.7) / 2)
 
 
 def test_without_dev_of_a_language_there_is_one_model():
