@@ -9,6 +9,7 @@ import ast
 import functools
 import inspect
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ _FLAGS = (
   "--help",
 )
 _PATHS = ("MODEL_DIR", "MODEL", "DATA", "INIT_FROM", "INPUT", "TOKENIZER")
+
+
+# A setting and its value, which may go on in lines that begin with a space or
+# a closing bracket.
+_BOUND = re.compile(r"^([\w./]+) = (.*(?:\n[ )\]}].*)*)", re.MULTILINE)
 
 
 class Configuration:
@@ -85,11 +91,24 @@ class Configuration:
   def write(self, folder: Path) -> None:
     """Writes config.gin, and operative_config.gin with all values used so far.
 
+    Where an earlier start wrote another config.gin, each setting that has
+    changed is printed, and added to changes.txt.
+
     Raises:
       StorageError: a file could not be written.
     """
     from infoxlm_jax.runtime.files import write_atomically
 
+    before = folder / "config.gin"
+    if before.exists():
+      old = before.read_text(errors="replace")
+      if lines := changes(old, self.text):
+        print("changed since the last start:", *lines, sep="\n  ")
+        when = time.strftime("%Y-%m-%d %H:%M:%S")
+        text = "".join(f"{when}  {line}\n" for line in lines)
+        told = folder / "changes.txt"
+        earlier = told.read_text() if told.exists() else ""
+        write_atomically(told, earlier + text)
     write_atomically(folder / "config.gin", self.text)
     write_atomically(
       folder / "operative_config.gin", gin.operative_config_str()
@@ -157,6 +176,20 @@ def load(
 
 # Folders that gin searches, in its order.
 _searched: dict[str, None] = {}
+
+
+def changes(old: str, new: str) -> list[str]:
+  """Settings that differ between two texts of a configuration, in words."""
+  before, after = (
+    {name: " ".join(value.split()) for name, value in _BOUND.findall(text)}
+    for text in (old, new)
+  )
+  return [
+    f"{name} was {before.get(name, 'not set')} and is now"
+    f" {after.get(name, 'not set')}"
+    for name in before | after
+    if before.get(name) != after.get(name)
+  ]
 
 
 def plain(error: BaseException) -> str:

@@ -384,3 +384,18 @@ def test_noise(tmp_path_factory, pieces, after_head):
     gin_utils.load([str(path)], [])
   except InputError as error:
     assert "\n" not in str(error)
+
+
+def test_settings_that_have_changed_are_told(write, tmp_path, capsys):
+  name = write(HEAD + "RATE = 1.0\nOTHER = [1,\n  2]\n")
+  folder = tmp_path / "run"
+  gin_utils.load([name], []).write(folder)
+  gin_utils.load([name], []).write(folder)
+  assert capsys.readouterr().out == ""
+  gin_utils.load([name], ["--gin.RATE=2.0", "--gin.OTHER=[3]"]).write(folder)
+  said = capsys.readouterr().out
+  assert "RATE was 1.0 and is now 2.0" in said
+  assert "OTHER was [1, 2] and is now [3]" in said
+  assert len((folder / "changes.txt").read_text().splitlines()) == 2
+  gin_utils.load([name], []).write(folder)
+  assert len((folder / "changes.txt").read_text().splitlines()) == 4

@@ -134,6 +134,8 @@ def _crossed_lines(values: Mapping[str, float] | None) -> list[str]:
     first, _, second = pair.partition("-")
     if second:
       (same if first == second else mixed).append(value)
+  if not same or not mixed:
+    return []
   return [
     "## Two languages in one example",
     "",

@@ -25,8 +25,8 @@ class Stopped(Exception):
 class StopRequest:
   """In the block, the first signal to stop sets `code`; a second exits.
 
-  SIGINT, SIGTERM (of a scheduler) and SIGHUP (a terminal that was closed). One
-  that is ignored, as nohup has SIGHUP ignored, stays so.
+  SIGINT, SIGTERM (of a scheduler) and SIGHUP (a terminal that was closed), which
+  stays ignored where it is, as under nohup.
   """
 
   code: int | None = None
@@ -35,7 +35,8 @@ class StopRequest:
     self._before: dict[int, object] = {}
     if threading.current_thread() is threading.main_thread():
       for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_IGN:
+        ignored = signal.getsignal(number) == signal.SIG_IGN
+        if number == signal.SIGHUP and ignored:
           continue
         self._before[number] = signal.signal(number, self._on_signal)
     return self

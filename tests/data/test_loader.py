@@ -120,6 +120,7 @@ def hashes(store, first, steps, groups=(0, 1, 2, 3)):
   return found
 
 
+@pytest.mark.slow
 def test_a_thousand_steps_however_they_are_read(store):
   """Unbroken, resumed twice, and by 2 and 4 hosts: the same hashes."""
   unbroken = hashes(store, 0, 1000)
