@@ -25,8 +25,8 @@ class Stopped(Exception):
 class StopRequest:
   """In the block, the first signal to stop sets `code`; a second exits.
 
-  SIGINT, SIGTERM (of a scheduler) and SIGHUP (a terminal that was closed), which
-  stays ignored where it is, as under nohup.
+  SIGINT, SIGTERM (of a scheduler) and SIGHUP (of a terminal that is closed).
+  SIGHUP stays ignored where it is, as under nohup.
   """
 
   code: int | None = None
