@@ -1,5 +1,6 @@
 """The pretraining job: setup builds a run, `train` is the loop over updates."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,13 @@ from infoxlm_jax.runtime import distributed, host_memory
 from infoxlm_jax.runtime.metrics import MetricWriter
 from infoxlm_jax.runtime.progress import Progress
 from infoxlm_jax.runtime.signals import Stopped, StopRequest, Watchdog
-from infoxlm_jax.training import alarm, recovery, setup, validation
+from infoxlm_jax.training import (
+  alarm,
+  kept_files,
+  recovery,
+  setup,
+  validation,
+)
 from infoxlm_jax.training.bad_updates import BadUpdates, UpdateWatch
 from infoxlm_jax.training.options import (
   CheckpointOptions,
@@ -83,6 +90,8 @@ def train(run: Run) -> None:
   Raises:
     StorageError, Diverged, Stopped: see pretrain.
   """
+  files = {**run.model_files, **kept_files.to_copy(run.folder)}
+  run = dataclasses.replace(run, model_files=files)
   with run.checkpoints, StopRequest() as stop:
     while True:
       try:
@@ -117,6 +126,15 @@ def _train(run: Run, stop: StopRequest) -> None:
       tokens=position.tokens,
     )
 
+    agreed = distributed.Agreement()
+
+    def leave_if_asked() -> None:
+      """Before the first update there is nothing to save."""
+      agreed(stop.code)  # with several processes, the next call tells
+      code = agreed(stop.code)
+      if code is not None and done < steps:
+        raise Stopped(code)
+
     def evaluate(number: int, splits: Sequence[str]) -> Evaluation:
       evaluation = run.evaluator(state, splits)
       epochs = run.feed.epochs(run.store, position.samples)
@@ -132,12 +150,13 @@ def _train(run: Run, stop: StopRequest) -> None:
       progress.say("measuring what the weights can do before the first update")
       start = evaluate(0, SPLITS)
       run.evaluator.keep_start(start)
+      leave_if_asked()
       state = run.fill(state, progress.say)
 
     train_step = recovery.with_replay(
       run.program.train_step(), run.options.replay_every
     )
-    agreed = distributed.Agreement()
+    leave_if_asked()
     batches = run.feed.draw(run.store, position.samples, steps - done)
     host_memory.give_back_freed()
     for number in range(done + 1, steps + 1):

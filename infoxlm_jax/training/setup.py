@@ -25,6 +25,7 @@ from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS, find_step
 from infoxlm_jax.training import initial_weights, validation
 from infoxlm_jax.training.input_pipeline import Feed, prepared_folder
+from infoxlm_jax.training.kept_files import newest_copies
 from infoxlm_jax.training.options import (
   CheckpointOptions,
   DataOptions,
@@ -144,7 +145,7 @@ def start(
   given = _read_weights(folder, program, weights, run.seed)
   # As it was given: a Path would turn gs://a into gs:/a.
   own = _identity(run, program, data, weights)
-  run_dir.claim(run.model_dir, own, comparable)
+  run_dir.claim(run.model_dir, own, comparable, newest_copies(folder))
   if final_report.say_if_finished(folder, run.steps):
     return None
   started = time.monotonic()
