@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime import distributed, read_files
-from infoxlm_jax.runtime.files import set_aside, write_atomically
+from infoxlm_jax.runtime import distributed, files, read_files
+from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.metrics import METRICS_FILE
 from infoxlm_jax.runtime.redact import redacted
 
@@ -73,7 +73,7 @@ def _restore(folder: Path, copies: Mapping[str, bytes]) -> None:
       continue
     problem = "is missing"
     if os.path.lexists(path):
-      problem = f"is damaged, and is kept as {set_aside(path).name}"
+      problem = f"is damaged, and is kept as {files.set_aside(path).name}"
     logging.warning("%s %s; restored from the checkpoint", path, problem)
     write_atomically(path, copies[name])
 

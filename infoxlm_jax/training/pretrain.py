@@ -114,6 +114,7 @@ def _train(run: Run, stop: StopRequest) -> None:
     Progress(steps, done, enabled=is_main) as progress,
     Watchdog(run.options.hang_seconds) as watchdog,
   ):
+    agreed = distributed.Agreement()
     log = TrainingLog(
       writer,
       progress,
@@ -125,15 +126,6 @@ def _train(run: Run, stop: StopRequest) -> None:
       ),
       tokens=position.tokens,
     )
-
-    agreed = distributed.Agreement()
-
-    def leave_if_asked() -> None:
-      """Before the first update there is nothing to save."""
-      agreed(stop.code)  # with several processes, the next call tells
-      code = agreed(stop.code)
-      if code is not None and done < steps:
-        raise Stopped(code)
 
     def evaluate(number: int, splits: Sequence[str]) -> Evaluation:
       evaluation = run.evaluator(state, splits)
@@ -150,13 +142,14 @@ def _train(run: Run, stop: StopRequest) -> None:
       progress.say("measuring what the weights can do before the first update")
       start = evaluate(0, SPLITS)
       run.evaluator.keep_start(start)
-      leave_if_asked()
+      _leave_if_asked(agreed, stop)
       state = run.fill(state, progress.say)
 
     train_step = recovery.with_replay(
       run.program.train_step(), run.options.replay_every
     )
-    leave_if_asked()
+    if done < steps:
+      _leave_if_asked(agreed, stop)
     batches = run.feed.draw(run.store, position.samples, steps - done)
     host_memory.give_back_freed()
     for number in range(done + 1, steps + 1):
@@ -191,3 +184,13 @@ def _train(run: Run, stop: StopRequest) -> None:
     end = evaluate(steps, SPLITS)
     run.checkpoints.wait()
   run.evaluator.report(run.facts(log.tokens), start, end)
+
+
+def _leave_if_asked(agreed: distributed.Agreement, stop: StopRequest) -> None:
+  """Raises Stopped if a signal came before the first update of this start.
+
+  There is nothing to save then.
+  """
+  agreed(stop.code)  # of several processes, the next call has this one's codes
+  if (code := agreed(stop.code)) is not None:
+    raise Stopped(code)

@@ -26,24 +26,6 @@ def test_a_damaged_identity(tmp_path, content):
     run_dir.claim(tmp_path, {"seed": 1})
 
 
-def test_a_line_of_metrics_nested_without_end(tmp_path):
-  path = tmp_path / metrics.METRICS_FILE
-  path.write_text("[" * 100_000 + '\n{"step": 1}\n')
-  with pytest.raises(InputError, match="metrics.jsonl, line 1"):
-    metrics.read_metrics(tmp_path)
-
-
-def test_secrets_are_not_written(tmp_path, monkeypatch):
-  command = ["main.py", "--gin.HF_TOKEN=abc", "--gin.STEPS=3"]
-  monkeypatch.setattr(sys, "argv", command)
-  monkeypatch.setenv("HF_TOKEN", "abc")
-  run_dir.write_environment(tmp_path)
-  text = (tmp_path / "environment.json").read_text()
-  assert "abc" not in text
-  written = json.loads(text)["command"]
-  assert written == ["main.py", "--gin.HF_TOKEN=***", "--gin.STEPS=3"]
-
-
 @pytest.mark.parametrize("name", run_dir.COPIED)
 @pytest.mark.parametrize("content", [*NONE, b'{"seed": 2}', None])
 def test_a_damaged_file_is_restored_from_its_copy(
@@ -66,3 +48,21 @@ def test_a_damaged_file_is_restored_from_its_copy(
   assert (aside.read_bytes() if aside.exists() else None) == content
   with pytest.raises(InputError, match="seed was 1 and is now 2"):
     run_dir.claim(tmp_path, {"seed": 2}, copies=copies)
+
+
+def test_a_line_of_metrics_nested_without_end(tmp_path):
+  path = tmp_path / metrics.METRICS_FILE
+  path.write_text("[" * 100_000 + '\n{"step": 1}\n')
+  with pytest.raises(InputError, match="metrics.jsonl, line 1"):
+    metrics.read_metrics(tmp_path)
+
+
+def test_secrets_are_not_written(tmp_path, monkeypatch):
+  command = ["main.py", "--gin.HF_TOKEN=abc", "--gin.STEPS=3"]
+  monkeypatch.setattr(sys, "argv", command)
+  monkeypatch.setenv("HF_TOKEN", "abc")
+  run_dir.write_environment(tmp_path)
+  text = (tmp_path / "environment.json").read_text()
+  assert "abc" not in text
+  written = json.loads(text)["command"]
+  assert written == ["main.py", "--gin.HF_TOKEN=***", "--gin.STEPS=3"]
