@@ -22,8 +22,6 @@ from infoxlm_jax.runtime import resources
 
 _MACRO = re.compile(r"^([A-Z][A-Z0-9_]*) = ", re.MULTILINE)
 _REQUIRED = re.compile(r"^([\w./]+) = %gin\.REQUIRED", re.MULTILINE)
-# With the lines over which gin spreads a long value.
-_SETTING = re.compile(r"^([\w./@-]+) = (.+(?:\n .+)*)", re.MULTILINE)
 _OVERRIDE = re.compile(r"--gin\.([^=]+)=(.*)", re.DOTALL)
 _FLAGS = (
   "--gin_file",
@@ -82,13 +80,6 @@ class Configuration:
         " @pretrain.pretrain"
       )
     return reference
-
-  def settings(self) -> dict[str, str]:
-    """All macros and parameters that are set, by name, with values as text."""
-    return {
-      name: " ".join(value.removeprefix("\\\n").split())
-      for name, value in _SETTING.findall(self.text)
-    }
 
   def write(self, folder: Path) -> None:
     """Writes config.gin, and operative_config.gin with all values used so far.

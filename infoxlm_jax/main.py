@@ -141,7 +141,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
     return _tell_costs(flags, config)
   # Slow imports come after the configuration has been checked, so that a
   # misspelt setting is reported at once.
-  from infoxlm_jax.runtime import device_memory, distributed, starts
+  from infoxlm_jax.runtime import device_memory, distributed
   from infoxlm_jax.runtime.signals import Stopped
   from infoxlm_jax.training.bad_updates import Diverged
 
@@ -155,8 +155,6 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
     nonlocal accepted
     accepted = True
     config.write(folder)
-    for change in starts.record(folder, config.settings()):
-      print(f"setting: {change}")
 
   try:
     config.job(on_start=on_start)

@@ -126,27 +126,6 @@ def test_other_errors_of_devices_keep_their_traceback(job):
     main([QUICKSTART, "--gin.MODEL_DIR=a"])
 
 
-def test_changed_settings_are_told_and_recorded(tmp_path, monkeypatch, capsys):
-  """Each start of a job that accepts its input is a line of starts.jsonl."""
-  monkeypatch.setattr(
-    "infoxlm_jax.gin_utils.Configuration.job",
-    lambda self, on_start: on_start(),
-  )
-  place = f"--gin.MODEL_DIR={tmp_path}"
-  assert main([QUICKSTART, place]) == 0
-  assert capsys.readouterr().out == ""
-  changes = ["--gin.PEAK_RATE=0.25", "--gin.optimizer.adamw.beta2=0.5"]
-  assert main([QUICKSTART, place, *changes]) == 0
-  said = capsys.readouterr().out.splitlines()
-  assert len(said) == 2
-  assert any("PEAK_RATE was" in s and "is now 0.25" in s for s in said)
-  assert any("adamw.beta2 was" in s and "is now 0.5" in s for s in said)
-  entries = [json.loads(x) for x in (tmp_path / "starts.jsonl").open()]
-  assert [len(entry["changed"]) for entry in entries] == [0, 2]
-  # The values of the first start are in it, though config.gin is the second's.
-  assert float(entries[0]["settings"]["PEAK_RATE"]) != 0.25
-
-
 def test_a_bug_keeps_its_traceback(job):
   job(ValueError("a bug"))
   with pytest.raises(ValueError, match="a bug"):
