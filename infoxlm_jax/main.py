@@ -29,8 +29,8 @@ _OPTIONAL_FOR_COSTS = ("DATA", "INIT_FROM", "MODEL_DIR")
 _EXIT_CODES = """
 exit codes:
   0 done
-  1 failed (a bug, or the loss stopped being finite), or --compile_for: too
-    large for the machine
+  1 failed (a bug, or the loss stopped being finite), or the memory of a device
+    does not suffice; --compile_for: too large for the machine
   2 bad input or configuration   3 storage failed during the run
   4 the run hung, or another process of the run was lost
   75 SIGTERM or SIGHUP: saved; the same command continues
@@ -139,7 +139,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
     return _tell_costs(flags, config)
   # Slow imports come after the configuration has been checked, so that a
   # misspelt setting is reported at once.
-  from infoxlm_jax.runtime import distributed
+  from infoxlm_jax.runtime import device_memory, distributed
   from infoxlm_jax.runtime.signals import Stopped
   from infoxlm_jax.training.bad_updates import Diverged
 
@@ -163,6 +163,11 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
     return stopped.code
   except Diverged as diverged:
     print(f"error: {gin_utils.plain(diverged)}", file=sys.stderr)
+    return 1
+  except Exception as error:
+    if (message := device_memory.out_of_memory(error)) is None:
+      raise
+    print(f"error: {message}", file=sys.stderr)
     return 1
 
 

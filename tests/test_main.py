@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import gin.config
+import jax
 import pytest
 import small_corpus
 
@@ -107,6 +108,22 @@ def test_exit_codes(job, capsys, error, code, says):
   assert main([QUICKSTART, "--gin.MODEL_DIR=a"]) == code
   assert capsys.readouterr().err == says
   assert len(calls) == 1
+
+
+def test_out_of_memory_is_one_line_with_three_settings(job, capsys):
+  with pytest.raises(jax.errors.JaxRuntimeError) as full:
+    jax.numpy.zeros((1 << 45,)).block_until_ready()
+  job(full.value)
+  assert main([QUICKSTART, "--gin.MODEL_DIR=a"]) == 1
+  (line,) = capsys.readouterr().err.splitlines()
+  for word in ("memory", "MICROBATCHES", "REMAT", "LOGITS_CHUNK"):
+    assert word in line
+
+
+def test_other_errors_of_devices_keep_their_traceback(job):
+  job(jax.errors.JaxRuntimeError("INTERNAL: something else"))
+  with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+    main([QUICKSTART, "--gin.MODEL_DIR=a"])
 
 
 def test_a_bug_keeps_its_traceback(job):

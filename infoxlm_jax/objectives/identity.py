@@ -4,8 +4,10 @@ import dataclasses
 import re
 from typing import Any
 
-# The queue may become longer or shorter on the way, see key_queue.reslot.
-_RESIZABLE = re.compile(r"\bqueue_size=\d+")
+# The queue may become longer or shorter on the way, see key_queue.reslot. The
+# other two change how much memory the same update needs.
+_CHANGEABLE = re.compile(r"\b(?:queue_size|logits_chunk)=\d+")
+_REMAT = "remat"  # of EncoderConfig
 
 
 def added_option(default: Any) -> Any:
@@ -38,5 +40,9 @@ def identity(objective: Any) -> str:
 def comparable(setting: Any) -> Any:
   """A setting of identity.json without what may change between two starts."""
   if isinstance(setting, dict):
-    return {name: comparable(value) for name, value in setting.items()}
-  return _RESIZABLE.sub("", setting) if isinstance(setting, str) else setting
+    return {
+      name: comparable(value)
+      for name, value in setting.items()
+      if name != _REMAT
+    }
+  return _CHANGEABLE.sub("", setting) if isinstance(setting, str) else setting

@@ -82,6 +82,26 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
 
 
+def set_aside(path: str | os.PathLike[str]) -> Path:
+  """Renames a damaged file to NAME.damaged-N, the first such name that is free.
+
+  Returns:
+    Its new path.
+
+  Raises:
+    StorageError: it cannot be renamed.
+  """
+  path, number = Path(path), 1
+  while os.path.lexists(target := f"{path}.damaged-{number}"):
+    number += 1
+  try:
+    return path.rename(target)
+  except OSError as error:
+    raise StorageError(
+      f"{path}: is damaged and cannot be renamed: {error}."
+    ) from error
+
+
 def check_new(path: str | os.PathLike[str]) -> None:
   """Checks that the path does not exist, not even as a broken link.
 

@@ -7,6 +7,7 @@ since the run began, summed over restarts.
 """
 
 import json
+import logging
 import math
 import os
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.files import set_aside, write_atomically
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -41,30 +42,54 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
     InputError: a line before the last one is broken.
     StorageError: the file could not be read.
   """
+  rows, broken = _read_lines(folder)
+  if broken:
+    number, problem = next(iter(broken.items()))
+    raise InputError(
+      f"{Path(folder) / METRICS_FILE}, line {number}: not a line of metrics"
+      f" ({problem}). The next start of the run sets this file aside and goes"
+      " on with its whole lines."
+    )
+  return rows
+
+
+def _read_lines(
+  folder: str | os.PathLike[str],
+) -> tuple[list[Row], dict[int, str]]:
+  """The whole lines of metrics.jsonl, and the problems of others by number.
+
+  Raises:
+    StorageError: the file could not be read.
+  """
   path = Path(folder) / METRICS_FILE
   try:
     lines = path.read_bytes().split(b"\n")
   except FileNotFoundError:
-    return []
+    return [], {}
   except OSError as error:
     raise StorageError(f"{path}: could not be read: {error}.") from error
   while lines and not lines[-1].strip():
     lines.pop()
-  rows = []
+  rows, broken = [], {}
   for number, line in enumerate(lines, start=1):
     try:
-      row = json.loads(line)
-      if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-        raise ValueError("no object with a whole number as step")
+      rows.append(_row(line))
     except (ValueError, RecursionError) as error:
-      if number == len(lines):
-        break
-      raise InputError(
-        f"{path}, line {number}: not a line of metrics ({error}). Remove "
-        "that line, or move the file away, and start again."
-      ) from error
-    rows.append(row)
-  return rows
+      broken[number] = str(error)
+  # A process that dies while it writes leaves a part of the last line.
+  broken.pop(len(lines), None)
+  return rows, broken
+
+
+def _row(line: bytes) -> Row:
+  """A line of metrics.jsonl; ValueError if it cannot be one."""
+  row = json.loads(line)
+  if not isinstance(row, dict) or type(row.get("step")) is not int:
+    raise ValueError("no object with a whole number as step")
+  for name, value in row.items():
+    if name != "non_finite" and not isinstance(value, int | float | None):
+      raise ValueError(f"{name[:80]!r} is no number")
+  return row
 
 
 def series(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -99,13 +124,13 @@ class MetricWriter:
     enabled: False for processes other than 0; then nothing is written.
     resume_step: the step of the checkpoint that the run continues from. Lines
       of later steps are removed, and time continues from the last line kept.
+      If an earlier line is damaged, metrics.jsonl is kept under another name,
+      and a new one gets the whole lines.
       None: the run starts from the beginning, and an existing metrics.jsonl is
       moved to metrics.previous.jsonl.
 
   Raises:
     StorageError: the files cannot be written, here or in `write`.
-    InputError: the metrics.jsonl to continue has a broken line before its last
-      one.
   """
 
   def __init__(
@@ -191,10 +216,25 @@ class MetricWriter:
   def _cut(self, step: int) -> float:
     """Removes lines later than `step`; returns the last kept line's time."""
     if not self._path.exists():
+      logging.warning(
+        "%s is missing: the metrics up to update %d are lost, the run goes on",
+        self._path,
+        step,
+      )
       return 0.0
-    rows = [r for r in read_metrics(self._path.parent) if r["step"] <= step]
+    rows, broken = _read_lines(self._path.parent)
+    rows = [row for row in rows if row["step"] <= step]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    if text.encode() != self._path.read_bytes():
+    if broken:
+      logging.warning(
+        "%s: line %s damaged; the file is kept as %s, and the run goes on with"
+        " its other lines",
+        self._path,
+        ", ".join(map(str, broken)),
+        set_aside(self._path).name,
+      )
+      write_atomically(self._path, text)
+    elif text.encode() != self._path.read_bytes():
       write_atomically(self._path, text)
     return max((float(row.get("time", 0.0)) for row in rows), default=0.0)
 

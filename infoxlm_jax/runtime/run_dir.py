@@ -1,6 +1,7 @@
 """The folder of a run: its identity, its data's hash, its environment."""
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import jax
 
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime import distributed, read_files
+from infoxlm_jax.runtime import distributed, files, read_files
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.lock import LOCK
 from infoxlm_jax.runtime.metrics import METRICS_FILE
@@ -23,6 +24,8 @@ from infoxlm_jax.runtime.run_layout import find_step
 IDENTITY = "identity.json"
 DATA = "data.json"
 ROWS = "rows.json"
+# Each checkpoint of a run has a copy of these, from which they can be restored.
+COPIED = (IDENTITY, DATA)
 _PACKAGES = (
   "infoxlm-jax jax jaxlib flax optax orbax-checkpoint grain numpy sentencepiece"
 )
@@ -32,6 +35,7 @@ def claim(
   folder: str | Path,
   identity: Mapping[str, Any],
   comparable: Callable[[Any], Any] = lambda setting: setting,
+  copies: Mapping[str, bytes] | None = None,
 ) -> None:
   """Marks the folder as this run's, or checks that it already is.
 
@@ -39,6 +43,8 @@ def claim(
     folder: MODEL_DIR.
     identity: settings that must not change when a run is continued.
     comparable: leaves out of a setting what may change.
+    copies: of the files COPIED, by name, as a checkpoint holds them. A file
+      that differs from its copy is set aside and restored.
 
   Raises:
     InputError: the folder cannot be written, belongs to a run with another
@@ -53,11 +59,32 @@ def claim(
     )
   with distributed.together("claiming MODEL_DIR"):
     if jax.process_index() == 0:
+      _restore(Path(folder), copies or {})
       _claim(Path(folder), identity, comparable)
   distributed.check_shared(Path(folder), "MODEL_DIR")
   with distributed.together("checking MODEL_DIR"):
     if jax.process_index() > 0:
       _claim(Path(folder), identity, comparable)
+
+
+def _restore(folder: Path, copies: Mapping[str, bytes]) -> None:
+  """Makes the files of a run equal to the copies in its checkpoint."""
+  for name in COPIED:
+    path = folder / name
+    if name not in copies or (path.is_file() and _is(path, copies[name])):
+      continue
+    problem = "is missing"
+    if os.path.lexists(path):
+      problem = f"is damaged, and is kept as {files.set_aside(path).name}"
+    logging.warning("%s %s; restored from the checkpoint", path, problem)
+    write_atomically(path, copies[name])
+
+
+def _is(path: Path, content: bytes) -> bool:
+  try:
+    return read_files.read_bytes(path) == content
+  except InputError:
+    return False
 
 
 def _claim(

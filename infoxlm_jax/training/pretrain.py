@@ -1,5 +1,6 @@
 """The pretraining job: setup builds a run, `train` is the loop over updates."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,13 @@ from infoxlm_jax.runtime import distributed, host_memory
 from infoxlm_jax.runtime.metrics import MetricWriter
 from infoxlm_jax.runtime.progress import Progress
 from infoxlm_jax.runtime.signals import Stopped, StopRequest, Watchdog
-from infoxlm_jax.training import alarm, recovery, setup, validation
+from infoxlm_jax.training import (
+  alarm,
+  kept_files,
+  recovery,
+  setup,
+  validation,
+)
 from infoxlm_jax.training.bad_updates import BadUpdates, UpdateWatch
 from infoxlm_jax.training.options import (
   CheckpointOptions,
@@ -82,6 +89,8 @@ def train(run: Run) -> None:
   Raises:
     StorageError, Diverged, Stopped: see pretrain.
   """
+  files = {**run.model_files, **kept_files.to_copy(run.folder)}
+  run = dataclasses.replace(run, model_files=files)
   with run.checkpoints, StopRequest() as stop:
     while True:
       try:
@@ -104,6 +113,7 @@ def _train(run: Run, stop: StopRequest) -> None:
     Progress(steps, done, enabled=is_main) as progress,
     Watchdog(run.options.hang_seconds) as watchdog,
   ):
+    agreed = distributed.Agreement()
     log = TrainingLog(
       writer,
       progress,
@@ -131,12 +141,14 @@ def _train(run: Run, stop: StopRequest) -> None:
       progress.say("measuring what the weights can do before the first update")
       start = evaluate(0, SPLITS)
       run.evaluator.keep_start(start)
+      _leave_if_asked(agreed, stop)
       state = run.fill(state, progress.say)
 
     train_step = recovery.with_replay(
       run.program.train_step(), run.options.replay_every
     )
-    agreed = distributed.Agreement()
+    if done < steps:
+      _leave_if_asked(agreed, stop)
     batches = run.feed.draw(run.store, position.samples, steps - done)
     host_memory.give_back_freed()
     for number in range(done + 1, steps + 1):
@@ -171,3 +183,13 @@ def _train(run: Run, stop: StopRequest) -> None:
     end = evaluate(steps, SPLITS)
     run.checkpoints.wait()
   run.evaluator.report(run.facts(log.tokens), start, end)
+
+
+def _leave_if_asked(agreed: distributed.Agreement, stop: StopRequest) -> None:
+  """Raises Stopped if a signal came before the first update of this start.
+
+  There is nothing to save then.
+  """
+  agreed(stop.code)  # of several processes, the next call has this one's codes
+  if (code := agreed(stop.code)) is not None:
+    raise Stopped(code)

@@ -18,6 +18,7 @@ from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import lock, run_dir
 from infoxlm_jax.training import initial_weights, validation
 from infoxlm_jax.training.input_pipeline import Feed, prepared_folder
+from infoxlm_jax.training.kept_files import newest_copies
 from infoxlm_jax.training.options import (
   CheckpointOptions,
   DataOptions,
@@ -63,7 +64,7 @@ def start(
   given = read_weights(folder, program, weights, run.seed)
   # As it was given: a Path would turn gs://a into gs:/a.
   own = _identity(run, program, data, weights)
-  run_dir.claim(run.model_dir, own, comparable)
+  run_dir.claim(run.model_dir, own, comparable, newest_copies(folder))
   if final_report.say_if_finished(folder, run.steps):
     return None
   lock.hold(folder)

@@ -81,6 +81,25 @@ def test_files_that_are_no_object(kept, content):
     results_file.read_results(kept.parent)
 
 
+@pytest.mark.parametrize(
+  "content",
+  [
+    b"\xff",
+    b"[]",
+    b'{"finished": true, "steps": "20"}',
+    b'{"finished": true, "steps": 20, "retrieval": {"dev": 3}}',
+    b'{"finished": true, "steps": 20, "retrieval": [1]}',
+  ],
+)
+def test_damaged_results_are_set_aside(tmp_path, content, caplog):
+  """The next start measures the last checkpoint again."""
+  (tmp_path / "results.json").write_bytes(content)
+  assert not final_report.say_if_finished(tmp_path, 20)
+  assert "results.json.damaged-1" in caplog.text
+  assert [p.name for p in tmp_path.iterdir()] == ["results.json.damaged-1"]
+  assert not final_report.say_if_finished(tmp_path, 20)
+
+
 ODD = st.sampled_from([None, -1, 1 << 70, 1.5, "", "x", [], {}, [[]], True])
 
 

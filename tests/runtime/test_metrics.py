@@ -115,6 +115,35 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     read_metrics(tmp_path)
 
 
+@pytest.mark.parametrize(
+  "line",
+  ["[1, 2]", '{"stfp": 2}', '{"step": true}', '{"step": 2, "x": "y"}', "\0"],
+)
+def test_a_start_goes_on_without_a_damaged_line(tmp_path, caplog, line):
+  """It is set aside, not repaired by a person: the checkpoints are whole."""
+  path = tmp_path / "metrics.jsonl"
+  damaged = f'{{"step": 1, "time": 7}}\n{line}\n{{"step": 3, "time": 9}}\n'
+  path.write_text(damaged)
+  with pytest.raises(InputError, match="line 2: not a line of metrics"):
+    read_metrics(tmp_path)
+  with MetricWriter(tmp_path, resume_step=3) as writer:
+    assert 9 <= writer.elapsed() < 60
+    writer.write(4, {"x": 1})
+  assert [row["step"] for row in read_metrics(tmp_path)] == [1, 3, 4]
+  assert (tmp_path / "metrics.jsonl.damaged-1").read_text() == damaged
+  assert "line 2 damaged" in caplog.text
+  # The second damaged file does not replace the first.
+  path.write_text(damaged)
+  MetricWriter(tmp_path, resume_step=3).close()
+  assert (tmp_path / "metrics.jsonl.damaged-2").read_text() == damaged
+
+
+def test_missing_metrics_are_told(tmp_path, caplog):
+  with MetricWriter(tmp_path, resume_step=30) as writer:
+    writer.write(31, {"x": 1})
+  assert "metrics up to update 30 are lost" in caplog.text
+
+
 def test_other_processes_touch_nothing(tmp_path):
   with MetricWriter(tmp_path / "run", enabled=False) as writer:
     writer.write(1, {"x": 1})

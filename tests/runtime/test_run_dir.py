@@ -26,6 +26,30 @@ def test_a_damaged_identity(tmp_path, content):
     run_dir.claim(tmp_path, {"seed": 1})
 
 
+@pytest.mark.parametrize("name", run_dir.COPIED)
+@pytest.mark.parametrize("content", [*NONE, b'{"seed": 2}', None])
+def test_a_damaged_file_is_restored_from_its_copy(
+  tmp_path, caplog, name, content
+):
+  """The copies are from a checkpoint, which holds their hashes."""
+  run_dir.claim(tmp_path, {"seed": 1})
+  run_dir.claim_data(tmp_path, "0" * 64)
+  path = tmp_path / metrics.METRICS_FILE
+  path.write_text('{"step": 1, "time": 0}\n')
+  copies = {n: (tmp_path / n).read_bytes() for n in run_dir.COPIED}
+  (tmp_path / name).unlink()
+  if content is not None:
+    (tmp_path / name).write_bytes(content)
+  run_dir.claim(tmp_path, {"seed": 1}, copies=copies)
+  run_dir.claim_data(tmp_path, "0" * 64)
+  assert f"{name} is " in caplog.text
+  assert (tmp_path / name).read_bytes() == copies[name]
+  aside = tmp_path / f"{name}.damaged-1"
+  assert (aside.read_bytes() if aside.exists() else None) == content
+  with pytest.raises(InputError, match="seed was 1 and is now 2"):
+    run_dir.claim(tmp_path, {"seed": 2}, copies=copies)
+
+
 def test_a_line_of_metrics_nested_without_end(tmp_path):
   path = tmp_path / metrics.METRICS_FILE
   path.write_text("[" * 100_000 + '\n{"step": 1}\n')

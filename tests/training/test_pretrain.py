@@ -22,7 +22,10 @@ from infoxlm_jax.checkpoint import checksums
 from infoxlm_jax.data import streams
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
+from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.model.config import EncoderConfig
+from infoxlm_jax.objectives.identity import comparable, identity
+from infoxlm_jax.runtime import run_dir
 from infoxlm_jax.runtime.metrics import read_metrics
 from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
 from infoxlm_jax.training import pretrain, program
@@ -391,17 +394,22 @@ def test_bad_input_can_be_put_right_in_the_same_folder(part, tmp_path):
   assert "holds another" not in refused(folder, data=str(tmp_path / "no2"))
 
 
+def replace_in_checkpoint(folder: Path, name: str, content: bytes) -> None:
+  """Replaces a small file of checkpoint 7, and its hash."""
+  files = folder / "checkpoints" / "7" / "files"
+  (files / name).write_bytes(content)
+  sums = json.loads((files / "checksums.json").read_text())
+  sums["files"][name] = hashlib.sha256(content).hexdigest()
+  del sums["sha256"]  # as lists were before they had a checksum of their own
+  (files / "checksums.json").write_text(json.dumps(sums))
+
+
 def test_checkpoint_of_another_tokenizer(part):
   """The same size, another content: only the hash tells."""
   files = part / "checkpoints" / "7" / "files"
   model = json.loads((files / "model.json").read_text())
   model["tokenizer_sha256"] = "0" * 64
-  content = json.dumps(model).encode()
-  (files / "model.json").write_bytes(content)
-  sums = json.loads((files / "checksums.json").read_text())
-  sums["files"]["model.json"] = hashlib.sha256(content).hexdigest()
-  del sums["sha256"]  # as lists were before they had a checksum of their own
-  (files / "checksums.json").write_text(json.dumps(sums))
+  replace_in_checkpoint(part, "model.json", json.dumps(model).encode())
   assert "trained with tokenizer 000000000000" in refused(part)
 
 
@@ -412,6 +420,7 @@ def test_data_that_were_prepared_again(part):
   assert said == store.manifest_sha256
   content = json.dumps({"manifest_sha256": "0" * 64})
   (part / "data.json").write_text(content)
+  replace_in_checkpoint(part, "data.json", content.encode())
   said = refused(part)
   assert "began with the data of manifest 000000000000" in said
   assert store.manifest_sha256[:12] in said
@@ -506,3 +515,71 @@ def test_rows_chosen_from_the_data_are_recorded(tmp_path, whole):
   }
   drawn = sum(counts[name.rpartition("/")[2]] * n for name, n in epochs.items())
   assert drawn == pytest.approx(4 * STEPS)
+
+
+def test_small_damaged_files_do_not_stop_a_run(whole, part, caplog):
+  """All of them at once; the run ends as it would have."""
+  lines = (part / "metrics.jsonl").read_text().splitlines()
+  lines[3] = lines[3].replace('"step"', '"stfp"')
+  damaged = {
+    "identity.json": b"\xff",
+    "data.json": json.dumps({"manifest_sha256": "1" * 64}).encode(),
+    "results.json": b'{"finished": tsue}',
+    "metrics.jsonl": "\n".join(lines).encode() + b"\n",
+  }
+  before = {n: (part / n).read_bytes() for n in ("identity.json", "data.json")}
+  for name, content in damaged.items():
+    (part / name).write_bytes(content)
+  run(part)
+  for name, content in damaged.items():
+    assert (part / f"{name}.damaged-1").read_bytes() == content
+    assert f"{name}.damaged-1" in caplog.text
+  for name, content in before.items():
+    assert (part / name).read_bytes() == content
+  arrays, position = stored(part, STEPS)
+  wanted, wanted_position = stored(whole[0], STEPS)
+  assert_same_bits(arrays, wanted)
+  assert position == wanted_position
+  (lost,) = set(told(whole[0])) - set(told(part))
+  assert told(part) == {n: r for n, r in told(whole[0]).items() if n != lost}
+  # Without the damage it is still this run, and no other.
+  (part / "identity.json").unlink()
+  assert "seed was 0 and is now 1" in refused(part, seed=1)
+
+
+def test_a_stop_before_the_first_update_saves_nothing(tmp_path, monkeypatch):
+  """Nor does it fill the queue first, which takes long for a large one."""
+
+  def interrupted(evaluator, start):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Evaluator, "keep_start", interrupted)
+  with pytest.raises(Stopped) as stop:
+    run(tmp_path / "run")
+  assert stop.value.code == EXIT_TERMINATED
+  assert os.listdir(tmp_path / "run" / "checkpoints") == []
+
+
+def test_what_only_needs_other_memory_may_change(tmp_path):
+  """So that a run can go on in its folder after it was out of memory."""
+  arguments = options(tmp_path)
+  run_dir.claim(tmp_path, known_by(arguments), comparable)
+  (tmp_path / "metrics.jsonl").touch()  # it has begun
+  mlm = dataclasses.replace(arguments["objectives"]["mlm"], logits_chunk=64)
+  model = dataclasses.replace(arguments["model"], remat="full")
+  changed = arguments | {"model": model, "objectives": {"mlm": mlm}}
+  del arguments["objectives"]["xlco"]
+  with pytest.raises(InputError, match="objectives was"):
+    run_dir.claim(tmp_path, known_by(changed), comparable)
+  run_dir.claim(tmp_path / "b", known_by(arguments), comparable)
+  (tmp_path / "b" / "metrics.jsonl").touch()
+  run_dir.claim(tmp_path / "b", known_by(changed), comparable)
+
+
+def known_by(arguments) -> dict:
+  """Model and objectives, as identity.json has them."""
+  objectives = arguments["objectives"]
+  return {
+    "model": dataclasses.asdict(arguments["model"]),
+    "objectives": {name: identity(o) for name, o in objectives.items()},
+  }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from infoxlm_jax.evaluation.report import (
 from infoxlm_jax.evaluation.retrieval import Retrieval
 from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
 from infoxlm_jax.runtime import distributed, read_files
-from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.files import set_aside, write_atomically
 from infoxlm_jax.runtime.metrics import read_metrics
+from infoxlm_jax.runtime.run_layout import RESULTS
 
 Scores = Mapping[str, Scored]  # by split
 _START_FILE = "start.json"
@@ -30,14 +32,28 @@ Figures = list[Path | None]
 
 
 def say_if_finished(folder: Path, steps: int) -> bool:
-  """Whether a run has done its steps; if so, prints its tables."""
-  results = results_file.read_results(folder)
-  if not results or not results.get("finished"):
+  """Whether a run has done its steps; if so, prints its tables.
+
+  A damaged results.json is set aside, and the run is as one without: it goes
+  on from its last checkpoint and writes the report anew.
+  """
+  try:
+    results = results_file.read_results(folder)
+    if not results or not results.get("finished"):
+      return False
+    if results.get("steps", 0) < steps:
+      return False
+    text = _tables(results)
+  except (InputError, LookupError, TypeError, ValueError, AttributeError):
+    if jax.process_index() == 0:
+      aside = set_aside(folder / RESULTS)
+      logging.warning(
+        "%s is damaged, and is kept as %s; the results are measured again",
+        folder / RESULTS,
+        aside.name,
+      )
     return False
-  if results.get("steps", 0) < steps:
-    return False
-  print(f"{folder}: finished after {results['steps']} updates.")
-  _print_tables(results)
+  print(f"{folder}: finished after {results['steps']} updates.{text}")
   print(f"Report: {folder / results_file.REPORT_FILE}")
   return True
 
@@ -142,7 +158,8 @@ def _write(
   results_file.write_report(
     folder, results, pictures, notes, f"Report of {folder.name}"
   )
-  _print_tables(results)
+  if text := _tables(results):
+    print(text)
   for note in notes:
     print(f"- {note}")
   print(f"Report: {folder / results_file.REPORT_FILE}")
@@ -188,20 +205,19 @@ def _retrieval(start: Scores, end: Scores) -> dict[str, Any]:
   return retrieval
 
 
-def _print_tables(results: Mapping[str, Any]) -> None:
+def _tables(results: Mapping[str, Any]) -> str:
+  """The tables of retrieval as text; "" if none was measured."""
   retrieval = results.get("retrieval")
   if not retrieval:
-    return
+    return ""
   shown = "test" if "test" in retrieval else "dev"
-  print(f"\nRetrieval on {shown}\n")
-  print(tables.format_table(retrieval[shown], retrieval.get(f"{shown}_step_0")))
-  print("\nBy layer\n")
-  print(
-    tables.format_by_layer(
-      retrieval["by_layer"], retrieval.get("by_layer_step_0")
-    )
+  by_language = tables.format_table(
+    retrieval[shown], retrieval.get(f"{shown}_step_0")
   )
-  print()
+  by_layer = tables.format_by_layer(
+    retrieval["by_layer"], retrieval.get("by_layer_step_0")
+  )
+  return f"\nRetrieval on {shown}\n\n{by_language}\n\nBy layer\n\n{by_layer}\n"
 
 
 def _retrieval_figures(start: Scores, end: Scores, folder: Path) -> Figures:
