@@ -107,7 +107,7 @@ class Configuration:
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         text = "".join(f"{when}  {line}\n" for line in lines)
         told = folder / "changes.txt"
-        earlier = told.read_text() if told.exists() else ""
+        earlier = told.read_text(errors="replace") if told.exists() else ""
         write_atomically(told, earlier + text)
     write_atomically(folder / "config.gin", self.text)
     write_atomically(

@@ -13,7 +13,7 @@ import jax
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import distributed
 
-LOCK = ".lock"
+LOCK = "run.lock"
 # Held until the process ends; the system frees the locks of one that is killed.
 _held: dict[str, IO[str]] = {}
 
@@ -29,10 +29,11 @@ def hold(folder: str | Path) -> None:
   """
   with distributed.together("locking MODEL_DIR"):
     if jax.process_index() == 0:
-      _hold(Path(folder))
+      hold_alone(Path(folder))
 
 
-def _hold(folder: Path) -> None:
+def hold_alone(folder: Path) -> None:
+  """As `hold`, for process 0 where the others learn of its errors anyway."""
   path = folder / LOCK
   if str(path.resolve()) in _held:
     return

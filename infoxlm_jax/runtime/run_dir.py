@@ -16,7 +16,7 @@ import jax
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import distributed, files, read_files
 from infoxlm_jax.runtime.files import write_atomically
-from infoxlm_jax.runtime.lock import LOCK
+from infoxlm_jax.runtime.lock import LOCK, hold_alone
 from infoxlm_jax.runtime.metrics import METRICS_FILE
 from infoxlm_jax.runtime.redact import redacted
 from infoxlm_jax.runtime.run_layout import find_step
@@ -119,6 +119,7 @@ def _claim(
   if jax.process_index() == 0:
     try:
       folder.mkdir(parents=True, exist_ok=True)
+      hold_alone(folder)  # a start that is still preparing keeps its identity
       write_atomically(mark, json.dumps(wanted, indent=2) + "\n")
     except (OSError, StorageError) as error:
       raise InputError(

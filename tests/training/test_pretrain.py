@@ -349,7 +349,7 @@ def test_another_run_is_not_continued(part, changes, message):
   said = refused(part, **changes)
   assert message in said
   after = snapshot(part)
-  for told_anew in ("environment.json", ".lock"):
+  for told_anew in ("environment.json", "run.lock"):
     before.pop(part / told_anew), after.pop(part / told_anew)
   assert after == before
 
