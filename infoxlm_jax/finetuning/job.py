@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ def finetune(
     tokenizer=loaded,
     parallelism=parallelism,
     steps=steps_of(options, made),
+    store=ExampleStore(made.source, made.train, model.ids),
   )
   print(in_words(job))
   if dry_run:
@@ -129,10 +130,13 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
   folder = Path(options.model_dir) / name
   run = RunOptions(str(folder), job.steps, seed, options.log_every)
   print(f"\n{folder}: seed {seed}, rate {rate:g}")
+  crosses = options.crossed and bool(task.crossed)
   finished = results_file.read_results(folder)
   if finished and finished.get("steps", 0) >= job.steps:
-    print("finished before")
-    return finished
+    # A process that died after the last update has not measured these yet.
+    if not crosses or "crossed" in finished[task.name]:
+      print("finished before")
+      return finished
   started = time.monotonic()
   program = _program(job, rate)
   given = read_weights(folder, program, job.weights, seed)
@@ -153,7 +157,7 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
     assemble(
       run,
       program,
-      ExampleStore(task.source, task.train, job.model.ids),
+      job.store,
       job.tokenizer,
       given,
       evaluator_of=lambda program, feed: TaskEvaluator(folder, task, predict),
@@ -162,10 +166,15 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
       started=started,
     )
   )
-  if options.crossed and task.crossed:
-    _measure_crossed(job, program, folder, predict)
   results = results_file.read_results(folder)
   assert results is not None  # the run has just written it
+  if crosses:
+    results[task.name]["crossed"] = _crossed(
+      job, program, folder, predict, results
+    )
+    with distributed.together("writing the results"):
+      if jax.process_index() == 0:
+        results_file.write_results(folder, results)
   return results
 
 
@@ -205,12 +214,14 @@ def _program(job: Job, rate: float) -> Program:
   )
 
 
-def _measure_crossed(
-  job: Job, program: Program, folder: Path, predict: Predict
-) -> None:
-  """Adds the scores of language pairs, by the chosen model, to a run's."""
-  results = results_file.read_results(folder)
-  assert results is not None  # the run has just written it
+def _crossed(
+  job: Job,
+  program: Program,
+  folder: Path,
+  predict: Predict,
+  results: Mapping[str, Any],
+) -> dict[str, dict[str, float]]:
+  """The scores of language pairs, by the model that a run has chosen."""
   step = results[job.task.name][choice.ONE_MODEL]["step"]
   _, params, _ = load_weights(
     folder / CHECKPOINTS / str(step),
@@ -218,8 +229,4 @@ def _measure_crossed(
     heads=list(program.state.params["heads"]),
     model=program.model,
   )
-  scores = measure(job.task, predict, params, job.task.crossed, "crossed")
-  results[job.task.name]["crossed"] = scores
-  with distributed.together("writing the results"):
-    if jax.process_index() == 0:
-      results_file.write_results(folder, results)
+  return measure(job.task, predict, params, job.task.crossed, "crossed")

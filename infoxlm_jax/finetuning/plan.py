@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+from infoxlm_jax.data.labelled.examples import ExampleStore
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.finetuning.options import FineTuning
@@ -22,6 +23,7 @@ class Job:
   Attributes:
     options, task, model, weights, tokenizer, parallelism: see finetune.
     steps: updates of a run.
+    store: the examples to train on, hashed once for all runs.
   """
 
   options: FineTuning
@@ -31,6 +33,7 @@ class Job:
   tokenizer: Tokenizer
   parallelism: Parallelism
   steps: int
+  store: ExampleStore
 
 
 def steps_of(options: FineTuning, task: Task) -> int:

@@ -237,6 +237,19 @@ def test_a_finished_job_is_not_trained_again(data, finished):
   assert (finished / "seed_0" / "metrics.jsonl").read_bytes() == before
 
 
+def test_pairs_of_languages_are_measured_after_a_kill(data, finished, tmp_path):
+  """It came between the last update and the measuring."""
+  out = Path(shutil.copytree(finished, tmp_path / "out"))
+  path = out / "seed_0" / "results.json"
+  whole = json.loads(path.read_text())
+  killed = json.loads(path.read_text())
+  del killed["classification"]["crossed"]
+  path.write_text(json.dumps(killed))
+  run(data, out)
+  again = json.loads(path.read_text())
+  assert again["classification"] == whole["classification"]
+
+
 @pytest.mark.slow
 def test_the_best_of_several_rates_is_taken(data, tmp_path):
   run(data, tmp_path / "out", rates=(1e-7, 1e-2), evaluations=1)
