@@ -9,7 +9,6 @@ So a file that was damaged or exchanged after it was written is an error, and
 trains nothing with other ids.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -138,8 +137,7 @@ def _retrieval(folder: Path) -> list[str]:
 
 def _sha256(path: Path) -> str:
   try:
-    with read_files.open_regular(path) as file:
-      return hashlib.file_digest(file, "sha256").hexdigest()
+    return read_files.sha256_of(path)
   except OSError as error:
     raise InputError(
       f"cannot read {path}, which {CHECKSUMS} lists: {error.strerror}. {_AGAIN}"

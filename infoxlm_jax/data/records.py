@@ -11,7 +11,6 @@ All numbers are little-endian int32.
 """
 
 import concurrent.futures
-import hashlib
 import os
 import stat
 import threading
@@ -292,7 +291,6 @@ def _problem(record: bytes, pair: bool) -> str:
 
 def _sha256(path: Path) -> str:
   try:
-    with read_files.open_regular(path) as file:
-      return hashlib.file_digest(file, "sha256").hexdigest()
+    return read_files.sha256_of(path)
   except OSError as error:
     raise InputError(f"cannot read {path}: {error.strerror}.") from error

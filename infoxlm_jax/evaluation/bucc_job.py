@@ -144,16 +144,9 @@ def _dev_sets(
 def _embedder(
   encoder: Encoder, reading: Reading, progress: Progress
 ) -> Callable[[Sequence[str]], np.ndarray]:
-  count = 0
-
-  def done(more: int) -> None:
-    nonlocal count
-    count += more
-    progress.update(count)
-
   def embed(texts: Sequence[str]) -> np.ndarray:
     return np.concatenate(
-      list(encoder.encode_stream(texts, reading, done=done))
+      list(encoder.encode_stream(texts, reading, done=progress.advance))
     )
 
   return embed

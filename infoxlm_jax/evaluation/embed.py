@@ -20,7 +20,7 @@ from infoxlm_jax.model.pooling import framing, members, pool
 Embed = Callable[..., np.ndarray]
 Group = list[tuple[int, np.ndarray, int, int]]  # number, ids, row, offset
 
-_SHORTEST_ROW = 128
+_ROW_LENGTHS = tuple(128 << n for n in range(16))  # 128, 256, 512, ...
 
 
 def _ignore(count: int) -> None:
@@ -163,28 +163,33 @@ def rows_of(
 
 
 def by_row_length(
-  lengths: np.ndarray, max_positions: int
+  lengths: np.ndarray,
+  max_positions: int,
+  row_lengths: Sequence[int] = _ROW_LENGTHS,
 ) -> Iterator[tuple[int, np.ndarray]]:
   """Sorts items by the length of the rows that they go into.
 
-  Rows are 128, 256, 512, ... tokens long, up to max_positions, so that few
-  shapes are compiled. An item goes into the shortest rows that hold it.
+  Rows have few lengths, so that few shapes are compiled. An item goes into the
+  shortest rows that hold it.
 
   Args:
     lengths: tokens of each item, int [items], at most max_positions.
     max_positions: tokens of the longest rows.
+    row_lengths: tokens of shorter rows, in increasing order.
 
   Yields:
     (row length, indices of its items), the shortest first; only row lengths
     that have items.
   """
-  shorter, row_length = 0, min(_SHORTEST_ROW, max_positions)
-  while shorter < max_positions:
+  shorter = 0
+  for row_length in (
+    *(n for n in row_lengths if n < max_positions),
+    max_positions,
+  ):
     fits = (lengths > shorter) & (lengths <= row_length)
     if fits.any():
       yield row_length, np.flatnonzero(fits)
     shorter = row_length
-    row_length = min(2 * row_length, max_positions)
 
 
 def batch_rows(

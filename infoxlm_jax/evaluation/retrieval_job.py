@@ -177,17 +177,17 @@ def _measure_and_write(
   check_memory(encoder, [*dev, *test], layers)
   on_start()
   total = 2 * sum(len(one.texts) for one in (*dev, *test))
-  count = 0
   with Progress(total, name="sentences") as progress:
-
-    def done(more: int) -> None:
-      nonlocal count
-      count += more
-      progress.update(count)
 
     def measured(sets: Sequence[PairSet]) -> Measured:
       return measure(
-        encoder, sets, reading, layers, scoring, pivot=pivot, done=done
+        encoder,
+        sets,
+        reading,
+        layers,
+        scoring,
+        pivot=pivot,
+        done=progress.advance,
       )
 
     on_dev = measured(dev) if dev else None

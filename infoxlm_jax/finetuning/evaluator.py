@@ -84,11 +84,12 @@ class TaskEvaluator:
   def _chosen(self, metrics: Mapping[str, float]) -> dict[str, EvalSet]:
     """The test sets of languages whose dev score is the best so far."""
     metric = self._task.metric
-    best = choice.best_so_far(self._evaluations, metric)
+    best = choice.best(self._evaluations, metric)
     improved = {
       language
       for language in ("mean", *self._task.dev)
-      if metrics[f"dev/{metric}/{language}"] >= best.get(language, -np.inf)
+      if language not in best
+      or metrics[f"dev/{metric}/{language}"] >= best[language].score
     }
     if "mean" in improved:
       return dict(self._task.test)

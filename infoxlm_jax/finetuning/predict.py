@@ -8,8 +8,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from infoxlm_jax.data.groups import STATS
 from infoxlm_jax.data.labelled.examples import Examples
 from infoxlm_jax.data.packing import place
+from infoxlm_jax.evaluation.embed import by_row_length
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import BATCH
@@ -84,16 +86,12 @@ def _batches(
   examples: Examples, model: EncoderConfig, groups: int
 ) -> Iterator[tuple[np.ndarray, int, int]]:
   """(numbers of examples, row length, rows of a group), in order of length."""
-  lengths = examples.tokens.lengths
-  fitting = [n for n in _ROW_LENGTHS if n < model.max_positions]
-  shorter = 0
-  for row_length in (*fitting, model.max_positions):
-    held = (lengths > shorter) & (lengths <= row_length)
-    numbers = np.flatnonzero(held)
+  for row_length, numbers in by_row_length(
+    examples.tokens.lengths, model.max_positions, _ROW_LENGTHS
+  ):
     rows = max(1, BATCH_TOKENS // row_length)
     for start in range(0, len(numbers), rows * groups):
       yield numbers[start : start + rows * groups], row_length, rows
-    shorter = row_length
 
 
 def _batch(
@@ -116,9 +114,7 @@ def _batch(
       name: [example.arrays[name] for example in some]
       for name in examples.arrays
     }
-    stats = dict.fromkeys(
-      ("tokens", "slots", "truncated_items", "cut_tokens"), 0
-    )
+    stats = dict.fromkeys(STATS, 0)
     lengths = [len(one) for one in tokens]
     parts.append(
       place(tokens, lengths, rows, row_length, True, model.ids, stats, arrays)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax.data.prepare.unicode_scripts import scripts_of
+from infoxlm_jax.evaluation.report import results_file
 from infoxlm_jax.finetuning import choice, published
 from infoxlm_jax.finetuning.task import Task
 
@@ -37,7 +38,7 @@ def main_table(task: Task, results: Results) -> str:
       for name in measures
     ]
     rows.append([language, *cells])
-  return _markdown(rows)
+  return _table(rows)
 
 
 def gap(values: Mapping[str, float], source: str) -> float | None:
@@ -121,7 +122,7 @@ def _gap_lines(task: Task, values: Mapping[str, float]) -> list[str]:
   if len(groups) > 1:
     rows = [["script", f"mean {task.metric}"]]
     rows += [[name, f"{100 * v:.1f}"] for name, v in groups.items()]
-    lines += ["## By script", "", _markdown(rows), ""]
+    lines += ["## By script", "", _table(rows), ""]
   return lines
 
 
@@ -176,7 +177,7 @@ def _published_lines(task: Task, results: Results) -> list[str]:
     " languages; the paper prints those of the two rows XLM (w/o TLM) in each"
     " other's place.",
     "",
-    _markdown(rows),
+    _table(rows),
     "",
   ]
 
@@ -220,8 +221,5 @@ def _cell(mean: float, deviation: float) -> str:
   return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-  rule = [":--"] + ["--:"] * (len(rows[0]) - 1)
-  return "\n".join(
-    "| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]]
-  )
+def _table(rows: Sequence[Sequence[str]]) -> str:
+  return "\n".join(results_file.markdown(rows))

@@ -5,13 +5,22 @@ Parameters are plain dicts; a linear map is {"kernel": [in, out], "bias":
 D hidden size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from infoxlm_jax.model.layers import INIT
+
 Params = Mapping[str, Any]
+
+
+def init_linear(
+  key: jax.Array, inputs: int, outputs: int
+) -> dict[str, jax.Array]:
+  """A linear map as transformers initialises it: N(0, 0.02) and 0."""
+  return {"kernel": INIT(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
 
 
 def pooled(head: Params, hidden_BTD: jax.Array) -> jax.Array:
@@ -37,8 +46,23 @@ def classification_logits(head: Params, hidden_BTD: jax.Array) -> jax.Array:
       (linear, tanh, linear).
     hidden_BTD: last hidden states, one item a row.
   """
-  x_BD = jnp.tanh(_linear(head["dense"], hidden_BTD[:, 0]))
-  return _linear(head["out"], x_BD)
+  return class_logits(head, hidden_BTD[:, 0])
+
+
+def class_logits(
+  head: Params,
+  first: jax.Array,
+  drop: Callable[[jax.Array, int], jax.Array] = lambda x, site: x,
+) -> jax.Array:
+  """Classes of items [..., classes], from their first tokens' vectors [..., D].
+
+  Args:
+    head: see classification_logits.
+    first: last hidden states of the first tokens.
+    drop: dropout of the input of each linear map, by its number.
+  """
+  x = jnp.tanh(_linear(head["dense"], drop(first, 0)))
+  return _linear(head["out"], drop(x, 1))
 
 
 def pair_logits(head: Params, first: jax.Array) -> jax.Array:

@@ -120,6 +120,21 @@ def pool(hidden_GRTD: jax.Array, members_GnRT: jax.Array) -> jax.Array:
   return sum_GnD / jnp.maximum(count_Gn, 1.0)[..., None]
 
 
+def first_tokens(
+  hidden_GRTD: jax.Array, segments_GRT: jax.Array, num_items: int
+) -> jax.Array:
+  """The hidden state of each packed item's first token [G, n, D].
+
+  Found by segments, since positions may begin again within an item.
+  """
+  groups = segments_GRT.shape[0]
+  flat = segments_GRT.reshape(groups, -1)
+  item_n = 1 + jnp.arange(num_items)
+  first_Gn = jnp.argmax(flat[:, None] == item_n[:, None], axis=-1)
+  hidden = hidden_GRTD.reshape(groups, flat.shape[-1], -1)
+  return jnp.take_along_axis(hidden, first_Gn[..., None], axis=1)
+
+
 def unit(x: jax.Array) -> jax.Array:
   """x at length 1 along its last axis; zero stays zero."""
   square = jnp.sum(x * x, axis=-1, keepdims=True)

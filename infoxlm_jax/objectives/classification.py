@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from infoxlm_jax.model import pooling
+from infoxlm_jax.model import heads, pooling
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import labelled
 from infoxlm_jax.objectives.base import Encode, Rows, Tree
+from infoxlm_jax.objectives.class_loss import cross_entropy
 from infoxlm_jax.objectives.labelled import Labelled
 
 
@@ -35,8 +36,8 @@ class Classification(Labelled):
     dense, out = jax.random.split(jax.random.fold_in(key, 3))
     return {
       "classification": {
-        "dense": labelled.init_linear(dense, d, d),
-        "out": labelled.init_linear(out, d, self.classes),
+        "dense": heads.init_linear(dense, d, d),
+        "out": heads.init_linear(out, d, self.classes),
       }
     }
 
@@ -46,13 +47,14 @@ class Classification(Labelled):
     """Logits [G, n, C]."""
     del model
     hidden_GRTD = encode(params, labelled.inputs(rows))
-    members_GnRT = pooling.members(rows, rows["labels"].shape[1], "first")
-    first_GnD = pooling.pool(hidden_GRTD, members_GnRT)
-    head = params["heads"]["classification"]
-    x_GnD = labelled.drop(first_GnD, self.head_dropout, rows, 0)
-    x_GnD = jnp.tanh(x_GnD @ head["dense"]["kernel"] + head["dense"]["bias"])
-    x_GnD = labelled.drop(x_GnD, self.head_dropout, rows, 1)
-    return x_GnD @ head["out"]["kernel"] + head["out"]["bias"]
+    first_GnD = pooling.first_tokens(
+      hidden_GRTD, rows["segments"], rows["labels"].shape[1]
+    )
+    return heads.class_logits(
+      params["heads"]["classification"],
+      first_GnD.astype(jnp.float32),
+      lambda x, site: labelled.drop(x, self.head_dropout, rows, site),
+    )
 
   def nll(self, scores: jax.Array, rows: Rows) -> tuple[jax.Array, jax.Array]:
-    return labelled.cross_entropy(scores, rows["labels"])
+    return cross_entropy(scores, rows["labels"])

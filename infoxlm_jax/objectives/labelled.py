@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.flops import encode_flops
-from infoxlm_jax.model.layers import INIT, dropout
+from infoxlm_jax.model.layers import dropout
 from infoxlm_jax.objectives.base import (
   Context,
   Cost,
@@ -126,30 +126,6 @@ def drop(x: jax.Array, rate: float, rows: Rows, site: int) -> jax.Array:
     return x
   keys_G = jax.vmap(jax.random.fold_in, (0, None))(keys_GR[:, 0], _HEAD)
   return dropout(x, rate, keys_G, site)
-
-
-def cross_entropy(
-  scores: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """-log p(label) and hits, float32 of the labels' shape; 0 below label 0.
-
-  Args:
-    scores: logits [..., C].
-    labels: int32 [...].
-  """
-  valid = labels >= 0
-  log_p = jax.nn.log_softmax(scores.astype(jnp.float32))
-  chosen = jnp.maximum(labels, 0)[..., None]
-  nll = -jnp.take_along_axis(log_p, chosen, axis=-1)[..., 0]
-  right = jnp.argmax(scores, axis=-1) == labels
-  return jnp.where(valid, nll, 0.0), (valid & right).astype(jnp.float32)
-
-
-def init_linear(
-  key: jax.Array, inputs_: int, outputs: int
-) -> dict[str, jax.Array]:
-  """A linear map as transformers initialises it: N(0, 0.02) and 0."""
-  return {"kernel": INIT(key, (inputs_, outputs)), "bias": jnp.zeros(outputs)}
 
 
 def check_classes(name: str, kind: str, classes: int) -> None:

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import heads
 from infoxlm_jax.model.config import EncoderConfig
-from infoxlm_jax.model.layers import INIT
 from infoxlm_jax.objectives import masked_lm
 from infoxlm_jax.objectives.base import (
   Context,
@@ -61,8 +60,8 @@ class NextSentence(MaskedLM):
     d = model.hidden_size
     pooler_key, next_key = jax.random.split(jax.random.fold_in(key, 2))
     return super().init(key, model) | {
-      "pooler": {"kernel": INIT(pooler_key, (d, d)), "bias": jnp.zeros(d)},
-      "next_sentence": {"kernel": INIT(next_key, (d, 2)), "bias": jnp.zeros(2)},
+      "pooler": heads.init_linear(pooler_key, d, d),
+      "next_sentence": heads.init_linear(next_key, d, 2),
     }
 
   def corrupt(

@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.model import heads
+from infoxlm_jax.model import heads, pooling
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.flops import encode_flops
-from infoxlm_jax.model.layers import INIT
 from infoxlm_jax.objectives.base import (
   Context,
   Cost,
@@ -51,8 +50,8 @@ class Paraphrase(Objective):
   start_step: int = 0
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
-    kernel = INIT(jax.random.fold_in(key, 4), (model.hidden_size, 2))
-    return {"paraphrase": {"kernel": kernel, "bias": jnp.zeros(2)}}
+    own = jax.random.fold_in(key, 4)
+    return {"paraphrase": heads.init_linear(own, model.hidden_size, 2)}
 
   def corrupt(
     self, keys_G: jax.Array, rows: Rows, model: EncoderConfig
@@ -91,7 +90,7 @@ class Paraphrase(Objective):
     for name in objectives:
       own = {k: v for k, v in rows[name].items() if k != "labels"}
       labels_Gn = rows[name]["labels"]
-      first_GnD = first_tokens(
+      first_GnD = pooling.first_tokens(
         encode(params, own), own["segments"], labels_Gn.shape[-1]
       )
       logits_Gn2 = heads.pair_logits(
@@ -103,18 +102,3 @@ class Paraphrase(Objective):
       total += context.factor(name) * nll
       metrics |= {f"{name}/{k}": v for k, v in own_metrics.items()}
     return LossSum(total, metrics)
-
-
-def first_tokens(
-  hidden_GRTD: jax.Array, segments_GRT: jax.Array, num_items: int
-) -> jax.Array:
-  """The hidden state of each packed item's first token [G, n, D].
-
-  Found by segments, since positions may begin again within an item.
-  """
-  groups = segments_GRT.shape[0]
-  flat = segments_GRT.reshape(groups, -1)
-  item_n = 1 + jnp.arange(num_items)
-  first_Gn = jnp.argmax(flat[:, None] == item_n[:, None], axis=-1)
-  hidden = hidden_GRTD.reshape(groups, flat.shape[-1], -1)
-  return jnp.take_along_axis(hidden, first_Gn[..., None], axis=1)

@@ -11,6 +11,7 @@ from infoxlm_jax.model import heads
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import labelled
 from infoxlm_jax.objectives.base import Encode, Rows, Tree
+from infoxlm_jax.objectives.class_loss import cross_entropy
 from infoxlm_jax.objectives.labelled import Labelled
 
 
@@ -32,9 +33,7 @@ class SpanExtraction(Labelled):
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     own = jax.random.fold_in(key, 4)
-    return {
-      "question_answering": labelled.init_linear(own, model.hidden_size, 2)
-    }
+    return {"question_answering": heads.init_linear(own, model.hidden_size, 2)}
 
   def scores(
     self, params: Tree, encode: Encode, rows: Rows, model: EncoderConfig
@@ -56,4 +55,4 @@ class SpanExtraction(Labelled):
         " it must be padded, with one item in a row"
       )
     masked = jnp.where(real_GRT[..., None], scores, -jnp.inf)
-    return labelled.cross_entropy(jnp.swapaxes(masked, -1, -2), labels_GR2)
+    return cross_entropy(jnp.swapaxes(masked, -1, -2), labels_GR2)

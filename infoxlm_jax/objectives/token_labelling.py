@@ -10,6 +10,7 @@ from infoxlm_jax.model import heads
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import labelled
 from infoxlm_jax.objectives.base import Encode, Rows, Tree
+from infoxlm_jax.objectives.class_loss import cross_entropy
 from infoxlm_jax.objectives.labelled import Labelled
 
 
@@ -32,7 +33,7 @@ class TokenLabelling(Labelled):
 
   def init(self, key: jax.Array, model: EncoderConfig) -> dict[str, Any]:
     return {
-      "token_classification": labelled.init_linear(
+      "token_classification": heads.init_linear(
         jax.random.fold_in(key, 4), model.hidden_size, self.classes
       )
     }
@@ -61,4 +62,4 @@ class TokenLabelling(Labelled):
     )
 
   def nll(self, scores: jax.Array, rows: Rows) -> tuple[jax.Array, jax.Array]:
-    return labelled.cross_entropy(scores, self.labels(rows))
+    return cross_entropy(scores, self.labels(rows))

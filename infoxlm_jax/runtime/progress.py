@@ -140,6 +140,10 @@ class Progress:
       self._said = now
       self._print(self._text())
 
+  def advance(self, more: float) -> None:
+    """Reports that so much more of the total is done."""
+    self.update(self._done + more)
+
   def skip(self, done: float) -> None:
     """Reports work that an earlier process did, without counting it in rates.
 

@@ -5,6 +5,7 @@ FIFO may never begin. What is read is bounded by a limit of limits.py. Whatever
 the bytes are, the only exception is InputError.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -70,6 +71,16 @@ def read_regular(path: Name, limit: Limit = limits.FILE) -> bytes:
   if len(content) > most:
     raise limit.exceeded(path)
   return content
+
+
+def sha256_of(path: Name) -> str:
+  """Hex digest of a file's bytes, for callers with words of their own.
+
+  Raises:
+    InputError, OSError: see open_regular.
+  """
+  with open_regular(path) as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_bytes(path: Name, limit: Limit = limits.FILE) -> bytes:

@@ -68,8 +68,8 @@ def test_without_dev_of_a_language_there_is_one_model():
 
 def test_nothing_is_chosen_before_training():
   assert choice.chosen(ROWS[:2], task()) == {}
-  assert choice.best_so_far(ROWS[:3], "accuracy") == {
-    "mean": 0.5, "en": 0.7, "de": 0.3,
+  assert choice.best(ROWS[:3], "accuracy") == {
+    "mean": (0.5, 10), "en": (0.7, 10), "de": (0.3, 10),
   }  # fmt: skip
 
 

@@ -37,11 +37,6 @@ class Report:
     added = dict.fromkeys(paths, why)
     return dataclasses.replace(self, initialised=dict(self.initialised) | added)
 
-  def with_ignored(self, names: Sequence[str], why: str) -> "Report":
-    """The report of who then left out some of what was there."""
-    added = dict.fromkeys(names, why)
-    return dataclasses.replace(self, ignored=dict(self.ignored) | added)
-
   def __str__(self) -> str:
     """A table: a line an array, layers' tensors summed up; no line too many."""
     tensors = sum(len(entry.tensors) for entry in self.loaded)

@@ -5,8 +5,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import limits
 
@@ -107,8 +105,3 @@ def library_errors(path: str) -> Iterator[None]:
 
 def _is_panic(error: BaseException) -> bool:
   return type(error).__name__ == "PanicException"
-
-
-def as_ids(ids: Iterable[int]) -> np.ndarray:
-  """The ids as int32 [length], also if there are none."""
-  return np.array(ids, np.int32)

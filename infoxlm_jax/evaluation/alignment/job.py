@@ -141,15 +141,8 @@ def alignment(
 
 
 def _tables(encoder: inference.Encoder, data: GoldSet) -> Tables:
-  finished = 0
   with Progress(len(data.pairs), name="pairs") as progress:
-
-    def done(count: int) -> None:
-      nonlocal finished
-      finished += count
-      progress.update(finished)
-
-    counts = predict.count(encoder, data, done)
+    counts = predict.count(encoder, data, progress.advance)
   each = {name: [measures(own) for own in of] for name, of in counts.items()}
   return {
     name: {key: [own[key] for own in of] for key in of[0]}

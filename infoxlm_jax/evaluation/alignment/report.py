@@ -57,22 +57,16 @@ def in_markdown(results: Mapping[str, Any]) -> str:
   ]
   if "dev" in own:
     lines += [f"AER on dev: {_percent(own['dev']['aer'])} %.", ""]
-  lines += ["## What was measured", "", "| what | value |", "| :-- | --: |"]
+  facts = [["what", "value"]]
   for key, words in _FACTS.items():
     value = results[key]
-    shown = f"{value:,}" if isinstance(value, int) else value
-    lines.append(f"| {words} | {shown} |")
+    facts.append([words, f"{value:,}" if isinstance(value, int) else value])
   tables = own["test"]["by_layer"]
-  lines += [
-    "",
-    "## AER by layer",
-    "",
-    f"| layer | {' | '.join(tables)} |",
-    "| :-- |" + " --: |" * len(tables),
-  ]
+  rows = [["layer", *tables]]
   for layer, row in enumerate(zip(*_aer(tables).values(), strict=True)):
-    cells = " | ".join(_percent(value) for value in row)
-    lines.append(f"| {layer} | {cells} |")
+    rows.append([str(layer), *map(_percent, row)])
+  lines += ["## What was measured", "", *results_file.markdown(facts), ""]
+  lines += ["## AER by layer", "", *results_file.markdown(rows)]
   lines += [
     "",
     "Per cent; lower is better. Layer 0 is the embedding output. Each sentence"

@@ -7,26 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data.corpora.file_names import language_of
-from infoxlm_jax.data.corpora.open_files import find_files
 from infoxlm_jax.data.labelled import pair_sets, tsv
 from infoxlm_jax.data.labelled.crossed import crossed as cross_languages
 from infoxlm_jax.data.labelled.encode import encode, pair_form
 from infoxlm_jax.data.labelled.examples import Examples
 from infoxlm_jax.data.labelled.pair_sets import PairSet
 from infoxlm_jax.data.labelled.tsv import Texts
-from infoxlm_jax.data.sampler import permute
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.finetuning.task import EvalSet, Scores, Task
+from infoxlm_jax.finetuning.tasks.files import by_language, held_out
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.classification import Classification
 
 NAME = "classification"
 ByLanguage = Mapping[str, Texts]
-# Where no dev files are given: this part of the training examples, at most so
-# many, is held out.
-_HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
 
 
 def tsv_files(
@@ -54,9 +49,9 @@ def tsv_files(
   return make(
     tokenizer,
     model,
-    _by_language("TRAIN", train),
-    _by_language("DEV", dev) if dev else None,
-    _by_language("TEST", test) if test else {},
+    by_language("TRAIN", train, tsv.read),
+    by_language("DEV", dev, tsv.read) if dev else None,
+    by_language("TEST", test, tsv.read) if test else {},
     source=train,
     max_length=max_length,
   )
@@ -178,12 +173,12 @@ def make(
   trained = examples("train", train)
   facts: dict[str, Any] = {}
   if dev is None:
-    trained, held_out = _held_out(trained)
+    trained, chosen_on = _held_out(trained)
     facts["dev"] = (
-      f"held out of train: {sum(map(len, held_out.values())):,} examples"
+      f"held out of train: {sum(map(len, chosen_on.values())):,} examples"
     )
   else:
-    held_out = examples("dev", dev)
+    chosen_on = examples("dev", dev)
   tested, mixed = examples("test", test), examples("crossed", crossed or {})
   facts["cut_to_max_length"] = dict(cut)
   facts["majority_class"] = _majority(trained, tested, classes)
@@ -193,7 +188,7 @@ def make(
     metric="accuracy",
     objective=Classification(classes=len(classes)),
     train=trained,
-    dev=_sets(held_out),
+    dev=_sets(chosen_on),
     test=_sets(tested),
     crossed=_sets(mixed),
     score=accuracy,
@@ -214,19 +209,6 @@ def accuracy(own: EvalSet, scores: Scores) -> dict[str, float]:
 
 def _sets(examples: Mapping[str, Examples]) -> dict[str, EvalSet]:
   return {language: EvalSet(own) for language, own in examples.items()}
-
-
-def _by_language(macro: str, pattern: str) -> dict[str, Texts]:
-  out: dict[str, Texts] = {}
-  for path in find_files(pattern):
-    language = language_of(path)
-    if language in out:
-      raise InputError(
-        f"{macro}: {out[language].where} and {path} are both of {language!r};"
-        " give one file for a language"
-      )
-    out[language] = tsv.read(path)
-  return out
 
 
 def _check(own: Texts, classes: tuple[str, ...], train: Texts) -> None:
@@ -251,11 +233,7 @@ def _held_out(
   """Training and dev examples, by a fixed order of the former."""
   train, dev = {}, {}
   for language, own in examples.items():
-    count = len(own)
-    order = permute(np.arange(count), count, 0)
-    held = min(max(1, round(_HELD_OUT * count)), _MOST_HELD_OUT)
-    dev[language] = own.select(np.sort(order[:held]))
-    train[language] = own.select(np.sort(order[held:]))
+    train[language], dev[language] = map(own.select, held_out(len(own)))
   return train, dev
 
 

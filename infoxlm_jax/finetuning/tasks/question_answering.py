@@ -1,15 +1,12 @@
 """Extractive question answering: MLQA, XQuAD, TyDiQA-GoldP, and own files."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from infoxlm_jax.data.corpora.file_names import language_of
-from infoxlm_jax.data.corpora.open_files import find_files
 from infoxlm_jax.data.labelled import question_sets, squad
 from infoxlm_jax.data.labelled.encode import pair_form
 from infoxlm_jax.data.labelled.examples import Examples
@@ -19,21 +16,17 @@ from infoxlm_jax.data.labelled.question_windows import (
   windows,
 )
 from infoxlm_jax.data.labelled.squad import Questions
-from infoxlm_jax.data.sampler import permute
 from infoxlm_jax.data.tokenizers.base import Tokenizer
-from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation import squad_score
 from infoxlm_jax.evaluation.squad_score import Words
 from infoxlm_jax.finetuning.task import EvalSet, Scores, Task
 from infoxlm_jax.finetuning.tasks.answers import Asked, answer_texts
+from infoxlm_jax.finetuning.tasks.files import by_language, held_out
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.span_extraction import SpanExtraction
 
 NAME = "question_answering"
 ByLanguage = Mapping[str, Questions]
-# Where there are no dev files: this part of the training questions, at most so
-# many, is held out.
-_HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
 
 
 def mlqa(
@@ -168,27 +161,15 @@ def squad_files(
       2,000 a language) is held out for it.
     tokenizer, model, leave_out_unanswerable, lengths: see mlqa.
   """
-
-  def read(macro: str, pattern: str) -> dict[str, Questions]:
-    out: dict[str, Questions] = {}
-    for path in find_files(pattern):
-      language = language_of(path)
-      if language in out:
-        raise InputError(
-          f"{macro}: {out[language].where} and {path} are both of"
-          f" {language!r}; give one file for a language"
-        )
-      out[language] = squad.read(
-        path, leave_out_unanswerable=leave_out_unanswerable
-      )
-    return out
-
+  read = functools.partial(
+    squad.read, leave_out_unanswerable=leave_out_unanswerable
+  )
   return make(
     tokenizer,
     model,
-    train=read("TRAIN", train),
-    dev=read("DEV", dev) if dev else None,
-    test=read("TEST", test) if test else {},
+    train=by_language("TRAIN", train, read),
+    dev=by_language("DEV", dev, read) if dev else None,
+    test=by_language("TEST", test, read) if test else {},
     source=train,
     lengths=lengths,
   )
@@ -244,7 +225,7 @@ def make(
     return out
 
   trained = sets("train", train)
-  held_out = sets("dev", dev)
+  chosen_on = sets("dev", dev)
   tested, mixed = sets("test", test), sets("crossed", crossed)
   return Task(
     name=NAME,
@@ -252,7 +233,7 @@ def make(
     metric="f1",
     objective=SpanExtraction(),
     train={key: own.examples for key, own in trained.items()},
-    dev=held_out,
+    dev=chosen_on,
     test=tested,
     crossed=mixed,
     score=score,
@@ -277,14 +258,9 @@ def _held_out(
   """Training and dev questions, by a fixed order of the former."""
   train, dev = {}, {}
   for language, own in questions.items():
-    count = len(own.questions)
-    held = min(max(1, round(_HELD_OUT * count)), _MOST_HELD_OUT)
-    order = permute(np.arange(count), count, 0)
+    train[language], held = map(own.select, held_out(len(own.questions)))
     # What was stripped or left out is counted once, for train.
-    dev[language] = dataclasses.replace(
-      own.select(np.sort(order[:held])), stripped=0, left_out=0
-    )
-    train[language] = own.select(np.sort(order[held:]))
+    dev[language] = dataclasses.replace(held, stripped=0, left_out=0)
   return train, dev
 
 
