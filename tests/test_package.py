@@ -202,7 +202,7 @@ def test_wheel_installs_the_commands(root, installed, tmp_path):
   names = {name.replace("_", "-") for name in files - {"__init__", "command"}}
   scripts = {path.name for path in (installed / "bin").iterdir()}
   assert scripts == {f"infoxlm-{name}" for name in names}
-  assert len(scripts) == 5
+  assert {"infoxlm-export", "infoxlm-encode", "infoxlm-checkpoint"} < scripts
   for script in scripts:
     shown = _command(installed, tmp_path, installed / "bin" / script, "--help")
     assert shown.startswith(f"usage: {script} ")
