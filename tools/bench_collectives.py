@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench_common import PRESETS, ROWS, Batch, Preset, parts, synthetic
+from bench_common import PRESETS, Batch, Preset, Rows, parts, synthetic
 
 COUNTS = (1, 2, 4, 8)
 QUEUES = (1024, 8192)
@@ -38,7 +38,7 @@ def measure(
   from infoxlm_jax.training import state as train_state
   from infoxlm_jax.training import step
 
-  one = synthetic(1, 0, preset.vocab)
+  one = synthetic(1, 0, preset.vocab, Rows())
   example = jax.tree.map(lambda x: np.concatenate([x] * count), one)
   model, objectives, adam, rate = parts(preset, example, options)
   zero1 = mode == "zero1"
@@ -46,7 +46,7 @@ def measure(
   mesh = partitioning.make_mesh(
     partitioning.MeshShape(fsdp=fsdp, devices=count)
   )
-  batches = dict.fromkeys(objectives, ROWS * count)
+  batches = dict.fromkeys(objectives, Rows().rows * count)
   recipe = train_state.Recipe(model, objectives, adam, batches)
   state = train_state.abstract(recipe, mesh, zero1)
   update: Any = step.make_train_step(
@@ -96,6 +96,7 @@ def main() -> int:
   parser.add_argument("--json", default="", help="file to write as well")
   options = parser.parse_args()
   options.dtype, options.remat, options.unroll = "float32", "none", 1
+  options.attention, options.microbatches = "xla", 1
 
   import jax
 

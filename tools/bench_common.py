@@ -10,8 +10,27 @@ import numpy as np
 
 from infoxlm_jax.runtime import host_memory
 
-ROWS, LENGTH = 8, 128  # of each stream of the synthetic batch
 Batch = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Of each of MLM, TLM, queries and keys in a synthetic batch.
+
+  Attributes:
+    rows: number of them.
+    length: tokens of a row, which one item fills.
+    groups: microbatches, among which the rows are divided.
+  """
+
+  rows: int = 8
+  length: int = 128
+  groups: int = 1
+
+  @property
+  def targets(self) -> int:
+    """Masked places of a row."""
+    return max(1, round(0.15 * (self.length - 2)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,47 +47,58 @@ class Preset:
 
 
 PRESETS = {
+  "toy": Preset(2, 64, 2, 128, 500, 64, 1),
   "quickstart": Preset(3, 256, 4, 512, 8002, 2048, 1),
   "tiny": Preset(4, 256, 4, 1024, 8000, 1024, 3),
   "small": Preset(6, 384, 6, 1536, 32000, 4096, 4),
   "base": Preset(12, 768, 12, 3072, 250002, 16384, 8),
+  "large": Preset(24, 1024, 16, 4096, 250002, 16384, 12),
 }
 
 
-def synthetic(seed: int, step: int, vocab: int) -> Batch:
+def synthetic(seed: int, step: int, vocab: int, shape: Rows) -> Batch:
   """Token ids of one step: a function of (seed, step), full rows.
 
-  19 targets a row, 80 % <mask>, 10 % random, 10 % kept.
+  Of a row's targets 80 % are <mask>, 10 % random, 10 % kept.
   """
   random = np.random.default_rng([seed, step])
-  count = max(1, round(0.15 * (LENGTH - 2)))
 
   def sentences() -> np.ndarray:
-    ids = random.integers(4, vocab - 1, size=(ROWS, LENGTH))
+    ids = random.integers(4, vocab - 1, size=(shape.rows, shape.length))
     ids[:, 0], ids[:, -1] = 0, 2
     return ids
 
   def masked() -> Batch:
     ids = sentences()
     tokens, targets = ids.copy(), np.full_like(ids, -1)
-    for row in range(ROWS):
-      places = random.choice(np.arange(1, LENGTH - 1), count, replace=False)
+    for row in range(shape.rows):
+      places = random.choice(
+        np.arange(1, shape.length - 1), shape.targets, replace=False
+      )
       targets[row, places] = ids[row, places]
-      how = random.random(count)
+      how = random.random(shape.targets)
       tokens[row, places[how < 0.8]] = vocab - 1
       other = places[(how >= 0.8) & (how < 0.9)]
       tokens[row, other] = random.integers(4, vocab - 1, size=len(other))
-    return rows(tokens) | {"targets": targets[None].astype(np.int32)}
+    return rows(tokens) | {"targets": grouped(targets)}
+
+  def grouped(ids: np.ndarray) -> np.ndarray:
+    return ids.reshape(shape.groups, -1, shape.length).astype(np.int32)
 
   def rows(tokens: np.ndarray) -> Batch:
-    numbers = np.broadcast_to(1 + np.arange(ROWS)[:, None], tokens.shape)
-    places = np.broadcast_to(np.arange(LENGTH), tokens.shape)
-    found = {"tokens": tokens, "segments": numbers, "positions": places}
-    return {name: x[None].astype(np.int32) for name, x in found.items()}
+    own = shape.rows // shape.groups
+    numbers = np.tile(1 + np.arange(own), shape.groups)[:, None]
+    places = np.broadcast_to(np.arange(shape.length), tokens.shape)
+    ids = {
+      "tokens": tokens,
+      "segments": np.broadcast_to(numbers, tokens.shape),
+      "positions": places,
+    }
+    return {name: grouped(x) for name, x in ids.items()}
 
   mlm, tlm = masked(), masked()
   query, key = rows(sentences()), rows(sentences())
-  items = np.zeros((1, ROWS), np.int32)
+  items = np.zeros((shape.groups, shape.rows // shape.groups), np.int32)
   return {
     "mlm": mlm,
     "tlm": tlm,
@@ -92,11 +122,14 @@ def parts(
     preset.heads,
     preset.ffn,
     dtype=options.dtype,
+    attention=options.attention,
     remat=options.remat,
     unroll=options.unroll or preset.layers,
   )
-  # Ready-made targets have 19 places a row; drawn ones as many as a run.
-  slots = 19 if "mlm" in example else None
+  # Ready-made targets have so many places a row; drawn ones as many as a run.
+  slots = None
+  if "mlm" in example:
+    slots = int((example["mlm"]["targets"][0, 0] >= 0).sum())
   objectives: dict[str, Any] = {
     name: MaskedLM(name, mask_slots=slots)
     for name in ("mlm", "tlm")
@@ -131,7 +164,11 @@ class Bench:
     self.model, self.objectives, adam, rate = parts(preset, example, options)
     mesh = partitioning.make_mesh(partitioning.MeshShape(devices=1))
     recipe = train_state.Recipe(
-      self.model, self.objectives, adam, {"mlm": 0, "tlm": 0, "xlco": items}
+      self.model,
+      self.objectives,
+      adam,
+      {"mlm": 0, "tlm": 0, "xlco": items},
+      options.microbatches,
     )
     self.state = train_state.init_sharded(recipe, 1, mesh)
     update: Any = step.make_train_step(
@@ -142,6 +179,7 @@ class Bench:
     placed = jax.device_put(example, self._place)
     self._update = update.lower(self.state, placed).compile()
     self.compile_seconds = time.perf_counter() - start
+    self.planned_bytes = _planned(self._update)
     host_memory.give_back_freed()
     self.losses: list[float] = []
 
@@ -177,6 +215,17 @@ class Bench:
     with jax.profiler.trace(folder):
       self.state, metrics = self._update(self.state, placed)
       jax.block_until_ready((self.state, metrics))
+
+
+def _planned(compiled: Any) -> int:
+  """Bytes that the compiler planned for: arguments and temporary arrays."""
+  memory = compiled.memory_analysis()
+  return int(
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,7 @@ import numpy as np
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import path_of
 from infoxlm_jax.objectives.contrast import ContrastState
-from infoxlm_jax.training.program import count_parameters
-from infoxlm_jax.training.state import TrainState
+from infoxlm_jax.training.state import TrainState, count_parameters
 
 PARTS = ("params", "key_params", "opt_state", "queue")
 

@@ -5,11 +5,9 @@ and compiles nothing.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from infoxlm_jax.checkpoint import metadata
@@ -154,8 +152,3 @@ def _recipe(
     {name: stream.batch for name, stream in streams.items()},
     parallelism.microbatches,
   )
-
-
-def count_parameters(params: Any) -> int:
-  """Parameters in a tree of arrays, the padding of the vocabulary included."""
-  return sum(math.prod(x.shape) for x in jax.tree.leaves(params))

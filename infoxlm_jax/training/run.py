@@ -27,8 +27,8 @@ from infoxlm_jax.training.options import (
   RunOptions,
   WeightOptions,
 )
-from infoxlm_jax.training.program import Program, count_parameters
-from infoxlm_jax.training.state import TrainState
+from infoxlm_jax.training.program import Program
+from infoxlm_jax.training.state import TrainState, count_parameters
 
 # Filling the queue and evaluation draw data of their own, so that neither
 # shifts the batches of training.

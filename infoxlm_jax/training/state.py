@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -128,6 +129,11 @@ def abstract(recipe: Recipe, mesh: Mesh, zero1: bool = False) -> TrainState:
     shapes,
     partitioning.shardings(shapes, mesh, zero1),
   )
+
+
+def count_parameters(params: Any) -> int:
+  """Parameters in a tree of arrays, the padding of the vocabulary included."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
 def resizable(objectives: Objectives) -> frozenset[str]:

@@ -7,7 +7,9 @@ import bench_collectives
 from bench_common import Preset
 
 SMALL = Preset(2, 64, 2, 128, 512, 256, 1)
-OPTIONS = argparse.Namespace(dtype="float32", remat="none", unroll=1)
+OPTIONS = argparse.Namespace(
+  dtype="float32", attention="xla", remat="none", unroll=1, microbatches=1
+)
 
 
 def test_parameters_move_once_and_the_queue_never():
