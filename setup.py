@@ -79,7 +79,12 @@ def _readme() -> str:
 
 
 # setuptools: a test builds the wheel, without an isolated environment.
-_TEST = ["hypothesis>=6.100", "pytest>=8", "setuptools>=70.1"]
+_TEST = [
+  "hypothesis>=6.100",
+  "pytest>=8",
+  "pytest-xdist>=3.6",
+  "setuptools>=70.1",
+]
 
 setup(
   name="infoxlm-jax",
