@@ -68,12 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache = options.cache or folder / "compiled"
     os.environ.update(soak_process.environment(cache.absolute()))
     reference = folder / "reference"
-    wanted = runs.make_reference(reference)
-    _export(reference)
+    with_part = options.bit_flips + options.streams + options.bad_inputs > 0
+    wanted, prepare_seconds = runs.make_reference(reference, with_part)
+    if options.bad_inputs:
+      _export(reference)
     print(f"reference: {runs.STEPS} updates", file=sys.stderr, flush=True)
     deadline = time.monotonic() + options.seconds
     outcomes, left = inject(
-      works(options, reference, wanted), folder, deadline, options.jobs
+      works(options, reference, wanted, prepare_seconds),
+      folder,
+      deadline,
+      options.jobs,
     )
   print(table(outcomes))
   for name in harmless(outcomes):
@@ -88,9 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def works(
-  options: argparse.Namespace, reference: Path, wanted: dict
+  options: argparse.Namespace,
+  reference: Path,
+  wanted: dict,
+  prepare_seconds: float,
 ) -> list[tuple[bool, Work]]:
   """The pieces of work, in random order.
+
+  Args:
+    options: of the command line.
+    reference: the work folder of the reference run.
+    wanted, prepare_seconds: see soak_runs.make_reference.
 
   Returns:
     (whether it runs in a worker process, a function of a new folder) each.
@@ -110,7 +123,12 @@ def works(
     add(False, soak_kills.training, seed=seed(), kills=part, **common)
   for part in _shares(prepare, 5):
     add(
-      False, soak_kills.preparing, reference=reference, seed=seed(), kills=part
+      False,
+      soak_kills.preparing,
+      reference=reference,
+      prepare_seconds=prepare_seconds,
+      seed=seed(),
+      kills=part,
     )
   for number in range(2 * options.bit_flips):
     kind = "bit flip"

@@ -1,9 +1,11 @@
 """Kills and signals of soak.py, at random moments of training and preparing."""
 
+import functools
 import itertools
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +14,16 @@ from typing import Any
 
 import soak_process
 import soak_runs as runs
+from soak_moments import (
+  FILL,
+  REPORT,
+  SAVE,
+  START,
+  UPDATE,
+  follow,
+  moments,
+  newest_step,
+)
 from soak_outcomes import (
   LOST,
   RECOVERED,
@@ -22,25 +34,6 @@ from soak_outcomes import (
 )
 
 _RESUMED = re.compile(r"going on after update (\d+)")
-# Kills of a series besides those during updates and saves.
-_FILL, _START, _UPDATE, _SAVE, _REPORT = "fill start update save report".split()
-
-
-def moments(random_: random.Random, number: int) -> list[tuple[str, int]]:
-  """(phase, update) of each kill of one run, in the order in which they come.
-
-  Args:
-    random_: to draw from.
-    number: of kills.
-  """
-  drawn = [
-    (random_.choice((_START, _UPDATE, _UPDATE, _SAVE)),) for _ in range(number)
-  ]
-  middle = sorted((random_.randrange(1, runs.STEPS), *phase) for phase in drawn)
-  kills = [(phase, step) for step, phase in middle]
-  if number > 2:
-    kills[0], kills[-1] = (_FILL, 0), (_REPORT, runs.STEPS)
-  return kills
 
 
 def training(
@@ -61,25 +54,101 @@ def training(
   """
   random_ = random.Random(seed)
   folder = runs.work_folder(place, reference)
+  output = [folder / runs.RUN]
   outcomes: list[Outcome] = []
   reached = 0
-  for phase, step in [*moments(random_, kills), ("", 0)]:
-    newest = _newest(folder)
-    delay = random_.uniform(0, 3 if phase == _START else 0.3)
-    start = time.monotonic()
-    with soak_process.started(runs.train, [runs.flags()], folder) as process:
-      seconds = _follow(process, folder, phase, step, reached, newest, delay)
-      if phase:
-        process.kill()
-      end = soak_process.ended(process, folder, start)
+  for phase, step in moments(random_, kills):
+    newest = newest_step(folder)
+    delay = random_.uniform(0, 3 if phase == START else 0.3)
+    wait = functools.partial(
+      _wait_in_run,
+      folder=folder,
+      moment=(phase, step),
+      reached=reached,
+      newest=newest,
+      delay=delay,
+    )
+    end, seconds = killed(runs.train, [runs.flags()], folder, output, wait)
     reached = max(reached, runs.last_step(folder / runs.RUN))
     if outcomes:
       outcomes[-1] = _judged(outcomes[-1], end, newest, seconds)
-    if phase and end.code == -signal.SIGKILL:
-      outcomes.append(Outcome(f"kill: {phase}", RECOVERED, f"update {reached}"))
-    elif end.code == 0:
-      break
+    outcomes.append(Outcome(f"kill: {phase}", RECOVERED, f"update {reached}"))
+    if end.code != -signal.SIGKILL:
+      return compared(outcomes, end, folder, wanted)
+  newest, start = newest_step(folder), time.monotonic()
+  with soak_process.started(runs.train, [runs.flags()], folder) as process:
+    seconds = follow(process, folder, "", 0, reached, newest, 0)
+    end = soak_process.ended(process, folder, start)
+  if outcomes:
+    outcomes[-1] = _judged(outcomes[-1], end, newest, seconds)
   return compared(outcomes, end, folder, wanted)
+
+
+def _wait_in_run(
+  process: Any,
+  attempt: int,
+  folder: Path,
+  moment: tuple[str, int],
+  reached: int,
+  newest: int,
+  delay: float,
+) -> float:
+  """The `wait` of `killed` for a run; see soak_moments.follow."""
+  if attempt:
+    moment = (START, 0)
+  return follow(process, folder, *moment, reached, newest, delay * 0.5**attempt)
+
+
+def _wait_in_preparing(process: Any, attempt: int, delay: float) -> float:
+  process.join(delay * 0.5**attempt)
+  return 0.0
+
+
+def killed(
+  work: Callable[..., int],
+  arguments: Sequence[Any],
+  folder: Path,
+  output: Sequence[Path],
+  wait: Callable[[Any, int], float],
+) -> tuple[soak_process.End, float]:
+  """Starts a process and kills it.
+
+  A process that ended before its kill is undone: its output becomes what it was
+  before, and another one is started, to be killed earlier.
+
+  Args:
+    work, arguments, folder: see soak_process.started.
+    output: all that the process writes.
+    wait: returns at the moment to kill a process, or when it has ended, with
+      the seconds to recover. Its second argument counts the processes before
+      this one; the more, the earlier the moment.
+
+  Returns:
+    The end of the process, by the kill or by a failure, and the seconds that
+    `wait` returned.
+  """
+  before = folder / "before"
+  before.mkdir()
+  _copy(output, before)
+  for attempt in itertools.count():
+    start = time.monotonic()
+    with soak_process.started(work, arguments, folder) as process:
+      seconds = wait(process, attempt)
+      process.kill()
+      end = soak_process.ended(process, folder, start)
+    if end.code != 0:
+      break
+    for path in output:
+      shutil.rmtree(path, ignore_errors=True)
+    _copy([before / path.name for path in output], folder)
+  shutil.rmtree(before)
+  return end, seconds
+
+
+def _copy(folders: Sequence[Path], target: Path) -> None:
+  for path in folders:
+    if path.is_dir():
+      shutil.copytree(path, target / path.name)
 
 
 def compared(
@@ -105,56 +174,6 @@ def compared(
   ]
 
 
-def _follow(
-  process: Any,
-  folder: Path,
-  phase: str,
-  step: int,
-  reached: int,
-  newest: int,
-  delay: float,
-) -> float:
-  """Waits for the moment to kill; returns the seconds it took to recover."""
-  start, recovered, since = time.monotonic(), 0.0, None
-  while process.is_alive():
-    now = time.monotonic()
-    text = soak_process.said(folder)
-    begun = "going on after" in text or "filling the queue" in text
-    last = runs.last_step(folder / runs.RUN) if begun else -1
-    if last >= reached and not recovered:
-      recovered = now - start
-    if since is None and _is_there(phase, step, last, text, folder):
-      since = now
-    if since is not None and now - since >= delay:
-      break
-    if now - start > 150:
-      break
-    time.sleep(0.004)
-  return recovered
-
-
-def _is_there(
-  phase: str, step: int, last: int, text: str, folder: Path
-) -> bool:
-  """Whether the phase has begun; a delay begins then."""
-  if phase == _START:
-    return True
-  if phase == _FILL:
-    return "filling the queue" in text
-  if phase == _UPDATE:
-    return last >= step
-  if phase == _SAVE:
-    saving = (folder / runs.RUN / "checkpoints").glob("*tmp*")
-    return last >= step and any(saving)
-  return phase == _REPORT and f"update {runs.STEPS}: dev" in text
-
-
-def _newest(folder: Path) -> int:
-  """Step of the newest complete checkpoint; 0: there is none."""
-  names = [p.name for p in (folder / runs.RUN / "checkpoints").glob("*")]
-  return max((int(name) for name in names if name.isdecimal()), default=0)
-
-
 def _judged(
   before: Outcome, end: soak_process.End, newest: int, seconds: float
 ) -> Outcome:
@@ -171,31 +190,33 @@ def _judged(
 
 
 def preparing(
-  place: Path, reference: Path, seed: int, kills: int
+  place: Path, reference: Path, prepare_seconds: float, seed: int, kills: int
 ) -> list[Outcome]:
-  """Kills preparing several times, lets it end, and compares all bytes."""
+  """Kills preparing several times, lets it end, and compares all bytes.
+
+  Args:
+    place, reference, seed, kills: see `training`.
+    prepare_seconds: that preparing took for the reference run.
+  """
   random_ = random.Random(seed)
   place.mkdir(parents=True)
   (place / runs.TEXTS).symlink_to(reference / runs.TEXTS)
   arguments = [runs.TEXTS, runs.DATA]
-  killed = 0
-  for number in itertools.count():
-    start = time.monotonic()
-    with soak_process.started(runs.prepared, arguments, place) as process:
-      if number < kills:
-        process.join(random_.uniform(0, 1.5))
-        process.kill()
-      end = soak_process.ended(process, place, start)
-    killed += end.code == -signal.SIGKILL
+  output = [place / runs.DATA, place / f"{runs.DATA}.partial"]
+  for _ in range(kills):
+    delay = random_.uniform(0, prepare_seconds)
+    wait = functools.partial(_wait_in_preparing, delay=delay)
+    end, _ = killed(runs.prepared, arguments, place, output, wait)
     if end.code != -signal.SIGKILL:
       break
+  else:
+    end = soak_process.run(runs.prepared, arguments, place)
   outcome, detail = RECOVERED, ""
   if end.code:
     outcome, detail = (TRACEBACK if end.traceback else LOST), end.output
   elif _contents(place / runs.DATA) != _contents(reference / runs.DATA):
     outcome, detail = SILENT, "the prepared data have other bytes"
-  one = Outcome("kill: prepare", outcome, "", detail, end.seconds)
-  return [one] * killed
+  return [Outcome("kill: prepare", outcome, "", detail, end.seconds)] * kills
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -221,20 +242,20 @@ def signalled(
   """
   random_ = random.Random(seed)
   number = random_.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
-  phase = random_.choice((_START, _FILL, _UPDATE, _SAVE, _REPORT))
-  delay = random_.uniform(0, 3 if phase == _START else 0.3)
+  phase = random_.choice((START, FILL, UPDATE, SAVE, REPORT))
+  delay = random_.uniform(0, 3 if phase == START else 0.3)
   folder = runs.work_folder(place, reference)
   step = random_.randrange(1, runs.STEPS - runs.SAVE_EVERY)
   start = time.monotonic()
   with soak_process.started(runs.train, [runs.flags()], folder) as process:
-    _follow(process, folder, phase, step, 0, 0, delay)
+    follow(process, folder, phase, step, 0, 0, delay)
     if process.is_alive() and process.pid is not None:
       os.kill(process.pid, number)
     first = soak_process.ended(process, folder, start)
-  newest, reached = _newest(folder), runs.last_step(folder / runs.RUN)
+  newest, reached = newest_step(folder), runs.last_step(folder / runs.RUN)
   start = time.monotonic()
   with soak_process.started(runs.train, [runs.flags()], folder) as process:
-    seconds = _follow(process, folder, "", 0, reached, newest, 0)
+    seconds = follow(process, folder, "", 0, reached, newest, 0)
     end = soak_process.ended(process, folder, start)
   code = first.code if first.code >= 0 else 128 - first.code
   one = Outcome(

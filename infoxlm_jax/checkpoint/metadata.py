@@ -32,11 +32,13 @@ class Position:
     samples: samples drawn so far, by stream.
     tokens: tokens trained on so far.
     seconds: time that the run has taken so far.
+    metric_lines: lines of metrics.jsonl so far; 0: unknown.
   """
 
   samples: dict[str, int]
   tokens: int = 0
   seconds: float = 0.0
+  metric_lines: int = 0
 
   @classmethod
   def read(cls, files: Mapping[str, bytes]) -> "Position":

@@ -6,9 +6,10 @@
   infoxlm-checkpoint diff runs/one runs/other
 
 `list` shows step, size, date, metrics and whether all bytes are what was
-saved. `verify` names the damaged files and arrays. `diff` shows the arrays
-that differ; of a run it takes the newest checkpoint. Exit code 1: a checkpoint
-is damaged (verify), or two differ (diff).
+saved. `verify` names the damaged files and arrays; of a run it also compares
+metrics.jsonl, results.json and the other small files that a start reads. `diff`
+shows the arrays that differ; of a run it takes the newest checkpoint. Exit code
+1: something is damaged (verify), or two checkpoints differ (diff).
 """
 
 import argparse
@@ -64,6 +65,7 @@ def _list(run: Path) -> None:
 
 def _verify(run: Path) -> list[str]:
   from infoxlm_jax.checkpoint import examine as stored
+  from infoxlm_jax.training import kept_files
 
   problems = []
   for step in stored.folders(run):
@@ -71,7 +73,7 @@ def _verify(run: Path) -> list[str]:
       problems += own
     else:
       print(f"{step}: intact")
-  return problems
+  return problems + kept_files.damage(run)
 
 
 def _diff(args: argparse.Namespace) -> list[str]:

@@ -53,7 +53,8 @@ class TaskEvaluator:
 
   def __init__(self, folder: Path, task: Task, predict: Predict):
     self._folder, self._task, self._predict = folder, task, predict
-    self._evaluations = read_metrics(folder)
+    # The start sets a file with damaged lines aside, after this.
+    self._evaluations = read_metrics(folder, skip_damaged=True)
 
   def __call__(self, state: Any, splits: Sequence[str]) -> Measured:
     del splits

@@ -35,6 +35,7 @@ from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime import distributed, lock, run_dir
 from infoxlm_jax.runtime.run_layout import CHECKPOINTS
 from infoxlm_jax.training import optimizer, schedules
+from infoxlm_jax.training.kept_files import newest_copies
 from infoxlm_jax.training.options import (
   CheckpointOptions,
   Parallelism,
@@ -140,7 +141,8 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
   started = time.monotonic()
   program = _program(job, rate)
   given = read_weights(folder, program, job.weights, seed)
-  run_dir.claim(folder, identity_of(job) | {"seed": seed, "rate": rate})
+  own = identity_of(job) | {"seed": seed, "rate": rate}
+  run_dir.claim(folder, own, copies=newest_copies(folder))
   lock.hold(folder)
   if jax.process_index() == 0:
     run_dir.write_environment(folder)

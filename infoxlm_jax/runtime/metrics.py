@@ -2,14 +2,16 @@
 
 A metric has a name with slashes ("train/xlco/accuracy") and one number per
 step. Figures and report are made from metrics.jsonl. It has one JSON object
-per line, {"step": 20, "time": 31.5, "train/loss": 4.2}; time is in seconds
-since the run began, summed over restarts.
+per line, {"step": 20, "time": 31.5, "train/loss": 4.2, "crc": 2868177305}; time
+is in seconds since the run began, summed over restarts, and crc is the checksum
+of the line (json_crc.py). Lines of older versions have none.
 """
 
 import json
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,33 +20,42 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime.event_file import EventFile
 from infoxlm_jax.runtime.files import set_aside, write_atomically
+from infoxlm_jax.runtime.json_crc import CRC, with_crc, without_crc
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
-_RESERVED = ("step", "time", "non_finite")
-_FLUSH_SECONDS = 30.0
+_RESERVED = ("step", "time", "non_finite", CRC)
+_WHOLE = re.compile(rb'"crc": \d+}')  # the end of a line
 
 Row = dict[str, Any]
 
 
-def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
-  """Reads metrics.jsonl of a run folder.
+def read_metrics(
+  folder: str | os.PathLike[str], skip_damaged: bool = False
+) -> list[Row]:
+  """Reads metrics.jsonl of a run folder, and compares its lines' checksums.
 
   A number that was not finite is None in its row, and the row's "non_finite"
-  holds it as text. A broken last line, which a process leaves if it dies while
-  writing, is skipped.
+  holds it as text. A part of a last line, which a process leaves if it dies
+  while writing, is skipped.
+
+  Args:
+    folder: the run's.
+    skip_damaged: return the other lines where some are damaged, as the next
+      start of the run goes on with them.
 
   Returns:
     One dict per line, in the order of the file; [] if there is no file.
 
   Raises:
-    InputError: a line before the last one is broken.
+    InputError: a line is damaged.
     StorageError: the file could not be read.
   """
-  rows, broken = _read_lines(folder)
-  if broken:
-    number, problem = next(iter(broken.items()))
+  rows, damaged = _read_lines(folder)
+  if damaged and not skip_damaged:
+    number, problem = next(iter(damaged.items()))
     raise InputError(
       f"{Path(folder) / METRICS_FILE}, line {number}: not a line of metrics"
       f" ({problem}). The next start of the run sets this file aside and goes"
@@ -63,33 +74,49 @@ def _read_lines(
   """
   path = Path(folder) / METRICS_FILE
   try:
-    lines = path.read_bytes().split(b"\n")
+    *lines, last = path.read_bytes().split(b"\n")
   except FileNotFoundError:
     return [], {}
   except OSError as error:
     raise StorageError(f"{path}: could not be read: {error}.") from error
-  while lines and not lines[-1].strip():
-    lines.pop()
-  rows, broken = [], {}
+  if last:
+    lines.append(last)
+  # A start of this version gives a checksum to all lines of the file. Then a
+  # line without one has lost it.
+  needs_crc = any(_WHOLE.search(line) for line in lines)
+  rows, damaged = [], {}
   for number, line in enumerate(lines, start=1):
     try:
-      rows.append(_row(line))
-    except (ValueError, RecursionError) as error:
-      broken[number] = str(error)
+      rows.append(_row(line, needs_crc))
+    except (ValueError, RecursionError, InputError) as error:
+      damaged[number] = str(error)
   # A process that dies while it writes leaves a part of the last line.
-  broken.pop(len(lines), None)
-  return rows, broken
+  if last and not _WHOLE.search(last):
+    damaged.pop(len(lines), None)
+  return rows, damaged
 
 
-def _row(line: bytes) -> Row:
-  """A line of metrics.jsonl; ValueError if it cannot be one."""
+def _row(line: bytes, needs_crc: bool) -> Row:
+  """A line of metrics.jsonl without its checksum.
+
+  Raises:
+    ValueError, RecursionError, InputError: it is not the line that was written.
+  """
   row = json.loads(line)
   if not isinstance(row, dict) or type(row.get("step")) is not int:
     raise ValueError("no object with a whole number as step")
   for name, value in row.items():
-    if name != "non_finite" and not isinstance(value, int | float | None):
+    if name == "non_finite" or value is None:
+      continue
+    if not isinstance(value, int | float) or not math.isfinite(value):
       raise ValueError(f"{name[:80]!r} is no number")
-  return row
+  if needs_crc and CRC not in row:
+    raise ValueError("it has no checksum, and other lines have one")
+  return without_crc(row, "it")
+
+
+def _line(row: Row) -> str:
+  return json.dumps(with_crc(row), allow_nan=False) + "\n"
 
 
 def series(rows: Sequence[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -125,9 +152,14 @@ class MetricWriter:
     resume_step: the step of the checkpoint that the run continues from. Lines
       of later steps are removed, and time continues from the last line kept.
       If an earlier line is damaged, metrics.jsonl is kept under another name,
-      and a new one gets the whole lines.
+      and a new one gets the whole lines. Lines without a checksum get one.
       None: the run starts from the beginning, and an existing metrics.jsonl is
       moved to metrics.previous.jsonl.
+    resume_lines: how many lines the file had when that checkpoint was saved,
+      see `lines`; fewer are told in the log. 0: unknown.
+
+  Attributes:
+    lines: how many metrics.jsonl has.
 
   Raises:
     StorageError: the files cannot be written, here or in `write`.
@@ -138,8 +170,10 @@ class MetricWriter:
     folder: str | os.PathLike[str],
     enabled: bool = True,
     resume_step: int | None = None,
+    resume_lines: int = 0,
   ):
     self.enabled = enabled
+    self.lines = 0
     self._start = time.monotonic()
     if not enabled:
       return
@@ -149,9 +183,11 @@ class MetricWriter:
       if resume_step is None:
         self._set_aside()
       else:
-        self._start -= self._cut(resume_step)
+        self._start -= self._cut(resume_step, resume_lines)
       self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
-      self._board = _Board(self._path.parent / TENSORBOARD_FOLDER, resume_step)
+      self._board = EventFile(
+        self._path.parent / TENSORBOARD_FOLDER, resume_step
+      )
     except OSError as error:
       raise self._failure(error) from error
 
@@ -183,8 +219,9 @@ class MetricWriter:
     if not_finite:
       row["non_finite"] = not_finite
     try:
-      self._file.write(json.dumps(row, allow_nan=False) + "\n")
+      self._file.write(_line(row))
       self._file.flush()
+      self.lines += 1
       self._board.write(step, numbers)
     except OSError as error:
       raise self._failure(error) from error
@@ -213,7 +250,7 @@ class MetricWriter:
     if self._path.exists():
       os.replace(self._path, self._path.with_name("metrics.previous.jsonl"))
 
-  def _cut(self, step: int) -> float:
+  def _cut(self, step: int, expected: int) -> float:
     """Removes lines later than `step`; returns the last kept line's time."""
     if not self._path.exists():
       logging.warning(
@@ -222,63 +259,27 @@ class MetricWriter:
         step,
       )
       return 0.0
-    rows, broken = _read_lines(self._path.parent)
+    rows, damaged = _read_lines(self._path.parent)
     rows = [row for row in rows if row["step"] <= step]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    if broken:
+    self.lines = len(rows)
+    if self.lines + len(damaged) < expected:
+      logging.warning(
+        "%s: %d of the %d lines up to update %d are lost, the run goes on",
+        self._path,
+        expected - self.lines - len(damaged),
+        expected,
+        step,
+      )
+    text = "".join(map(_line, rows))
+    if damaged:
       logging.warning(
         "%s: line %s damaged; the file is kept as %s, and the run goes on with"
         " its other lines",
         self._path,
-        ", ".join(map(str, broken)),
+        ", ".join(map(str, damaged)),
         set_aside(self._path).name,
       )
       write_atomically(self._path, text)
     elif text.encode() != self._path.read_bytes():
       write_atomically(self._path, text)
     return max((float(row.get("time", 0.0)) for row in rows), default=0.0)
-
-
-class _Board:
-  """A TensorBoard event file, written in the caller's thread.
-
-  tensorboardX's SummaryWriter writes in a background thread; when the disk is
-  full, that thread dies silently and later calls block for ever. tensorboardX's
-  EventsWriter raises the error in the caller instead.
-  """
-
-  def __init__(self, folder: Path, resume_step: int | None):
-    from tensorboardX import event_file_writer, summary
-    from tensorboardX.proto import event_pb2
-
-    self._summary = summary
-    self._events = event_pb2
-    folder.mkdir(parents=True, exist_ok=True)
-    # The file's name has the time in seconds and the host. The process id is
-    # added so that a quick restart does not overwrite the earlier file.
-    self._writer = event_file_writer.EventsWriter(
-      str(folder / "events"), f".{os.getpid()}"
-    )
-    self._flushed = time.monotonic()
-    # TensorBoard ignores earlier files' events from this step on.
-    first = 0 if resume_step is None else resume_step + 1
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    version = "brain.Event:2"
-    self._write(event_pb2.Event(step=first, file_version=version))
-    self._write(event_pb2.Event(step=first, session_log=start))
-    self._writer.flush()
-
-  def _write(self, event: Any) -> None:
-    event.wall_time = time.time()
-    self._writer.write_event(event)
-
-  def write(self, step: int, numbers: Mapping[str, float]) -> None:
-    for name, number in numbers.items():
-      summary = self._summary.scalar(name, number)
-      self._write(self._events.Event(step=int(step), summary=summary))
-    if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-      self._writer.flush()
-      self._flushed = time.monotonic()
-
-  def close(self) -> None:
-    self._writer.close()

@@ -7,6 +7,7 @@ from infoxlm_jax.errors import InputError
 
 CHECKPOINTS = "checkpoints"  # of a run: a folder for each step
 RESULTS = "results.json"  # of a run: what its evaluation measured
+START = "start.json"  # of a run: what was measured before the first update
 STATE, FILES = "state", "files"  # the two parts of a checkpoint's folder
 
 

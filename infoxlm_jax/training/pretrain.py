@@ -108,8 +108,9 @@ def _train(run: Run, stop: StopRequest) -> None:
   """
   state, position, done = run.state, run.position, int(run.state.step)
   steps, is_main = run.options.steps, jax.process_index() == 0
+  resumed = done if run.resumed else None
   with (
-    MetricWriter(run.folder, is_main, done if run.resumed else None) as writer,
+    MetricWriter(run.folder, is_main, resumed, position.metric_lines) as writer,
     Progress(steps, done, enabled=is_main) as progress,
     Watchdog(run.options.hang_seconds) as watchdog,
   ):
@@ -174,6 +175,7 @@ def _train(run: Run, stop: StopRequest) -> None:
           log.flush()
           recovery.check_finite(state)
           position.tokens, position.seconds = log.tokens, run.seconds()
+          position.metric_lines = writer.lines
           files = {**run.model_files, **position.file()}
           wait = leaving or last
           run.checkpoints.save(state, files, metric=best_metric, wait=wait)

@@ -109,11 +109,13 @@ def go_back(run: Run, bad: BadUpdates) -> Run:
     bad,
     step,
   )
-  tokens = Position.read(files).tokens
+  stored = Position.read(files)
   return dataclasses.replace(
     run,
     state=state,
-    position=dataclasses.replace(run.position, tokens=tokens),
+    position=dataclasses.replace(
+      run.position, tokens=stored.tokens, metric_lines=stored.metric_lines
+    ),
     resumed=True,
     returned_to=step,
   )

@@ -10,6 +10,8 @@ import pytest
 
 from infoxlm_jax.checkpoint.manager import Checkpoints
 from infoxlm_jax.cli import checkpoint
+from infoxlm_jax.evaluation.report import results_file
+from infoxlm_jax.runtime.metrics import MetricWriter
 from infoxlm_jax.training.state import TrainState
 
 FILES = {"position.json": b'{"samples": {"mlm": 80}}'}
@@ -62,6 +64,51 @@ def test_verify(run, capsys):
   code, lines = _run(capsys, "verify", run)
   assert code == 0
   assert lines == [f"{run}/checkpoints/{step}: intact" for step in (5, 10)]
+
+
+def test_verify_compares_the_small_files_of_a_run(run, capsys):
+  """A changed digit leaves them JSON of possible numbers."""
+  with MetricWriter(run) as writer:
+    writer.write(5, {"train/loss": 2.5})
+  results_file.write_results(run, {"finished": True, "steps": 10})
+  code, lines = _run(capsys, "verify", run)
+  assert code == 0 and len(lines) == 2
+  for name, old, new in (
+    ("metrics.jsonl", "2.5", "2.4"),
+    ("results.json", '"steps": 10', '"steps": 11'),
+  ):
+    text = (run / name).read_text()
+    assert text.count(old) == 1
+    (run / name).write_text(text.replace(old, new))
+  code, lines = _run(capsys, "verify", run)
+  results, metrics = lines[2:]
+  assert code == 1
+  assert results.startswith(f"{run}/results.json is damaged")
+  assert metrics.startswith(f"{run}/metrics.jsonl, line 1: ")
+
+
+def test_verify_compares_identity_and_lines_with_the_newest_checkpoint(
+  run, capsys
+):
+  files = {"identity.json": b'{"seed": 1}', "data.json": b"{}"}
+  position = b'{"samples": {"mlm": 80}, "metric_lines": 2}'
+  with Checkpoints(run / "checkpoints") as checkpoints:
+    checkpoints.save(_state(15), files | {"position.json": position})
+  for name, content in files.items():
+    (run / name).write_bytes(content)
+  with MetricWriter(run) as writer:
+    for step in (10, 15):
+      writer.write(step, {})
+  assert _run(capsys, "verify", run)[0] == 0
+  (run / "identity.json").write_bytes(b'{"seed": 2}')
+  path = run / "metrics.jsonl"
+  path.write_text(path.read_text().splitlines(True)[1])
+  code, lines = _run(capsys, "verify", run)
+  assert code == 1
+  assert lines[-2:] == [
+    f"{run}/identity.json differs from its copy in checkpoint 15",
+    f"{run}/metrics.jsonl: 1 lines up to update 15 are missing",
+  ]
 
 
 def _change_sum(step: Path, path: str) -> None:

@@ -1,9 +1,12 @@
 """metrics.jsonl and its TensorBoard twin."""
 
+import binascii
 import errno
+import itertools
 import json
 import math
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +141,56 @@ def test_a_start_goes_on_without_a_damaged_line(tmp_path, caplog, line):
   assert (tmp_path / "metrics.jsonl.damaged-2").read_text() == damaged
 
 
+def test_a_line_ends_with_the_checksum_of_its_other_fields(tmp_path):
+  with MetricWriter(tmp_path) as writer:
+    writer.write(7, {"train/loss": 2.5, "bad": math.nan})
+  (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  written, _, crc = line.rpartition(', "crc": ')
+  assert int(crc.rstrip("}")) == binascii.crc32(f"{written}}}".encode())
+  (row,) = read_metrics(tmp_path)
+  assert row == json.loads(f"{written}}}")
+
+
+def _flips(content: bytes) -> Iterator[bytes]:
+  for place, bit in itertools.product(range(len(content)), range(8)):
+    flipped = bytearray(content)
+    flipped[place] ^= 1 << bit
+    yield bytes(flipped)
+
+
+def test_every_flipped_bit_of_every_line_is_noticed(tmp_path):
+  with MetricWriter(tmp_path) as writer:
+    writer.write(1, {"train/loss": 2.5})
+    writer.write(12, {"a": 4, "b": -math.inf})
+  path = tmp_path / "metrics.jsonl"
+  for content in _flips(path.read_bytes()):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line [12]: "):
+      read_metrics(tmp_path)
+
+
+def test_lines_of_older_versions_get_a_checksum(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text('{"step": 1, "time": 7.5, "x": 3}\n')
+  MetricWriter(tmp_path, resume_step=1).close()
+  assert read_metrics(tmp_path) == [{"step": 1, "time": 7.5, "x": 3}]
+  path.write_text(path.read_text().replace('"x": 3', '"x": 4'))
+  with pytest.raises(InputError, match="line 1: .*its checksum differs"):
+    read_metrics(tmp_path)
+
+
+def test_lines_that_are_gone_are_told(tmp_path, caplog):
+  with MetricWriter(tmp_path) as writer:
+    for step in (10, 20, 30, 40):
+      writer.write(step, {"x": step})
+    assert writer.lines == 4
+  path = tmp_path / "metrics.jsonl"
+  path.write_text("".join(path.read_text().splitlines(True)[1:]))
+  with MetricWriter(tmp_path, resume_step=30, resume_lines=3) as writer:
+    assert writer.lines == 2
+  assert "1 of the 3 lines up to update 30 are lost" in caplog.text
+
+
 def test_missing_metrics_are_told(tmp_path, caplog):
   with MetricWriter(tmp_path, resume_step=30) as writer:
     writer.write(31, {"x": 1})
@@ -176,7 +229,7 @@ def test_a_full_disk_is_a_storage_error_at_the_next_write(
   with MetricWriter(tmp_path) as writer:
     with monkeypatch.context() as patch:
       # As if half a minute had passed since TensorBoard's last flush.
-      patch.setattr("infoxlm_jax.runtime.metrics._FLUSH_SECONDS", -1.0)
+      patch.setattr("infoxlm_jax.runtime.event_file._FLUSH_SECONDS", -1.0)
       if full == "jsonl":
         patch.setattr(writer, "_file", _FullDisk())
       else:

@@ -26,6 +26,7 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.json_crc import read_checked
 from infoxlm_jax.runtime.run_dir import IDENTITY
 from infoxlm_jax.runtime.run_layout import RESULTS, find_step
 
@@ -163,7 +164,7 @@ def _results(path: Path) -> dict[str, Any]:
   run = step.parent.parent  # <run>/checkpoints/<step>
   results = {}
   if (run / RESULTS).is_file():
-    results = read_files.read_object(run / RESULTS)
+    results = read_checked(run / RESULTS)
   if (run / IDENTITY).is_file():
     init_from = read_files.read_object(run / IDENTITY).get("init_from")
     if init_from:  # the name alone: a path would tell about the user's machine

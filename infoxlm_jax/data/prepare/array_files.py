@@ -14,6 +14,7 @@ import safetensors.numpy
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import read_files
 from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.json_crc import with_crc
 
 _DTYPES = {"I32": "<i4", "I64": "<i8", "U64": "<u8"}
 _META = "meta"
@@ -23,6 +24,11 @@ def write_json(path: Path, value: Any) -> None:
   """Writes JSON, whole or not at all."""
   text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
   write_atomically(path, text)
+
+
+def write_checked_json(path: Path, fields: Mapping[str, Any]) -> None:
+  """Writes a JSON object with its checksum, whole or not at all."""
+  write_json(path, with_crc(fields))
 
 
 def write_arrays(

@@ -11,7 +11,7 @@ import numpy as np
 
 from infoxlm_jax.data.corpora.open_files import bytes_consumed
 from infoxlm_jax.data.manifest import Manifest
-from infoxlm_jax.data.prepare.array_files import read_arrays, write_json
+from infoxlm_jax.data.prepare.array_files import read_arrays, write_checked_json
 from infoxlm_jax.data.prepare.chunks import cut_chunks
 from infoxlm_jax.data.prepare.deduplicate import find_duplicates
 from infoxlm_jax.data.prepare.make_records import make_records
@@ -126,7 +126,7 @@ def _tokenize(
     for tokens in pool.run(make_chunk, tasks(phase)):
       phase.update(bytes_consumed() - start, tokens=tokens)
   for folder, count in counts.items():
-    write_json(folder / "read.json", {"chunks": count})
+    write_checked_json(folder / "read.json", {"chunks": count})
   return [
     (part, chunk_path(part, number))
     for part in parts
@@ -163,7 +163,7 @@ def _find_duplicates(
     ) as phase:
       for done, _ in enumerate(pool.run(find_duplicates, todo), 1):
         phase.update(done)
-    write_json(folder / "passes.json", {"passes": count})
+    write_checked_json(folder / "passes.json", {"passes": count})
   count = read_json(folder / "passes.json")["passes"]
   return [folder / f"{number:04d}" for number in range(count)]
 

@@ -20,7 +20,7 @@ from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.make_records import Layout
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.json_crc import read_checked
 
 
 class Sizes(NamedTuple):
@@ -109,14 +109,14 @@ def records_path(chunk: Path) -> Path:
   return chunk.with_suffix(".records")
 
 
-def read_json(path: Path) -> Any:
-  """Reads a JSON file that an earlier phase, or start, has left.
+def read_json(path: Path) -> dict[str, Any]:
+  """Reads a JSON object that an earlier phase, or start, has left.
 
   Raises:
     StorageError: the file is damaged.
   """
   try:
-    return read_files.read_json(path)
+    return read_checked(path)
   except InputError as error:
     raise StorageError(
       f"{error} Remove the folder {path.parent} and start again, which makes it"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infoxlm_jax.data import records
-from infoxlm_jax.data.prepare.array_files import read_arrays, write_json
+from infoxlm_jax.data.prepare.array_files import read_arrays, write_checked_json
 from infoxlm_jax.data.prepare.deduplicate import hash_range, within
 
 
@@ -93,7 +93,7 @@ def make_shard(
       "sentences": 2 * len(sizes) if pairs else int((flat == eos).sum()),
       "tokens": int(sizes.sum()) - (len(sizes) if pairs else 0),
     }
-  write_json(out, entry)
+  write_checked_json(out, entry)
   return entry["tokens"]
 
 

@@ -23,11 +23,11 @@ from infoxlm_jax.evaluation.retrieval import Retrieval
 from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
 from infoxlm_jax.runtime import distributed, read_files
 from infoxlm_jax.runtime.files import set_aside, write_atomically
+from infoxlm_jax.runtime.json_crc import read_checked, with_crc
 from infoxlm_jax.runtime.metrics import read_metrics
-from infoxlm_jax.runtime.run_layout import RESULTS
+from infoxlm_jax.runtime.run_layout import RESULTS, START
 
 Scores = Mapping[str, Scored]  # by split
-_START_FILE = "start.json"
 Figures = list[Path | None]
 
 
@@ -65,7 +65,7 @@ def keep_start(folder: Path, start: Scores) -> None:
     | {"accuracy": scored.retrieval.accuracy.tolist()}
     for split, scored in start.items()
   }
-  write_atomically(folder / _START_FILE, json.dumps(kept) + "\n")
+  write_atomically(folder / START, json.dumps(with_crc(kept)) + "\n")
 
 
 def read_start(folder: Path) -> dict[str, Scored]:
@@ -74,11 +74,11 @@ def read_start(folder: Path) -> dict[str, Scored]:
   A damaged file is as none, which one line says: it decides only whether the
   report compares with the start, and the run may have trained for weeks.
   """
-  path = folder / _START_FILE
+  path = folder / START
   if not path.exists():
     return {}
   try:
-    kept = read_files.read_object(path)
+    kept = read_checked(path)
     return {split: _start(fields, path) for split, fields in kept.items()}
   except InputError as error:
     print(f"The report does not compare with the first update: {error}")

@@ -8,7 +8,8 @@ The results are one dict, from which the report is made:
      "seed": 0, "data_hash": "...", ...}
 
 R is `Retrieval.at(...)`, L is `Retrieval.by_layer()`. All of it is optional.
-Rates are fractions from 0 to 1; the report shows them in per cent.
+Rates are fractions from 0 to 1; the report shows them in per cent. The last
+field of the file, "crc", is its checksum (runtime/json_crc.py).
 """
 
 import json
@@ -20,8 +21,8 @@ from typing import Any
 
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.report import tables
-from infoxlm_jax.runtime import read_files
 from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.runtime.json_crc import read_checked, with_crc
 from infoxlm_jax.runtime.progress import duration
 from infoxlm_jax.runtime.run_layout import RESULTS
 
@@ -91,7 +92,7 @@ def write_results(
     StorageError: it could not be written.
   """
   path = Path(folder) / RESULTS
-  text = json.dumps(_finite(results), indent=2, allow_nan=False)
+  text = json.dumps(with_crc(_finite(results)), indent=2, allow_nan=False)
   write_atomically(path, text + "\n")
   return path
 
@@ -100,13 +101,13 @@ def read_results(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
   """results.json of a run folder; None where there is none.
 
   Raises:
-    InputError: the file is broken.
+    InputError: the file is damaged.
   """
   path = Path(folder) / RESULTS
   if not os.path.exists(path):
     return None
   try:
-    return read_files.read_object(path)
+    return read_checked(path)
   except InputError as error:
     raise InputError(
       f"{path}: not the results of a run ({error}). Move it away, and run "
