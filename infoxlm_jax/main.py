@@ -21,7 +21,7 @@ from pathlib import Path
 
 from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime import host_memory, output
+from infoxlm_jax.runtime import host_memory, output, platforms
 
 # Settings that a run needs and that a report of its costs does not.
 _OPTIONAL_FOR_COSTS = ("DATA", "INIT_FROM", "MODEL_DIR")
@@ -144,6 +144,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   from infoxlm_jax.training.bad_updates import Diverged
 
   digest = hashlib.sha256(config.text.encode()).hexdigest()
+  platforms.leave_out_absent()
   distributed.start(flags.distributed, {"configuration": digest[:16]})
   _keep_compiled_programs()
   folder = Path(config.macro("MODEL_DIR"))
