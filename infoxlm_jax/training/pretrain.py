@@ -1,6 +1,7 @@
 """The pretraining job: setup builds a run, `train` is the loop over updates."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -138,11 +139,13 @@ def _train(run: Run, stop: StopRequest) -> None:
     if run.resumed:
       progress.say(f"going on after update {done}")
     else:
+      # The contrast of the first evaluation, too, is against a full queue.
+      state = run.fill(
+        state, progress.say, functools.partial(_leave_if_asked, agreed, stop)
+      )
       progress.say("measuring what the weights can do before the first update")
       start = evaluate(0, SPLITS)
       run.evaluator.keep_start(start)
-      _leave_if_asked(agreed, stop)
-      state = run.fill(state, progress.say)
 
     train_step = recovery.with_replay(
       run.program.train_step(), run.options.replay_every
@@ -179,6 +182,7 @@ def _train(run: Run, stop: StopRequest) -> None:
           run.checkpoints.save(state, files, metric=best_metric, wait=wait)
       watchdog.alive()
       if leaving:
+        progress.say(f"saved at update {number}; the same command goes on")
         raise Stopped(code or 0)
     end = evaluate(steps, SPLITS)
     run.checkpoints.wait()

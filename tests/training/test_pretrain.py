@@ -49,7 +49,10 @@ def run(folder: Path, **changes) -> str:
 
 
 def run_until(folder: Path, update: int, **changes) -> int:
-  """A run that gets SIGTERM in the middle of an update; its exit code."""
+  """A run that gets SIGTERM in the middle of an update; its exit code.
+
+  It says at which update it was saved.
+  """
   add = TrainingLog.add
 
   def interrupted(log, number, *rest):
@@ -59,7 +62,9 @@ def run_until(folder: Path, update: int, **changes) -> int:
 
   with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stop:
     patch.setattr(TrainingLog, "add", interrupted)
-    run(folder, **changes)
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+      pretrain.pretrain(**options(folder, **changes))
+  assert f"saved at update {update}; the same command" in printed.getvalue()
   return stop.value.code
 
 
@@ -159,6 +164,15 @@ def test_updates_change_what_they_should(whole, at_seven):
     )
     assert any(not np.array_equal(a, b) for a, b in pairs), part
   assert np.array_equal(early["rng"], late["rng"])
+
+
+def test_the_first_evaluation_is_against_a_full_queue(whole):
+  """Vectors that are nearly alike choose among 21 keys: ln 21, and not 0."""
+  measured = told(whole[0], "dev/")
+  assert list(measured) == [0, 10, STEPS]
+  for update in (0, 10):
+    loss = measured[update]["dev/xlco/loss"]
+    assert loss == pytest.approx(np.log(21), rel=0.02), update
 
 
 def test_finished_run_leaves_its_files(whole):
@@ -547,16 +561,33 @@ def test_small_damaged_files_do_not_stop_a_run(whole, part, caplog):
   assert "seed was 0 and is now 1" in refused(part, seed=1)
 
 
-def test_a_stop_before_the_first_update_saves_nothing(tmp_path, monkeypatch):
-  """Nor does it fill the queue first, which takes long for a large one."""
+@pytest.mark.parametrize("when", ["filling", "measuring"])
+def test_a_stop_before_the_first_update_saves_nothing(
+  when, tmp_path, monkeypatch
+):
+  """Nor does it go on filling the queue, which takes long for a large one."""
+  fill_step, filled = program.Program.fill_step, []
 
-  def interrupted(evaluator, start):
+  def interrupted(*unused):
     os.kill(os.getpid(), signal.SIGTERM)
 
+  def make_fill(own, name):
+    fill = fill_step(own, name)
+
+    def counted(*arguments):
+      filled.append(name)
+      if when == "filling":
+        interrupted()
+      return fill(*arguments)
+
+    return counted
+
+  monkeypatch.setattr(program.Program, "fill_step", make_fill)
   monkeypatch.setattr(Evaluator, "keep_start", interrupted)
   with pytest.raises(Stopped) as stop:
     run(tmp_path / "run")
   assert stop.value.code == EXIT_TERMINATED
+  assert len(filled) == (1 if when == "filling" else 3)  # 20 keys in slots of 8
   assert os.listdir(tmp_path / "run" / "checkpoints") == []
 
 
