@@ -53,6 +53,7 @@ def plan(
   machine = targets.parse(name) if (name := compile_for or target) else None
   compiling = compile_for is not None
   validation.check_options(run, parallelism, evaluation, checkpoints)
+  validation.check_rate(arguments["update"].learning_rate, run.steps)
   program = make_program(
     arguments["model"],
     arguments["objectives"],

@@ -76,6 +76,24 @@ class Feed:
     return dict.fromkeys(self.streams, 0)
 
 
+def check_data(data: str | None, check: Callable[[], Any] | None) -> None:
+  """Checks that the data are there, which takes no time.
+
+  Args:
+    data: a folder of prepared records, or None.
+    check: called on process 0 if `data` is None.
+
+  Raises:
+    InputError: they are not.
+  """
+  with distributed.together("looking for the data"):
+    if jax.process_index() == 0:
+      if data is not None:
+        Store(Path(data) / "train")
+      elif check is not None:
+        check()
+
+
 def prepared_folder(
   folder: Path, data: str | None, prepare: Callable[..., Any] | None
 ) -> Path:

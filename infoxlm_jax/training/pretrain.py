@@ -75,6 +75,7 @@ def pretrain(
     Stopped: a signal asked the run to stop; everything is saved.
   """
   validation.check_options(run, parallelism, evaluation, checkpoints)
+  validation.check_rate(update.learning_rate, run.steps)
   mesh = partitioning.make_mesh(parallelism.mesh)
   program = make_program(model, objectives, streams, update, parallelism, mesh)
   ready = setup.start(
@@ -174,7 +175,7 @@ def _train(run: Run, stop: StopRequest) -> None:
       leaving = code is not None and not last
       if number % run.save_every == 0 or last or leaving:
         with log.paused():
-          log.flush()
+          log.finish() if last else log.flush()
           recovery.check_finite(state)
           position.tokens, position.seconds = log.tokens, run.seconds()
           files = {**run.model_files, **position.file()}

@@ -223,6 +223,7 @@ def _claim_data(folder: Path, program: Program, store: Store) -> Program:
     run_dir.claim_data(folder, store.manifest_sha256)
     run_dir.write_rows(folder, streams, fits)
     row_budget.say(streams, fits)
+    row_budget.say_large_batches(streams, store)
   return dataclasses.replace(program, streams=streams)
 
 

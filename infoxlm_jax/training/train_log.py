@@ -45,6 +45,7 @@ class TrainingLog:
     self._every, self._watch = every, watch
     self.tokens = tokens
     self.latest: dict[str, float] = {}
+    self._number = 0  # of the last update that was reported
     self._pending: tuple[int, Any, Mapping[str, Any]] | None = None
     self._waited = self._away = 0.0
     self._restart()
@@ -95,12 +96,19 @@ class TrainingLog:
       row[f"{name}/cut_tokens"] = counts["cut_tokens"]
     row["skipped"] = float(not finite)
     self._rows.append(row)
+    self._number = number
     if number % self._every == 0 or not finite:
       self._write(number)
     self._progress.update(number, self._brief(row))
     self._watch.add(
       number, finite=finite, loss=row["loss"], grad_norm=row["grad_norm"]
     )
+
+  def finish(self) -> None:
+    """Flushes, and writes a line of the updates that none was written of."""
+    self.flush()
+    if self._rows:
+      self._write(self._number)
 
   def _write(self, number: int) -> None:
     seconds = max(time.monotonic() - self._since - self._away, 1e-9)

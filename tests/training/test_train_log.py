@@ -10,13 +10,13 @@ class Shown:
   """Stands for the bar, and for metrics.jsonl."""
 
   def __init__(self):
-    self.rates, self.written = [], []
+    self.rates, self.written = [], {}
 
   def update(self, number, shown):
     self.rates.append(shown.get("tokens/s"))
 
   def write(self, number, values):
-    self.written.append(values["train/tokens_per_second"])
+    self.written[number] = values
 
 
 def test_the_rate_is_of_the_last_updates(monkeypatch):
@@ -48,4 +48,10 @@ def test_the_rate_is_of_the_last_updates(monkeypatch):
   for number in range(17, 22):
     update(number, 2.0)
   assert shown.rates[-1] == pytest.approx(150)
+  # A run that is shorter than `every` has a line, too: of all its updates.
   assert not shown.written
+  log.finish()
+  log.finish()
+  assert list(shown.written) == [21]
+  assert shown.written[21]["train/seconds_per_update"] == pytest.approx(90 / 21)
+  assert shown.written[21]["train/tokens"] == 7000 + 21 * 300
