@@ -35,6 +35,7 @@ _FLAGS = (
   "--gin_search_paths",
   "--gin_allow_imports",
   "--dry_run",
+  "--print_config",
   "--compile_for",
   "--json",
   "--help",

@@ -107,6 +107,13 @@ def test_rates_that_cannot_be(argument, capsys):
   assert f"={value}" in error and name in error and error.count("\n") == 1
 
 
+def test_a_dry_run_tells_the_configuration_on_request(capsys):
+  assert main([*QUICKSTART, "--print_config"]) == 0
+  answer, _, configuration = capsys.readouterr().out.partition("\n\n")
+  assert answer.startswith("parameters ")
+  assert "options.RunOptions.steps = %STEPS" in configuration
+
+
 @pytest.mark.parametrize(("steps", "warns"), [(100, True), (102, False)])
 def test_a_warm_up_as_long_as_the_run_is_said(steps, warns, caplog):
   """The quickstart warms up for 100 updates."""

@@ -94,6 +94,11 @@ def check_data(data: str | None, check: Callable[[], Any] | None) -> None:
         check()
 
 
+def own_folder(model_dir: str | Path) -> Path:
+  """The folder of the data that a run prepares itself."""
+  return Path(model_dir) / "data"
+
+
 def prepared_folder(
   folder: Path, data: str | None, prepare: Callable[..., Any] | None
 ) -> Path:
@@ -124,7 +129,7 @@ def prepared_folder(
       "neither DATA (a prepared folder) nor a way to prepare one is given;"
       " set --gin.DATA=FOLDER"
     )
-  output = folder / "data"
+  output = own_folder(folder)
   with distributed.together("preparing the data"):
     if jax.process_index() == 0:
       prepare(output=output)
