@@ -166,6 +166,7 @@ def _train(run: Run, stop: StopRequest) -> None:
         with log.paused():
           log.flush()
           evaluation = evaluate(number, ("dev",))
+          run.evaluator.draw(number, evaluation)
           best_metric = evaluation.metric(run.best_metric)
           if problem := alarm.collapse_warning(
             run.program, log.latest, number, run.options.log_every

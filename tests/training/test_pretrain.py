@@ -109,7 +109,34 @@ def told(folder: Path, prefix: str = "train/") -> dict[int, dict]:
 def whole(tmp_path_factory) -> tuple[Path, str]:
   """20 updates in one go, and what was printed. Nobody writes here."""
   folder = tmp_path_factory.mktemp("whole") / "run"
-  return folder, run(folder, eval_every=10)
+  draw = Evaluator.draw
+
+  def recorded(evaluator, number, now):
+    draw(evaluator, number, now)
+    pictures = (folder / "figures").iterdir()
+    DRAWN[number] = {path.name: path.stat().st_mtime_ns for path in pictures}
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(Evaluator, "draw", recorded)
+    return folder, run(folder, eval_every=10)
+
+
+# Pictures of the run above at its evaluations: {update: {name: time}}.
+DRAWN: dict[int, dict[str, int]] = {}
+
+
+def test_pictures_are_drawn_while_the_run_goes(whole):
+  assert list(DRAWN) == [10]
+  assert set(DRAWN[10]) == {
+    "contrast_health.png",
+    "losses.png",
+    "retrieval.png",
+    "sentences.png",
+    "similarity.png",
+  }
+  # And once more at the end.
+  for name, before in DRAWN[10].items():
+    assert (whole[0] / "figures" / name).stat().st_mtime_ns > before
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +211,7 @@ def test_finished_run_leaves_its_files(whole):
     "figures",
     "identity.json",
     "metrics.jsonl",
+    "report.html",
     "report.md",
     "results.json",
     "tensorboard",
