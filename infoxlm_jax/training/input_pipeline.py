@@ -132,5 +132,7 @@ def prepared_folder(
   output = own_folder(folder)
   with distributed.together("preparing the data"):
     if jax.process_index() == 0:
+      if not output.exists():
+        print(f"preparing the data into {output}", flush=True)
       prepare(output=output)
   return output
