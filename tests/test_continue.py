@@ -86,8 +86,10 @@ def test_what_is_advised_can_be_set(tmp_path):
     [CONTINUE],
     ["--gin.INIT_FROM=e5", "--gin.MODEL_DIR=run", "--gin.MONO=text.txt"]
     + ["--gin.LANGUAGE=de", "--gin.PAIRS=three.tsv", "--gin.COLUMNS=(2, 3)"]
-    + ["--gin.LANGUAGES=('en', 'fr')"],
+    + ["--gin.LANGUAGES=('en', 'fr')", "--gin.PREFIX=query: "],
   )
+  stream = config.macro("STREAMS")["xlco"].scoped_configurable_fn()
+  assert stream.prefix == "query: "
   corpora = [
     reference.scoped_configurable_fn() for reference in config.macro("CORPORA")
   ]

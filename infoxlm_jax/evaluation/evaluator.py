@@ -106,6 +106,7 @@ class Evaluator:
     first_state: makes the state before the first update again. None if the
       run began with given weights, since these may be gone.
     row_length: of the rows that sentences are packed into.
+    prefix: put before every sentence of retrieval.
   """
 
   def __init__(
@@ -120,10 +121,13 @@ class Evaluator:
     batches: Callable[[Store], Iterator[tuple[Any, Any]]],
     first_state: Callable[[], Any] | None,
     row_length: int,
+    prefix: str = "",
   ):
     self._folder, self._first_state = folder, first_state
     self._start: Mapping[str, Scored] | None = None
-    self._sets = retrieval_eval.load(data / "retrieval", tokenizer, row_length)
+    self._sets = retrieval_eval.load(
+      data / "retrieval", tokenizer, row_length, prefix
+    )
     self._embed = make_embed(
       model, mesh, poolings=retrieval_eval.POOLINGS, row_length=row_length
     )

@@ -121,10 +121,12 @@ class EvaluationOptions:
   Attributes:
     every: updates between evaluations.
     batches: batches of held-out text that the losses are measured on.
+    prefix: put before every sentence of retrieval, such as "query: " for e5.
   """
 
   every: int = 1000
   batches: int = 8
+  prefix: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

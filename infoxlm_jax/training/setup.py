@@ -17,7 +17,7 @@ from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import lock, run_dir
 from infoxlm_jax.runtime.run_layout import find_step
-from infoxlm_jax.training import initial_weights, validation
+from infoxlm_jax.training import initial_weights, sentence_encoder, validation
 from infoxlm_jax.training.input_pipeline import (
   Feed,
   check_data,
@@ -81,6 +81,10 @@ def start(
     run_dir.write_environment(folder)
     if given is not None:
       print(given[1])
+      for note in sentence_encoder.warnings(
+        str(weights.init_from), given[1], program, evaluation.prefix
+      ):
+        print(f"warning: {note}")
       keep_weights_report(folder, given[1])
     on_start()
   data_folder = prepared_folder(folder, data.folder, data.prepare)
@@ -107,6 +111,7 @@ def start(
       if weights.init_from is None
       else None,
       row_length=min(128, program.model.max_positions),
+      prefix=evaluation.prefix,
     )
 
   return assemble(
