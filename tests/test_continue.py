@@ -1,7 +1,11 @@
 """gin/runs/continue.gin: what is refused, when, and with which advice."""
 
+import json
 import logging
 import re
+import shlex
+import sys
+import types
 
 import gin.config
 import pytest
@@ -122,3 +126,25 @@ def test_a_warm_up_as_long_as_the_run_is_said(steps, warns, caplog):
   with caplog.at_level(logging.WARNING):
     assert main([*QUICKSTART, f"--gin.STEPS={steps}"]) == 0
   assert ("WARMUP_STEPS" in caplog.text) == warns
+
+
+def test_the_line_for_wandb(root, tmp_path, monkeypatch):
+  """The command of docs/continue.md, with a module that keeps the rows."""
+  page = (root / "docs" / "continue.md").read_text()
+  (line,) = re.findall(r"^    (python -c .*wandb.*)$", page, re.MULTILINE)
+  rows = [
+    {"step": 0, "time": 1.0, "dev/mlm/loss": 9.5},
+    {"step": 10, "time": 2.0, "train/loss": None, "non_finite": {"x": "nan"}},
+  ]
+  (tmp_path / "runs" / "mine").mkdir(parents=True)
+  text = "".join(json.dumps(row) + "\n" for row in rows)
+  (tmp_path / "runs" / "mine" / "metrics.jsonl").write_text(text)
+  logged = []
+  run = types.SimpleNamespace(log=lambda row, step: logged.append((step, row)))
+  wandb = types.SimpleNamespace(init=lambda project: run)
+  monkeypatch.setitem(sys.modules, "wandb", wandb)
+  exec(shlex.split(line)[2], {})
+  assert logged == [
+    (0, {"step": 0, "time": 1.0, "dev/mlm/loss": 9.5}),
+    (10, {"step": 10, "time": 2.0}),
+  ]
