@@ -133,7 +133,7 @@ def test_the_line_for_wandb(root, tmp_path, monkeypatch):
   page = (root / "docs" / "continue.md").read_text()
   (line,) = re.findall(r"^    (python -c .*wandb.*)$", page, re.MULTILINE)
   rows = [
-    {"step": 0, "time": 1.0, "dev/mlm/loss": 9.5},
+    {"step": 0, "time": 1.0, "dev/mlm/loss": 9.5, "crc": 7},
     {"step": 10, "time": 2.0, "train/loss": None, "non_finite": {"x": "nan"}},
   ]
   (tmp_path / "runs" / "mine").mkdir(parents=True)
