@@ -114,6 +114,7 @@ setup(
     "gin-config>=0.5",
     "grain>=0.2.11",
     "jax>=0.10",
+    "markdown-it-py>=3",
     "matplotlib>=3.9",
     "nervaluate>=1.2",
     "numpy>=2",

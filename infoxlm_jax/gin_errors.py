@@ -112,12 +112,27 @@ def _suggestion(text: str, name: str) -> str:
   return nearest(name, _PARAMETER.findall(gin.config_str())) if name else ""
 
 
+def with_parameter(parameter: str, config: str) -> str:
+  """The full name of a parameter that gin can set; "" if there is none.
+
+  Args:
+    parameter: its own name, such as temperature.
+    config: text of a configuration, with its imports.
+  """
+  return _owned(parameter, _callables(config))
+
+
 def _owner(parameter: str, known: Mapping[str, Any]) -> str:
   """A question with another callable that has a parameter of this name."""
+  name = _owned(parameter, known)
+  return f"; did you mean {name}?" if name else ""
+
+
+def _owned(parameter: str, known: Mapping[str, Any]) -> str:
   for full, function in known.items():
     try:
       if parameter in inspect.signature(function).parameters:
-        return f"; did you mean {full}.{parameter}?"
+        return f"{full}.{parameter}"
     except ValueError:  # some builtins have no signature
       continue
   return ""

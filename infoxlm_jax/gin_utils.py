@@ -17,7 +17,12 @@ from typing import Any
 import gin.config as gin
 
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.gin_errors import missing_values, nearest, run_parser
+from infoxlm_jax.gin_errors import (
+  missing_values,
+  nearest,
+  run_parser,
+  with_parameter,
+)
 from infoxlm_jax.gin_files import Checker
 from infoxlm_jax.gin_types import check_types
 from infoxlm_jax.runtime import resources
@@ -30,6 +35,7 @@ _FLAGS = (
   "--gin_search_paths",
   "--gin_allow_imports",
   "--dry_run",
+  "--print_config",
   "--compile_for",
   "--json",
   "--help",
@@ -142,9 +148,9 @@ def load(
       of its parameter's type, or REQUIRED settings have no value (the message
       lists all of them).
   """
-  for argument in overrides:
-    _check_argument(argument)
   if not files:
+    for argument in overrides:
+      _check_argument(argument, "")
     raise InputError(
       "no --gin_file given; for example --gin_file=gin/quickstart.gin"
     )
@@ -160,6 +166,7 @@ def load(
     run_parser(functools.partial(gin.parse_config_file, path), path)
   known = gin.config_str()
   for argument in overrides:
+    _check_argument(argument, known)
     name, binding = _binding(argument, known)
     flag = f"--gin.{name}"
     run_parser(functools.partial(checker.check_text, binding, flag), flag)
@@ -207,18 +214,41 @@ def _find(name: str, search: Sequence[str]) -> Path:
   return path
 
 
-def _check_argument(argument: str) -> None:
+def _check_argument(argument: str, known: str) -> None:
+  """Raises InputError for an argument that is no flag.
+
+  Args:
+    argument: of the command line.
+    known: the configuration of the gin files.
+  """
   if _OVERRIDE.fullmatch(argument):
     return
-  flag = argument.split("=")[0]
+  flag, _, value = argument.partition("=")
   if not flag.startswith("-"):
     hint = f"; did you mean --gin_file={argument}?"
     hint = hint if argument.endswith(".gin") else ""
   elif flag.startswith("--gin."):
     hint = f"; write {flag}=VALUE, without spaces around ="
   else:
-    hint = nearest(flag, _FLAGS)
+    name = flag.lstrip("-").replace("-", "_")
+    hint = _setting(name, known, value, nearest(flag, _FLAGS))
   raise InputError(f"unknown argument {argument!r}{hint} (see --help)")
+
+
+def _setting(name: str, known: str, value: str, near: str) -> str:
+  """A question with the setting that is meant by a name; "" if none is.
+
+  Args:
+    name: as it was given.
+    known: the configuration of the gin files.
+    value: that was given.
+    near: a question with the nearest name, which is asked unless a macro has
+      the given name in other letters.
+  """
+  setting = name.upper()
+  if setting not in _MACRO.findall(known):
+    setting = "" if near else with_parameter(name, known)
+  return f"; did you mean --gin.{setting}={value}?" if setting else near
 
 
 def _binding(argument: str, known: str) -> tuple[str, str]:
@@ -227,7 +257,8 @@ def _binding(argument: str, known: str) -> tuple[str, str]:
   name, value = match.groups()
   macros = _MACRO.findall(known)
   if re.fullmatch(r"\w+", name) and name not in macros:
-    raise InputError(f"--gin.{name}: no such setting{nearest(name, macros)}")
+    hint = _setting(name, known, value, nearest(name, macros))
+    raise InputError(f"--gin.{name}: no such setting{hint}")
   return name, f"{name} = {_literal(value)}"
 
 

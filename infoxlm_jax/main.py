@@ -3,6 +3,8 @@ r"""Runs the job of a gin file.
   python -m infoxlm_jax.main --gin_file=gin/quickstart.gin
   python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --gin.STEPS=100
   python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --dry_run
+  python -m infoxlm_jax.main --gin_file=gin/quickstart.gin --dry_run \
+    --print_config
   python -m infoxlm_jax.main --gin_file=gin/runs/infoxlm_base.gin \
     --compile_for=v5e:4x4
 
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime import host_memory, output
+from infoxlm_jax.runtime import host_memory, output, platforms
 
 # Settings that a run needs and that a report of its costs does not.
 _OPTIONAL_FOR_COSTS = ("DATA", "INIT_FROM", "MODEL_DIR")
@@ -78,8 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument(
     "--dry_run",
     action="store_true",
-    help="print the configuration, parameters, bytes per device and FLOPs;"
-    " write nothing and use no device",
+    help="print parameters, bytes per device and FLOPs; write nothing and use"
+    " no device",
+  )
+  parser.add_argument(
+    "--print_config",
+    action="store_true",
+    help="with --dry_run or --compile_for: print the whole configuration, too",
   )
   parser.add_argument(
     "--compile_for",
@@ -126,8 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   search = [folder for folder in flags.gin_search_paths.split(",") if folder]
   costs_only = flags.dry_run or flags.compile_for is not None
-  if flags.json and not costs_only:
-    raise InputError("--json goes with --dry_run or --compile_for")
+  if (flags.json or flags.print_config) and not costs_only:
+    flag = "--json" if flags.json else "--print_config"
+    raise InputError(f"{flag} goes with --dry_run or --compile_for")
   config = gin_utils.load(
     flags.gin_file,
     rest,
@@ -136,7 +144,11 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
     [name for name in flags.gin_allow_imports.split(",") if name],
   )
   if costs_only:
-    return _tell_costs(flags, config)
+    try:
+      return _tell_costs(flags, config)
+    finally:
+      if flags.print_config:
+        print(f"\n{config.text}")
   # Slow imports come after the configuration has been checked, so that a
   # misspelt setting is reported at once.
   from infoxlm_jax.runtime import device_memory, distributed
@@ -144,6 +156,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   from infoxlm_jax.training.bad_updates import Diverged
 
   digest = hashlib.sha256(config.text.encode()).hexdigest()
+  platforms.leave_out_absent()
   distributed.start(flags.distributed, {"configuration": digest[:16]})
   _keep_compiled_programs()
   folder = Path(config.macro("MODEL_DIR"))
@@ -179,8 +192,6 @@ def _tell_costs(
 
   # An accelerator of this machine stays free for other programs.
   jax.config.update("jax_platforms", "cpu")
-  if flags.compile_for is None:
-    print(config.text)
   arguments = config.arguments()
   if "dry_run" in arguments:  # the job implements it itself, as prepare does
     if flags.compile_for is not None or flags.json:

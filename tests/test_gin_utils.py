@@ -151,6 +151,17 @@ def test_path_that_looks_like_a_number():
     ("--gin_files=a.gin", "did you mean --gin_file?"),
     ("gin/quickstart.gin", "did you mean --gin_file=gin/quickstart.gin?"),
     ("--gin.STEPS", "write --gin.STEPS=VALUE"),
+    ("--gin.steps=10", "did you mean --gin.STEPS=10?"),
+    ("--steps=10", "did you mean --gin.STEPS=10?"),
+    ("--model-dir=a", "did you mean --gin.MODEL_DIR=a?"),
+    (
+      "--gin.temperature=0.1",
+      "did you mean --gin.contrast.Contrast.temperature=0.1?",
+    ),
+    (
+      "--temperature=0.1",
+      "did you mean --gin.contrast.Contrast.temperature=0.1?",
+    ),
   ],
 )
 def test_did_you_mean(argument, hint):

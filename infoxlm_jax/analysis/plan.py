@@ -14,6 +14,8 @@ from infoxlm_jax.data import row_budget
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.training import initial_weights, validation
+from infoxlm_jax.training.input_pipeline import own_folder
+from infoxlm_jax.training.options import RunOptions
 from infoxlm_jax.training.program import Program, make_program
 
 _NEEDED = (
@@ -53,6 +55,7 @@ def plan(
   machine = targets.parse(name) if (name := compile_for or target) else None
   compiling = compile_for is not None
   validation.check_options(run, parallelism, evaluation, checkpoints)
+  validation.check_rate(arguments["update"].learning_rate, run.steps)
   program = make_program(
     arguments["model"],
     arguments["objectives"],
@@ -67,14 +70,22 @@ def plan(
       weights.init_from, program.model, weights.allow_pickle
     )
   compile_ahead.report_costs(
-    _with_rows(program, arguments["data"].folder),
+    _with_rows(program, arguments["data"].folder or _prepared_by(run)),
     target=machine,
     compiling=compiling,
     json_file=json_file,
   )
 
 
-def _with_rows(program: Program, data: str | None) -> Program:
+def _prepared_by(run: RunOptions) -> Path | None:
+  """The data that the run has prepared into its folder, if it has."""
+  if not run.model_dir:  # a dry run needs none
+    return None
+  folder = own_folder(run.model_dir)
+  return folder if folder.is_dir() else None
+
+
+def _with_rows(program: Program, data: str | Path | None) -> Program:
   """Returns the program with rows for all streams, chosen from DATA if None."""
   waiting = [
     name for name, stream in program.streams.items() if stream.rows is None
@@ -84,8 +95,9 @@ def _with_rows(program: Program, data: str | None) -> Program:
   if data is None:
     raise InputError(
       f"the streams {waiting} have rows = None, to be chosen from the prepared"
-      " data, and none are given: add --gin.DATA=FOLDER to this dry run"
-      " (prepare them first), or give the streams a number of rows"
+      " data, and there are none yet: add --gin.DATA=FOLDER to this dry run, or"
+      " the MODEL_DIR of a run that has prepared them, or give the streams a"
+      " number of rows, as --gin.TextStream.rows=NUMBER does"
     )
   streams, fits = row_budget.fit_all(
     program.streams, Store(Path(data) / "train"), program.parallelism.groups

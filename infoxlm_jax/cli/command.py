@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from infoxlm_jax.errors import InputError, exit_code
-from infoxlm_jax.runtime import files
+from infoxlm_jax.runtime import files, platforms
 
 _EXIT_CODES = """
 exit codes:
@@ -59,6 +59,7 @@ def run(
   """
   logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
   logging.getLogger("absl").setLevel(logging.ERROR)
+  platforms.leave_out_absent()
   return exit_code(command, in_words)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from infoxlm_jax.data import alternating_stream
 from infoxlm_jax.data.packing import pack
 from infoxlm_jax.data.sampler import mix
 from infoxlm_jax.data.stream_options import check_options
@@ -79,6 +80,20 @@ def say(streams: Mapping[str, Any], fits: Mapping[str, Fit]) -> None:
   """Prints a line for every stream whose rows were chosen."""
   for name, chosen in fits.items():
     print(f"stream {name}: {in_words(streams[name], chosen)}")
+
+
+def say_large_batches(streams: Mapping[str, Any], store: Any) -> None:
+  """Prints a line for every stream that has fewer items than a batch."""
+  for name, stream in streams.items():
+    for part, (one, _) in alternating_stream.parts(name, stream, 0).items():
+      items = int(one.mixture(store, _SEED).sampler.counts.sum())
+      if one.batch > items:
+        print(
+          f"stream {part}: batch = {one.batch} is more than the {items} items"
+          " of the data, so every update has some of them more than once. Set"
+          f" BATCH (batch of {type(one).__name__}) to {items} or less, or give"
+          " more data."
+        )
 
 
 def in_words(stream: Any, chosen: Fit) -> str:

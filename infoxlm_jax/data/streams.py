@@ -21,10 +21,8 @@ from infoxlm_jax.data.mixture import (
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.sampler import mix
 
-# A guard that belongs to no recipe: for language models in English a text seen
-# four times is worth as much as a new one, and after about sixteen times next
-# to nothing (Muennighoff et al. 2023). With alpha = 0.7 it matters only where
-# corpora differ in size by a factor of thousands.
+# Of a text, four times are worth as much as new text, and sixteen times next to
+# nothing (Muennighoff et al. 2023). It matters where sizes differ by thousands.
 MAX_REPEATS = 16.0
 
 Shapes = dict[str, Any]
@@ -210,6 +208,7 @@ class ContrastStream:
     join_after_masking: keep the `<s>` of d1 and d2, so that the contrast draws
       masks for each sentence, and joins them when that is done; see
       masking.join_sentences (the released code).
+    prefix: before each query and key, see prefixes.py; "query: " for e5.
   """
 
   batch: int
@@ -223,6 +222,7 @@ class ContrastStream:
   cross_sides: bool = False
   padded: bool = False
   join_after_masking: bool = False
+  prefix: str = ""
 
   def shapes(self, groups: int) -> Shapes:
     """See Stream. Raises InputError where the options do not fit."""

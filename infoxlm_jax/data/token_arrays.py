@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from infoxlm_jax.data import prefixes
 from infoxlm_jax.data.mixture import Side
 from infoxlm_jax.data.packing import join
 from infoxlm_jax.data.records import Store
@@ -131,6 +132,8 @@ def contrast_side(
     sentences: token ids of the sentences of each item, in order.
   """
   late = stream.join_after_masking
+  if stream.prefix:
+    sentences = prefixes.put_before(stream.prefix, store, sentences)
   side = Side(*join(sentences, stream.max_side, store.ids, late))
   if not late:
     return side

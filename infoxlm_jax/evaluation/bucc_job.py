@@ -23,7 +23,7 @@ from infoxlm_jax.evaluation.inference import Encoder
 from infoxlm_jax.evaluation.job_files import ModelOptions, check_folder, facts
 from infoxlm_jax.evaluation.layer_retrieval import LayerOptions
 from infoxlm_jax.evaluation.pair_sets import PairSet, data_hash
-from infoxlm_jax.evaluation.report import results_file, tables
+from infoxlm_jax.evaluation.report import report_files, results_file, tables
 from infoxlm_jax.evaluation.scoring import Scoring
 from infoxlm_jax.model.pooling import Reading
 from infoxlm_jax.runtime.files import write_atomically
@@ -221,7 +221,7 @@ def _write(folder: Path, results: dict[str, Any], header: list[str]) -> None:
   for line in header:
     print(line)
   print(f"\n{tables.grid(rows)}\n")
-  print(f"Report: {folder / results_file.REPORT_FILE}")
+  print(f"Report: {folder / report_files.REPORT_FILE}")
 
 
 def _shown(row: Sequence[Any]) -> list[str]:

@@ -13,7 +13,7 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import check_choice
 from infoxlm_jax.evaluation import retrieval_eval
 from infoxlm_jax.evaluation.embed import make_embed
-from infoxlm_jax.evaluation.report import final_report
+from infoxlm_jax.evaluation.report import final_report, start_scores
 from infoxlm_jax.evaluation.retrieval_eval import SPLITS, Scored
 from infoxlm_jax.model.config import EncoderConfig
 
@@ -80,6 +80,14 @@ class Evaluates(Protocol):
   def keep_start(self, start: Any) -> None:
     """Keeps what was measured before the first update."""
 
+  def draw(self, number: int, now: Any) -> None:
+    """Draws the run's pictures anew, after an evaluation on the way.
+
+    Args:
+      number: updates that are done.
+      now: what was measured.
+    """
+
   def report(self, facts: Mapping[str, Any], start: Any, end: Any) -> None:
     """Reports a finished run; `start` is None if the run was continued."""
 
@@ -98,6 +106,7 @@ class Evaluator:
     first_state: makes the state before the first update again. None if the
       run began with given weights, since these may be gone.
     row_length: of the rows that sentences are packed into.
+    prefix: put before every sentence of retrieval.
   """
 
   def __init__(
@@ -112,9 +121,13 @@ class Evaluator:
     batches: Callable[[Store], Iterator[tuple[Any, Any]]],
     first_state: Callable[[], Any] | None,
     row_length: int,
+    prefix: str = "",
   ):
     self._folder, self._first_state = folder, first_state
-    self._sets = retrieval_eval.load(data / "retrieval", tokenizer, row_length)
+    self._start: Mapping[str, Scored] | None = None
+    self._sets = retrieval_eval.load(
+      data / "retrieval", tokenizer, row_length, prefix
+    )
     self._embed = make_embed(
       model, mesh, poolings=retrieval_eval.POOLINGS, row_length=row_length
     )
@@ -144,7 +157,21 @@ class Evaluator:
     The report of a run that is stopped and continued needs it.
     """
     if jax.process_index() == 0:
-      final_report.keep_start(self._folder, start.scores)
+      start_scores.keep_start(self._folder, start.scores)
+    self._start = start.scores
+
+  def draw(self, number: int, now: Evaluation) -> None:
+    """Draws figures/ anew; process 0 alone does.
+
+    Raises:
+      StorageError: a picture could not be written.
+    """
+    if jax.process_index() == 0:
+      if self._start is None:  # this start of the run goes on with a checkpoint
+        self._start = start_scores.read_start(self._folder)
+      final_report.draw(
+        self._folder, self._start, now.scores, f"update {number:,}"
+      )
 
   def report(
     self, facts: Mapping[str, Any], start: Evaluation | None, end: Evaluation
@@ -166,7 +193,7 @@ class Evaluator:
     elif self._first_state is not None:
       before = self(self._first_state(), SPLITS).scores
     else:
-      before = final_report.read_start(self._folder)
+      before = start_scores.read_start(self._folder)
     final_report.write(self._folder, facts, before, end.scores)
 
   def _losses(self, state: Any) -> dict[str, float]:

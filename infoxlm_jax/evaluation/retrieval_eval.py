@@ -40,15 +40,21 @@ class Scored:
 
 
 def load(
-  folder: Path, tokenizer: Tokenizer, row_length: int
+  folder: Path, tokenizer: Tokenizer, row_length: int, prefix: str = ""
 ) -> dict[str, Multiway]:
   """Reads dev.jsonl and test.jsonl of a retrieval folder, where they exist.
+
+  Args:
+    folder: of prepared data.
+    tokenizer: of the model.
+    row_length: tokens of the longest sentence; others are cut.
+    prefix: put before every sentence.
 
   Raises:
     InputError: a file is broken.
   """
   return {
-    split: _tokenized(folder / f"{split}.jsonl", tokenizer, row_length)
+    split: _tokenized(folder / f"{split}.jsonl", tokenizer, row_length, prefix)
     for split in SPLITS
     if (folder / f"{split}.jsonl").exists()
   }
@@ -60,14 +66,16 @@ def score(embed: Embed, params: Any, data: Multiway) -> Scored:
   return Scored(vectors, data.rows, sweep(vectors, data.rows, POOLINGS))
 
 
-def _tokenized(path: Path, tokenizer: Tokenizer, row_length: int) -> Multiway:
+def _tokenized(
+  path: Path, tokenizer: Tokenizer, row_length: int, prefix: str
+) -> Multiway:
   _, by_language = read_multiway(path)
   sentences, rows, cut = {}, {}, 0
   ends = ([tokenizer.bos_id], [tokenizer.eos_id])
   for language, (numbers, texts) in by_language.items():
     ids = [
       np.concatenate([ends[0], pieces[: row_length - 2], ends[1]])
-      for pieces in tokenizer.encode_batch(texts)
+      for pieces in tokenizer.encode_batch([prefix + t for t in texts])
     ]
     cut += sum(len(one) == row_length for one in ids)
     sentences[language] = [one.astype(np.int32) for one in ids]

@@ -74,6 +74,9 @@ class TaskEvaluator:
   def keep_start(self, start: Measured) -> None:
     """Nothing: the choice needs no figures from before training."""
 
+  def draw(self, number: int, now: Measured) -> None:
+    """Nothing: the job draws its figures from all of its runs."""
+
   def report(self, facts: Mapping[str, Any], start: Any, end: Measured) -> None:
     """Writes the run's results.json; see choice.write_results."""
     del start, end

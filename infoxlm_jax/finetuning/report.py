@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.evaluation.report import results_file
+from infoxlm_jax.evaluation.report import report_files, results_file
 from infoxlm_jax.finetuning import choice, figures, tables
 from infoxlm_jax.finetuning.task import Task
 from infoxlm_jax.runtime.files import write_atomically
@@ -45,9 +45,9 @@ def write(
   write_atomically(folder / "results.csv", tables.csv_of(task, results))
   pictures = figures.draw(folder / "figures", task, results)
   report = tables.report(task, results, pictures)
-  write_atomically(folder / results_file.REPORT_FILE, report)
+  report_files.write(folder, report)
   print("\n" + tables.main_table(task, results))
-  print(f"Report: {folder / results_file.REPORT_FILE}")
+  print(f"Report: {folder / report_files.REPORT_FILE}")
 
 
 def summary(

@@ -112,14 +112,30 @@ def make_mesh(
 
   Raises:
     InputError: the sizes do not use the devices up, or ask for other slices
-      than the devices have.
+      than the devices have; or JAX_PLATFORMS names devices that are not here.
   """
-  devices = list(jax.devices() if devices is None else devices)
+  devices = list(_all_devices() if devices is None else devices)
   sizes = shape.sizes(len(devices))
   devices = devices[: math.prod(sizes)]
   if shape.slices == 1:
     return jax.make_mesh(sizes, BATCH_AXES, axis_types=_AUTO, devices=devices)
   return Mesh(_over_slices(sizes, shape.slices, devices), BATCH_AXES, _AUTO)
+
+
+def _all_devices() -> Sequence[Any]:
+  try:
+    return jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    platforms = getattr(jax.config, "jax_platforms", None)
+    if not platforms:
+      raise
+    # Without a GPU jax fails on an assertion without words.
+    reason = str(error).strip().partition("\n")[0] or "there is none"
+    raise InputError(
+      f"JAX_PLATFORMS={platforms}: jax can use no such device here ({reason})."
+      " Unset it, and jax takes the best device that it finds; or install jax's"
+      " package for the device (docs/install.md)"
+    ) from None
 
 
 def abstract_mesh(

@@ -1,26 +1,16 @@
 """Memory of a program that computes on a CPU: huge pages, and no leftovers."""
 
 import ctypes
-import glob
-import importlib.util
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+
+from infoxlm_jax.runtime import platforms
 
 SWITCH = "INFOXLM_HUGE_PAGES"
 _SETTING = "glibc.malloc.hugetlb"
 _FIRST_GLIBC = (2, 35)  # that has the setting
 _PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-# (device files, package of jax that computes on these devices).
-_ACCELERATORS = (
-  ("/dev/accel[0-9]*", "libtpu"),
-  ("/dev/vfio/[0-9]*", "libtpu"),
-  ("/dev/nvidia[0-9]*", "jax_cuda12_plugin"),
-  ("/dev/nvidia[0-9]*", "jax_cuda13_plugin"),
-  ("/dev/dxg", "jax_cuda12_plugin"),  # Windows' subsystem for Linux
-  ("/dev/dxg", "jax_cuda13_plugin"),
-)
 _DEBUGGERS = ("bdb", "debugpy", "pydevd", "IPython")
 
 
@@ -44,7 +34,7 @@ def use_huge_pages() -> None:
     or _SETTING in tunables  # the user's, or this is the second start
     or {"-h", "--help"} & set(sys.argv)
     or _is_debugged()
-    or not _computes_on_cpu(os.environ)
+    or not platforms.computes_on_cpu(os.environ)
     or not _has_huge_pages()
   ):
     return
@@ -75,20 +65,6 @@ def _is_debugged() -> bool:
     or any(name in sys.modules for name in _DEBUGGERS)
     or bool(sys.flags.inspect)  # python -i, or PYTHONINSPECT
     or hasattr(sys, "ps1")
-  )
-
-
-def _computes_on_cpu(environment: Mapping[str, str]) -> bool:
-  """Whether jax will choose the CPU, told without importing it.
-
-  A device without its package is not used, nor is a package without a device:
-  [tpu-compile] and [cuda] may be installed to compile ahead alone.
-  """
-  if platforms := environment.get("JAX_PLATFORMS"):
-    return platforms.split(",")[0] == "cpu"
-  return not any(
-    glob.glob(files) and importlib.util.find_spec(package)
-    for files, package in _ACCELERATORS
   )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 _REDRAW = 0.1  # seconds between two updates of a bar
+_SHORT = 1.0  # seconds of a phase whose end a log does not tell
 
 
 def duration(seconds: float) -> str:
@@ -80,7 +81,7 @@ class Progress:
       name: the unit of the total, such as "step", or the phase's name.
       phase: True for one of several phases, which may be short. A phase prints
         nothing during its first `every` seconds, does not show its counts, and
-        if it has printed a line, prints at the end how long it took.
+        prints at its end how long it took, unless that was under a second.
       every: seconds between two plain lines.
       enabled: False for processes other than 0, which print nothing.
       stream: where to write; None: standard error.
@@ -175,9 +176,11 @@ class Progress:
         self._done = self._total
       self._draw()
       self._bar.close()
-    elif whole and self._said > self._begin:
-      seconds = duration(self._clock() - self._begin)
-      self._print(f"{self._name}: done in {seconds}  {self._values()}".rstrip())
+    elif whole and self._enabled:
+      seconds = self._clock() - self._begin
+      if seconds >= _SHORT:
+        text = f"{self._name}: done in {duration(seconds)}  {self._values()}"
+        self._print(text.rstrip())
 
   def _draw(self) -> None:
     self._bar.set_description_str(self._text(), refresh=False)

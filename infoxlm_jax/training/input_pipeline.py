@@ -76,6 +76,29 @@ class Feed:
     return dict.fromkeys(self.streams, 0)
 
 
+def check_data(data: str | None, check: Callable[[], Any] | None) -> None:
+  """Checks that the data are there, which takes no time.
+
+  Args:
+    data: a folder of prepared records, or None.
+    check: called on process 0 if `data` is None.
+
+  Raises:
+    InputError: they are not.
+  """
+  with distributed.together("looking for the data"):
+    if jax.process_index() == 0:
+      if data is not None:
+        Store(Path(data) / "train")
+      elif check is not None:
+        check()
+
+
+def own_folder(model_dir: str | Path) -> Path:
+  """The folder of the data that a run prepares itself."""
+  return Path(model_dir) / "data"
+
+
 def prepared_folder(
   folder: Path, data: str | None, prepare: Callable[..., Any] | None
 ) -> Path:
@@ -106,8 +129,10 @@ def prepared_folder(
       "neither DATA (a prepared folder) nor a way to prepare one is given;"
       " set --gin.DATA=FOLDER"
     )
-  output = folder / "data"
+  output = own_folder(folder)
   with distributed.together("preparing the data"):
     if jax.process_index() == 0:
+      if not output.exists():
+        print(f"preparing the data into {output}", flush=True)
       prepare(output=output)
   return output

@@ -91,10 +91,13 @@ class DataOptions:
   Attributes:
     folder: of prepared data. None: the run prepares them into its own folder.
     prepare: called as prepare(output=...) if `folder` is None.
+    check: called before the weights are read if `folder` is None; raises
+      InputError where `prepare` could not begin. None: nothing is checked.
   """
 
   folder: str | None = None
   prepare: Callable[..., Any] | None = None
+  check: Callable[[], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +121,12 @@ class EvaluationOptions:
   Attributes:
     every: updates between evaluations.
     batches: batches of held-out text that the losses are measured on.
+    prefix: put before every sentence of retrieval, such as "query: " for e5.
   """
 
   every: int = 1000
   batches: int = 8
+  prefix: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

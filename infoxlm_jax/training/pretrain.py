@@ -1,6 +1,7 @@
 """The pretraining job: setup builds a run, `train` is the loop over updates."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,6 +75,7 @@ def pretrain(
     Stopped: a signal asked the run to stop; everything is saved.
   """
   validation.check_options(run, parallelism, evaluation, checkpoints)
+  validation.check_rate(update.learning_rate, run.steps)
   mesh = partitioning.make_mesh(parallelism.mesh)
   program = make_program(model, objectives, streams, update, parallelism, mesh)
   ready = setup.start(
@@ -139,11 +141,13 @@ def _train(run: Run, stop: StopRequest) -> None:
     if run.resumed:
       progress.say(f"going on after update {done}")
     else:
+      # The contrast of the first evaluation, too, is against a full queue.
+      state = run.fill(
+        state, progress.say, functools.partial(_leave_if_asked, agreed, stop)
+      )
       progress.say("measuring what the weights can do before the first update")
       start = evaluate(0, SPLITS)
       run.evaluator.keep_start(start)
-      _leave_if_asked(agreed, stop)
-      state = run.fill(state, progress.say)
 
     train_step = recovery.with_replay(
       run.program.train_step(), run.options.replay_every
@@ -163,6 +167,7 @@ def _train(run: Run, stop: StopRequest) -> None:
         with log.paused():
           log.flush()
           evaluation = evaluate(number, ("dev",))
+          run.evaluator.draw(number, evaluation)
           best_metric = evaluation.metric(run.best_metric)
           if problem := alarm.collapse_warning(
             run.program, log.latest, number, run.options.log_every
@@ -172,7 +177,7 @@ def _train(run: Run, stop: StopRequest) -> None:
       leaving = code is not None and not last
       if number % run.save_every == 0 or last or leaving:
         with log.paused():
-          log.flush()
+          log.finish() if last else log.flush()
           recovery.check_finite(state)
           position.tokens, position.seconds = log.tokens, run.seconds()
           position.metric_lines = writer.lines
@@ -181,6 +186,7 @@ def _train(run: Run, stop: StopRequest) -> None:
           run.checkpoints.save(state, files, metric=best_metric, wait=wait)
       watchdog.alive()
       if leaving:
+        progress.say(f"saved at update {number}; the same command goes on")
         raise Stopped(code or 0)
     end = evaluate(steps, SPLITS)
     run.checkpoints.wait()

@@ -82,14 +82,26 @@ class Run:
     """Seconds that the run has taken, earlier starts included."""
     return time.monotonic() - self.started
 
-  def fill(self, state: TrainState, say: Callable[[str], None]) -> TrainState:
-    """Fills queues with keys of batches that training does not see."""
+  def fill(
+    self,
+    state: TrainState,
+    say: Callable[[str], None],
+    before_each: Callable[[], None],
+  ) -> TrainState:
+    """Fills queues with keys of batches that training does not see.
+
+    Args:
+      state: before the first update; its arrays are donated.
+      say: prints a line.
+      before_each: called before each batch; may raise Stopped.
+    """
     program, feed = self.program, self.feed
     for name, count in program.fill_batches().items():
       say(f"filling the queue of {name}: {count} batches of keys")
       fill = program.fill_step(name)
       batches = feed.apart(_FILL).draw(self.store, feed.start(), count)
       for number, (batch, _) in enumerate(batches):
+        before_each()
         state = fill(state, batch, number)
     return state
 
@@ -211,6 +223,7 @@ def _claim_data(folder: Path, program: Program, store: Store) -> Program:
     run_dir.claim_data(folder, store.manifest_sha256)
     run_dir.write_rows(folder, streams, fits)
     row_budget.say(streams, fits)
+    row_budget.say_large_batches(streams, store)
   return dataclasses.replace(program, streams=streams)
 
 

@@ -16,8 +16,13 @@ from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import lock, run_dir
-from infoxlm_jax.training import initial_weights, validation
-from infoxlm_jax.training.input_pipeline import Feed, prepared_folder
+from infoxlm_jax.runtime.run_layout import find_step
+from infoxlm_jax.training import initial_weights, sentence_encoder, validation
+from infoxlm_jax.training.input_pipeline import (
+  Feed,
+  check_data,
+  prepared_folder,
+)
 from infoxlm_jax.training.kept_files import newest_copies
 from infoxlm_jax.training.options import (
   CheckpointOptions,
@@ -47,7 +52,8 @@ def start(
 ) -> Run | None:
   """Opens a run's folder and data, and makes or restores its state.
 
-  Weights are read before the folder is claimed: bad ones leave nothing behind.
+  The paths of the data are looked at first, which takes no time. Weights are
+  read before the folder is claimed: bad ones leave nothing behind.
 
   Args:
     program: from make_program.
@@ -61,6 +67,8 @@ def start(
     InputError, StorageError: see errors.
   """
   folder = Path(run.model_dir)
+  if find_step(folder) is None:
+    check_data(data.folder, data.check)
   given = read_weights(folder, program, weights, run.seed)
   # As it was given: a Path would turn gs://a into gs:/a.
   own = _identity(run, program, data, weights)
@@ -73,6 +81,10 @@ def start(
     run_dir.write_environment(folder)
     if given is not None:
       print(given[1])
+      for note in sentence_encoder.warnings(
+        str(weights.init_from), given[1], program, evaluation.prefix
+      ):
+        print(f"warning: {note}")
       keep_weights_report(folder, given[1])
     on_start()
   data_folder = prepared_folder(folder, data.folder, data.prepare)
@@ -99,6 +111,7 @@ def start(
       if weights.init_from is None
       else None,
       row_length=min(128, program.model.max_positions),
+      prefix=evaluation.prefix,
     )
 
   return assemble(

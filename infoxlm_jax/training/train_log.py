@@ -1,5 +1,6 @@
 """Reports metrics of updates: to the terminal, to files, and as an alarm."""
 
+import collections
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ import numpy as np
 from infoxlm_jax.runtime.metrics import MetricWriter
 from infoxlm_jax.runtime.progress import Progress
 from infoxlm_jax.training.bad_updates import UpdateWatch
+
+# Updates that the rate on the terminal is the mean of.
+_RATE_UPDATES = 10
 
 
 class TrainingLog:
@@ -41,9 +45,14 @@ class TrainingLog:
     self._every, self._watch = every, watch
     self.tokens = tokens
     self.latest: dict[str, float] = {}
+    self._number = 0  # of the last update that was reported
     self._pending: tuple[int, Any, Mapping[str, Any]] | None = None
     self._waited = self._away = 0.0
     self._restart()
+    # (seconds of updates since this start, tokens), after each update.
+    self._marks: collections.deque[tuple[float, int]]
+    self._marks = collections.deque(maxlen=_RATE_UPDATES + 1)
+    self._begin, self._paused = time.monotonic(), 0.0
 
   def _restart(self) -> None:
     self._rows: list[dict[str, float]] = []
@@ -62,6 +71,7 @@ class TrainingLog:
     start = time.monotonic()
     yield
     self._away += time.monotonic() - start
+    self._paused += time.monotonic() - start
 
   def add(
     self, number: int, metrics: Any, data: Mapping[str, Mapping[str, int]]
@@ -79,17 +89,26 @@ class TrainingLog:
     row = {k: float(v) for k, v in jax.device_get(metrics).items()}
     finite = bool(row.pop("finite"))
     self.tokens += int(row["tokens"])
+    seconds = time.monotonic() - self._begin - self._paused
+    self._marks.append((seconds, self.tokens))
     for name, counts in data.items():
       row[f"{name}/fill"] = counts["tokens"] / max(counts["slots"], 1)
       row[f"{name}/cut_tokens"] = counts["cut_tokens"]
     row["skipped"] = float(not finite)
     self._rows.append(row)
+    self._number = number
     if number % self._every == 0 or not finite:
       self._write(number)
     self._progress.update(number, self._brief(row))
     self._watch.add(
       number, finite=finite, loss=row["loss"], grad_norm=row["grad_norm"]
     )
+
+  def finish(self) -> None:
+    """Flushes, and writes a line of the updates that none was written of."""
+    self.flush()
+    if self._rows:
+      self._write(self._number)
 
   def _write(self, number: int) -> None:
     seconds = max(time.monotonic() - self._since - self._away, 1e-9)
@@ -116,6 +135,8 @@ class TrainingLog:
       if name.endswith("/spread"):  # only a contrast has it
         objective = name.partition("/")[0]
         shown[f"{objective} accuracy"] = row[f"{objective}/accuracy"]
-    if "tokens_per_second" in self.latest:
-      shown["tokens/s"] = self.latest["tokens_per_second"]
+    # The first update, which compiles, is the first mark and in no rate.
+    (then, before), (now, after) = self._marks[0], self._marks[-1]
+    if now > then:
+      shown["tokens/s"] = (after - before) / (now - then)
     return shown

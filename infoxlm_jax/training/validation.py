@@ -1,5 +1,6 @@
 """Checks of a configuration, made before anything is written."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from infoxlm_jax.training.options import (
   Parallelism,
   RunOptions,
 )
+from infoxlm_jax.training.schedules import Schedule
 
 _LOSS_NORMS = ("joint_sum", "per_task_mean")
 
@@ -51,6 +53,32 @@ def check_options(
   check_counts(run, spike_updates="SPIKE_UPDATES")
   if run.replay_every is not None:
     check_counts(run, replay_every="REPLAY_EVERY")
+
+
+def check_rate(learning_rate: Schedule, steps: int) -> None:
+  """Checks the learning rates of a run; warns where its warm-up has no end.
+
+  Args:
+    learning_rate: rate of update n + 1 as a function of n.
+    steps: updates of the run.
+
+  Raises:
+    InputError: a rate is negative or no number.
+  """
+  for update in sorted({1, 1 + steps // 2, steps}):
+    rate = float(learning_rate(update - 1))
+    if not rate >= 0:
+      raise InputError(
+        f"the learning rate of update {update} is {rate}: it must be 0 or more;"
+        " look at PEAK_RATE and at the schedule (RATE)"
+      )
+  if steps > 1 and learning_rate(steps - 1) > learning_rate(steps - 2):
+    logging.warning(
+      "the learning rate still rises at the last update, %d, and ends at %.3g:"
+      " the warm-up is not shorter than the run (WARMUP_STEPS, STEPS)",
+      steps,
+      float(learning_rate(steps - 1)),
+    )
 
 
 def check_counts(options: Any, **macros: str | None) -> None:

@@ -1,6 +1,7 @@
 """--dry_run and --compile_for of a training job."""
 
 import pytest
+import small_corpus
 import small_run
 from small_run import LENGTH, options
 
@@ -50,6 +51,14 @@ def test_rows_are_chosen_from_the_data(capsys):
   assert "stream mlm: rows = 4 of 72 tokens for batch = 4" in (
     capsys.readouterr().out
   )
+
+
+def test_rows_are_chosen_from_what_the_run_has_prepared(tmp_path, capsys):
+  run = tmp_path / "run"
+  run.mkdir()
+  (run / "data").symlink_to(small_corpus.prepared())
+  plan(options(run, streams=_text(rows=None), data=None))
+  assert "stream mlm: rows = 4" in capsys.readouterr().out
 
 
 def test_the_machine_that_is_meant(capsys):

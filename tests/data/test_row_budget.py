@@ -87,6 +87,22 @@ def test_rows_that_are_given_stay(store):
   assert row_budget.fit_all({"a": stream}, store, 1) == ({"a": stream}, {})
 
 
+def test_a_batch_above_the_corpus_is_said(store, capsys):
+  texts = sum(store.text_counts.values())
+  pairs = sum(store.pair_counts.values())
+  streams = {
+    "mlm": TextStream(batch=texts, row_length=72),
+    "tlm": PairStream(batch=pairs + 1, row_length=256),
+    "xlco": ContrastStream(batch=pairs, row_length=256, mixup="disjoint"),
+  }
+  row_budget.say_large_batches(streams, store)
+  first, second = capsys.readouterr().out.splitlines()
+  assert f"stream tlm: batch = {pairs + 1} is more than the {pairs}" in first
+  # Two pairs an item.
+  items = sum(count // 2 for count in store.pair_counts.values())
+  assert f"stream xlco: batch = {pairs} is more than the {items}" in second
+
+
 def test_rows_that_are_not_known_are_told():
   stream = PairStream(batch=8, row_length=256)
   with pytest.raises(InputError, match="PairStream.rows is None.*give a num"):

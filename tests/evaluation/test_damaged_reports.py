@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.evaluation.report import final_report, results_file
+from infoxlm_jax.evaluation.report import (
+  final_report,
+  results_file,
+  start_scores,
+)
 from infoxlm_jax.evaluation.retrieval import Retrieval
 from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
 
@@ -26,12 +30,12 @@ def scores() -> dict[str, Scored]:
 
 @pytest.fixture
 def kept(tmp_path):
-  final_report.keep_start(tmp_path, scores())
+  start_scores.keep_start(tmp_path, scores())
   return tmp_path / "start.json"
 
 
 def test_a_whole_one(kept, capsys):
-  found = final_report.read_start(kept.parent)
+  found = start_scores.read_start(kept.parent)
   for split, scored in scores().items():
     mine, other = found[split].retrieval, scored.retrieval
     np.testing.assert_array_equal(mine.accuracy, other.accuracy)
@@ -69,7 +73,7 @@ def test_a_damaged_start_is_said_and_counts_as_none(kept, change, capsys):
   del content["crc"]  # as in files of older versions
   change(content)
   kept.write_text(json.dumps(content))
-  assert final_report.read_start(kept.parent) == {}
+  assert start_scores.read_start(kept.parent) == {}
   said = capsys.readouterr().out
   assert "does not compare with the first update" in said and str(kept) in said
 
@@ -77,7 +81,7 @@ def test_a_damaged_start_is_said_and_counts_as_none(kept, change, capsys):
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"", b"[]"])
 def test_files_that_are_no_object(kept, content):
   kept.write_bytes(content)
-  assert final_report.read_start(kept.parent) == {}
+  assert start_scores.read_start(kept.parent) == {}
   (kept.parent / "results.json").write_bytes(content)
   with pytest.raises(InputError, match="results.json: not the results of"):
     results_file.read_results(kept.parent)
@@ -126,7 +130,7 @@ ODD = st.sampled_from([None, -1, 1 << 70, 1.5, "", "x", [], {}, [[]], True])
 def test_noise_in_a_start(tmp_path_factory, data):
   """Whatever value it holds, it does not fail the report of the end."""
   folder = tmp_path_factory.mktemp("run")
-  final_report.keep_start(folder, scores())
+  start_scores.keep_start(folder, scores())
   content = json.loads((folder / "start.json").read_text())
   del content["crc"]  # as in files of older versions
   place = content
@@ -139,5 +143,5 @@ def test_noise_in_a_start(tmp_path_factory, data):
     place = inner
   place[key] = data.draw(ODD)
   (folder / "start.json").write_text(json.dumps(content))
-  start = final_report.read_start(folder)
-  final_report._retrieval(final_report._comparable(start, scores()), scores())
+  start = start_scores.read_start(folder)
+  final_report._retrieval(start_scores.comparable(start, scores()), scores())

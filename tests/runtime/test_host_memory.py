@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from infoxlm_jax.runtime import host_memory
+from infoxlm_jax.runtime import host_memory, platforms
 
 pages_here = pytest.mark.skipif(
   not host_memory._has_huge_pages(), reason="no huge pages on request here"
@@ -16,8 +16,8 @@ _PROGRAM = """
 import os, sys
 print("started", flush=True)
 {before}
-from infoxlm_jax.runtime import host_memory
-host_memory._ACCELERATORS = {accelerators}
+from infoxlm_jax.runtime import host_memory, platforms
+platforms._ACCELERATORS = {accelerators}
 host_memory.use_huge_pages()
 print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"))
 {after}
@@ -151,7 +151,7 @@ def test_what_runs_decides(command, device, package, variables, starts):
 def test_device_files(file, package):
   packages = {
     package
-    for files, package in host_memory._ACCELERATORS
+    for files, package in platforms._ACCELERATORS
     if fnmatch.fnmatch(file, files)
   }
   assert (package in packages) if package else not packages

@@ -138,6 +138,19 @@ def test_a_size_that_is_not_known():
     assert stream.getvalue() == "read  1.0k tokens/s\n"
 
 
+def test_a_phase_of_some_seconds_tells_its_end():
+  """Or a log would show nothing where each of many phases is short."""
+  reading, stream, clock = phase(10)
+  with reading:
+    clock.now += 4
+    reading.update(10, tokens=8000)
+  assert stream.getvalue() == "read: done in 4 s  2.0k tokens/s\n"
+  hidden, stream, clock = phase(10, enabled=False)
+  with hidden:
+    clock.now += 4
+  assert stream.getvalue() == ""
+
+
 @pytest.mark.parametrize("total", [0, 5])
 def test_a_phase_that_is_quick_or_empty_says_nothing(total):
   reading, stream, _ = phase(total)

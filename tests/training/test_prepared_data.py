@@ -38,6 +38,18 @@ def test_whole_data(copy, capsys):
   assert prepare(copy, **OPTIONS) == copy
 
 
+def test_preparing_is_said_before_it_begins(tmp_path, capsys):
+  said = []
+
+  def prepare_it(output):
+    said.append(capsys.readouterr().out)
+    output.mkdir(exist_ok=True)
+
+  for _ in range(2):
+    input_pipeline.prepared_folder(tmp_path, None, prepare_it)
+  assert said == [f"preparing the data into {tmp_path / 'data'}\n", ""]
+
+
 @pytest.mark.parametrize(
   ("name", "message"),
   [

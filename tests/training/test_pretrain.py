@@ -49,7 +49,10 @@ def run(folder: Path, **changes) -> str:
 
 
 def run_until(folder: Path, update: int, **changes) -> int:
-  """A run that gets SIGTERM in the middle of an update; its exit code."""
+  """A run that gets SIGTERM in the middle of an update; its exit code.
+
+  It says at which update it was saved.
+  """
   add = TrainingLog.add
 
   def interrupted(log, number, *rest):
@@ -59,7 +62,9 @@ def run_until(folder: Path, update: int, **changes) -> int:
 
   with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stop:
     patch.setattr(TrainingLog, "add", interrupted)
-    run(folder, **changes)
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+      pretrain.pretrain(**options(folder, **changes))
+  assert f"saved at update {update}; the same command" in printed.getvalue()
   return stop.value.code
 
 
@@ -104,7 +109,34 @@ def told(folder: Path, prefix: str = "train/") -> dict[int, dict]:
 def whole(tmp_path_factory) -> tuple[Path, str]:
   """20 updates in one go, and what was printed. Nobody writes here."""
   folder = tmp_path_factory.mktemp("whole") / "run"
-  return folder, run(folder, eval_every=10)
+  draw = Evaluator.draw
+
+  def recorded(evaluator, number, now):
+    draw(evaluator, number, now)
+    pictures = (folder / "figures").iterdir()
+    DRAWN[number] = {path.name: path.stat().st_mtime_ns for path in pictures}
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(Evaluator, "draw", recorded)
+    return folder, run(folder, eval_every=10)
+
+
+# Pictures of the run above at its evaluations: {update: {name: time}}.
+DRAWN: dict[int, dict[str, int]] = {}
+
+
+def test_pictures_are_drawn_while_the_run_goes(whole):
+  assert list(DRAWN) == [10]
+  assert set(DRAWN[10]) == {
+    "contrast_health.png",
+    "losses.png",
+    "retrieval.png",
+    "sentences.png",
+    "similarity.png",
+  }
+  # And once more at the end.
+  for name, before in DRAWN[10].items():
+    assert (whole[0] / "figures" / name).stat().st_mtime_ns > before
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +193,15 @@ def test_updates_change_what_they_should(whole, at_seven):
   assert np.array_equal(early["rng"], late["rng"])
 
 
+def test_the_first_evaluation_is_against_a_full_queue(whole):
+  """Vectors that are nearly alike choose among 21 keys: ln 21, and not 0."""
+  measured = told(whole[0], "dev/")
+  assert list(measured) == [0, 10, STEPS]
+  for update in (0, 10):
+    loss = measured[update]["dev/xlco/loss"]
+    assert loss == pytest.approx(np.log(21), rel=0.02), update
+
+
 def test_finished_run_leaves_its_files(whole):
   folder, said = whole
   names = {p.name for p in folder.iterdir()}
@@ -170,6 +211,7 @@ def test_finished_run_leaves_its_files(whole):
     "figures",
     "identity.json",
     "metrics.jsonl",
+    "report.html",
     "report.md",
     "results.json",
     "tensorboard",
@@ -491,7 +533,7 @@ def test_rows_chosen_from_the_data_are_recorded(tmp_path, whole):
     "mlm": streams.TextStream(batch=4, row_length=small_run.LENGTH),
     "xlco": options(tmp_path)["streams"]["xlco"],
   }
-  said = run(tmp_path / "run", streams=chosen, steps=2)
+  said = run(tmp_path / "run", streams=chosen, steps=2, log_every=10)
   assert "stream mlm: rows = 4 of 72 tokens for batch = 4" in said
   rows = json.loads((tmp_path / "run" / "rows.json").read_text())
   assert rows["mlm"]["rows"] == 4 and rows["mlm"]["chosen"]
@@ -502,8 +544,10 @@ def test_rows_chosen_from_the_data_are_recorded(tmp_path, whole):
     "row_length": small_run.LENGTH,
     "chosen": False,
   }
-  losses = {n: r["train/loss"] for n, r in told(tmp_path / "run").items()}
-  assert losses == {n: told(whole[0])[n]["train/loss"] for n in (1, 2)}
+  # A run that is shorter than log_every tells its mean at the end.
+  (end,) = told(tmp_path / "run").items()
+  both = [told(whole[0])[n]["train/loss"] for n in (1, 2)]
+  assert end[0] == 2 and end[1]["train/loss"] == pytest.approx(np.mean(both))
   # How often each language was gone through: 20 updates of 4 blocks.
   epochs = told(whole[0], "data/mlm/epochs/")[STEPS]
   store = small_corpus.prepared() / "train" / "manifest.json"
@@ -547,16 +591,33 @@ def test_small_damaged_files_do_not_stop_a_run(whole, part, caplog):
   assert "seed was 0 and is now 1" in refused(part, seed=1)
 
 
-def test_a_stop_before_the_first_update_saves_nothing(tmp_path, monkeypatch):
-  """Nor does it fill the queue first, which takes long for a large one."""
+@pytest.mark.parametrize("when", ["filling", "measuring"])
+def test_a_stop_before_the_first_update_saves_nothing(
+  when, tmp_path, monkeypatch
+):
+  """Nor does it go on filling the queue, which takes long for a large one."""
+  fill_step, filled = program.Program.fill_step, []
 
-  def interrupted(evaluator, start):
+  def interrupted(*unused):
     os.kill(os.getpid(), signal.SIGTERM)
 
+  def make_fill(own, name):
+    fill = fill_step(own, name)
+
+    def counted(*arguments):
+      filled.append(name)
+      if when == "filling":
+        interrupted()
+      return fill(*arguments)
+
+    return counted
+
+  monkeypatch.setattr(program.Program, "fill_step", make_fill)
   monkeypatch.setattr(Evaluator, "keep_start", interrupted)
   with pytest.raises(Stopped) as stop:
     run(tmp_path / "run")
   assert stop.value.code == EXIT_TERMINATED
+  assert len(filled) == (1 if when == "filling" else 3)  # 20 keys in slots of 8
   assert os.listdir(tmp_path / "run" / "checkpoints") == []
 
 

@@ -86,10 +86,12 @@ def give_name(corpus: Any) -> None:
     return
   kind = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(corpus).__name__).lower()
   if getattr(corpus, "input", "") is None:
+    macro = {"text": "MONO", "pairs": "PAIRS"}.get(corpus.kind, "INPUT")
+    what = {"text": "text", "pairs": "sentence pairs"}.get(corpus.kind, "input")
     raise InputError(
-      f"{type(corpus).__name__}.input names no files: set INPUT (for text MONO,"
-      " for pairs PAIRS, where the gin file has these), or DATA, a folder that"
-      " is prepared already."
+      f"{macro} is not set, so {type(corpus).__name__} has no files of"
+      f" {what}: add --gin.{macro}='FILES' (INPUT in gin/prepare/), or"
+      " --gin.DATA=FOLDER for data that are prepared already."
     )
   if hasattr(corpus, "folder"):
     text = f"{corpus.layout}-{corpus.folder}"

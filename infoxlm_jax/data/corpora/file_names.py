@@ -70,7 +70,7 @@ def language_of(path: Path) -> str:
       )
   raise InputError(
     f"{path}: the name has no language; rename it, for example to"
-    f" {stem(path)}.de.txt, or set language."
+    f" {stem(path)}.de.txt, or set language (--gin.LANGUAGE=de)."
   )
 
 

@@ -91,8 +91,9 @@ def _places(
     if len(first) != 2:
       raise InputError(
         f"{path}, line 1: {len(first)} tab-separated cells where two are"
-        " expected. Set columns to the two that hold text: by their names in"
-        " the first line, ('en', 'fr'), or by their numbers, (1, 2)."
+        " expected. Set columns (--gin.COLUMNS=...) to the two that hold text:"
+        " by their names in the first line, \"('en', 'fr')\", or by their"
+        ' numbers, "(1, 2)".'
       )
     return 0, 1
   places = []
@@ -144,7 +145,8 @@ def _languages(
     return pair
   raise InputError(
     f"{path}: which languages? Its name has no pair such as en-fr; rename it,"
-    f" for example to {stem(path)}.en-fr.tsv, or set languages to ('en', 'fr')."
+    f" for example to {stem(path)}.en-fr.tsv, or set languages"
+    " (--gin.LANGUAGES=\"('en', 'fr')\")."
   )
 
 

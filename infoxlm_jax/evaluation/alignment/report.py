@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.evaluation.report import figures, results_file
-from infoxlm_jax.runtime.files import write_atomically
+from infoxlm_jax.evaluation.report import figures, report_files, results_file
 
 # Of the methods in their order: told apart where their lines meet.
 _LOOKS = (
@@ -39,7 +38,7 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
   results_file.write_results(folder, results)
   plot(folder / "figures" / "alignment.png", results["alignment"])
   text = in_markdown(results)
-  write_atomically(folder / results_file.REPORT_FILE, text)
+  report_files.write(folder, text)
   print(text.partition("\n## ")[0])
 
 

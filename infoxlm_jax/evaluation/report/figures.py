@@ -79,11 +79,21 @@ def canvas(
 
 
 def plot_similarity(
-  end: Similarity, folder: Folder, start: Similarity | None = None
+  end: Similarity,
+  folder: Folder,
+  start: Similarity | None = None,
+  name: str = "end of training",
 ) -> Path:
-  """similarity.png: cosines of translations and of other pairs."""
+  """similarity.png: cosines of translations and of other pairs.
+
+  Args:
+    end: of the model.
+    folder: where the picture goes.
+    start: of the model at step 0, shown on the left.
+    name: of the model, in its title.
+  """
   path = Path(folder) / "similarity.png"
-  models = [("end of training", end)]
+  models = [(name, end)]
   if start is not None:
     models.insert(0, ("step 0", start))
   title = "Cosine of translations and of other sentence pairs"
@@ -138,6 +148,7 @@ def plot_sentences(
   joined: int = 5,
   seed: int = 0,
   pivot: str = "en",
+  name: str = "end of training",
 ) -> Path | None:
   """sentences.png: PCA of unit sentence vectors, coloured by language.
 
@@ -153,8 +164,9 @@ def plot_sentences(
     joined: how many of them are joined, the first ones drawn.
     seed: of the draw.
     pivot: the language drawn in black.
+    name: of the model, in its title.
   """
-  models = [("end of training", end)]
+  models = [(name, end)]
   if start is not None:
     models.insert(0, ("step 0", start))
   rows = end[1]

@@ -1,4 +1,4 @@
-"""results.json and report.md.
+"""results.json, and the text of report.md and report.html.
 
 The results are one dict, from which the report is made:
 
@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.evaluation.report import tables
+from infoxlm_jax.evaluation.report import report_files, tables
 from infoxlm_jax.runtime.files import write_atomically
 from infoxlm_jax.runtime.json_crc import read_checked, with_crc
 from infoxlm_jax.runtime.progress import duration
 from infoxlm_jax.runtime.run_layout import RESULTS
-
-REPORT_FILE = "report.md"
 
 # What was run, in the order of the report: key of the results, its words.
 _FACTS = (
@@ -204,7 +202,7 @@ def write_report(
   title: str = "Report of a run",
   sections: Sequence[str] | None = None,
 ) -> Path:
-  """Writes report.md.
+  """Writes report.md and report.html; returns the path of the former.
 
   Args:
     folder: the run's folder.
@@ -236,6 +234,4 @@ def write_report(
     link = Path(os.path.relpath(figure, folder)).as_posix()
     caption = _caption(figure.stem)
     lines += [f"![{figure.stem}]({link})", "", caption, ""]
-  path = folder / REPORT_FILE
-  write_atomically(path, "\n".join(lines).rstrip() + "\n")
-  return path
+  return report_files.write(folder, "\n".join(lines).rstrip() + "\n")

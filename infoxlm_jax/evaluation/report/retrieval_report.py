@@ -14,6 +14,7 @@ import numpy as np
 
 from infoxlm_jax.evaluation.layer_retrieval import Measured
 from infoxlm_jax.evaluation.report import (
+  report_files,
   results_file,
   retrieval_figures,
   tables,
@@ -114,7 +115,7 @@ def write(
   )
   rows = _shown(_language_rows(test, results["retrieval"].get("groups")))
   print(f"\n{tables.grid(rows)}\n")
-  print(f"Per cent. Report: {folder / results_file.REPORT_FILE}")
+  print(f"Per cent. Report: {folder / report_files.REPORT_FILE}")
 
 
 def _sections(
