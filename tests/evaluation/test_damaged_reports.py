@@ -116,7 +116,7 @@ def test_a_changed_digit_is_noticed(kept, caplog, capsys):
     place = re.search(r"\d", text).start()
     digit = str((int(text[place]) + 1) % 10)
     file.write_text(text[:place] + digit + text[place + 1 :])
-  assert final_report.read_start(kept.parent) == {}
+  assert start_scores.read_start(kept.parent) == {}
   assert "its checksum differs" in capsys.readouterr().out
   assert not final_report.say_if_finished(kept.parent, 20)
   assert "results.json.damaged-1" in caplog.text
