@@ -102,6 +102,8 @@ class Checkpoints:
     files = dict(files) | {CHECKSUMS: checksum_file.make(state, files)}
     for is_retry in (False, True):
       try:
+        if is_retry:
+          self._manager.reload()  # else orbax counts it as saved
         self._save(step, state, files, metric, wait)
         return
       except Exception as error:  # orbax wraps storage failures in its own
@@ -109,7 +111,6 @@ class Checkpoints:
         if is_retry or jax.process_count() > 1:
           raise StorageError(f"{problem}: {error}") from error
         logging.warning("%s (%s); trying once more", problem, error)
-        self._manager.reload()  # else orbax counts it as saved
 
   def _save(
     self,
@@ -263,11 +264,21 @@ class Checkpoints:
       ) from error
 
   def close(self) -> None:
-    """Waits as `wait` does, then closes orbax' manager."""
+    """Waits as `wait` does, then closes orbax' manager.
+
+    Raises:
+      StorageError: see `wait`; or closing failed, where orbax may raise once
+        more what a save ended with.
+    """
     try:
       self.wait()
     finally:
-      self._manager.close()
+      try:
+        self._manager.close()
+      except Exception as error:
+        raise StorageError(
+          f"{self.folder}: a checkpoint could not be written: {error}"
+        ) from error
 
   def __enter__(self) -> "Checkpoints":
     return self

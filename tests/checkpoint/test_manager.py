@@ -449,6 +449,23 @@ def test_full_disk_is_a_storage_error(copied, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("method", ["reload", "close"])
+def test_orbax_fails_beside_a_save(copied, monkeypatch, method):
+  """Whatever it does when the disk is full, the error is of storage."""
+
+  def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(ocp.CheckpointManager, method, full)
+    with pytest.raises(StorageError, match="No space left"):
+      with Checkpoints(copied) as checkpoints:
+        if method == "reload":
+          patch.setattr(FilesHandler, "save", failing(1))
+          checkpoints.save(make_state(15), FILES, wait=True)
+  assert_same_bits(restore(copied, make_state(0))[0], make_state(10))
+
+
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_failed_save_is_tried_once_more(copied, monkeypatch, caplog, wait):
   """In the background a failure shows at the save after it."""
