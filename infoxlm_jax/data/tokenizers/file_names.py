@@ -22,6 +22,10 @@ JSON = "tokenizer.json"
 VOCAB_JSON, MERGES = "vocab.json", "merges.txt"
 VOCAB_TXT = "vocab.txt"
 CONFIG = "tokenizer_config.json"
+# What a Hugging Face folder may say about its tokenizer besides.
+MODEL_CONFIG = "config.json"
+SPECIALS_MAP = "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
 
 
 def sha256_of(files: Mapping[str, bytes]) -> str:

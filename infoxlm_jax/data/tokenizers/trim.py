@@ -278,22 +278,22 @@ def _renumber(described: dict[str, Any], new: dict[int, int]) -> None:
 def _trim_vocab_txt(tokenizer: JsonTokenizer, keep: set[int]) -> Trimmed:
   kept = _as_kept(keep)
   lines = "".join(f"{piece}\n" for piece in tokenizer.pieces(kept))
-  config = json.loads(tokenizer.files.get(CONFIG, b"{}"))
   # Written, since the pieces with capitals may be gone.
-  config |= {"do_lower_case": tokenizer.lower_case}
-  files = {VOCAB_TXT: lines.encode(), CONFIG: json.dumps(config).encode()}
-  return Trimmed(files, kept)
+  config = _config(tokenizer, do_lower_case=tokenizer.lower_case)
+  return Trimmed({VOCAB_TXT: lines.encode(), CONFIG: config}, kept)
 
 
 def _trim_xlm(tokenizer: XlmTokenizer, keep: set[int]) -> Trimmed:
   vocabulary = json.loads(tokenizer.files[VOCAB_JSON])
   kept = _as_kept(keep & set(vocabulary.values()))
   pieces = dict(zip(tokenizer.pieces(kept), range(len(kept)), strict=True))
-  config = json.loads(tokenizer.files.get(CONFIG, b"{}"))
-  config |= {"do_lowercase_and_remove_accent": tokenizer.lower_case}
-  files = {
-    **tokenizer.files,
-    VOCAB_JSON: json.dumps(pieces, ensure_ascii=False).encode(),
-    CONFIG: json.dumps(config).encode(),
-  }
-  return Trimmed(files, kept)
+  files = {VOCAB_JSON: json.dumps(pieces, ensure_ascii=False).encode()}
+  lower = {"do_lowercase_and_remove_accent": tokenizer.lower_case}
+  files[CONFIG] = _config(tokenizer, **lower)
+  return Trimmed({**tokenizer.files, **files}, kept)
+
+
+def _config(tokenizer: Tokenizer, **options: bool) -> bytes:
+  config = json.loads(tokenizer.files.get(CONFIG, b"{}")) | options
+  config.pop("added_tokens_decoder", None)  # it has the ids of before
+  return json.dumps(config).encode()
