@@ -22,6 +22,7 @@ from infoxlm_jax.checkpoint.exporters.sentence_transformers_files import (
   module_files,
 )
 from infoxlm_jax.checkpoint.exporters.source import Source, first_layers
+from infoxlm_jax.checkpoint.importers import compare_tokenizer
 from infoxlm_jax.checkpoint.importers.hf_config import to_hugging_face
 from infoxlm_jax.data.tokenizers.export import hugging_face_files
 from infoxlm_jax.errors import InputError
@@ -77,7 +78,7 @@ def export_transformers(
     if not compare_torch.available("torch", "transformers"):
       return [*said, _no_comparison("torch and transformers")]
     difference = compare_torch.compare_model(folder, source, class_name, dtype)
-    return [*said, str(difference)]
+    return [*said, *_compare_ids(source), str(difference)]
 
 
 def export_sentence_transformers(
@@ -153,14 +154,29 @@ def export_sentence_transformers(
     with jax.default_matmul_precision("highest"):
       vectors = encode(
         compare_torch.rounded(source, dtype),
-        compare_torch.SENTENCES,
+        compare_tokenizer.SENTENCES,
         Reading(pooling=pooling, normalize=normalize, prefix=prefix),
       )
     return [
       *said,
+      *_compare_ids(source),
       str(compare_torch.compare_model(folder, source, class_name, dtype)),
       str(compare_torch.compare_vectors(folder, vectors)),
     ]
+
+
+def _compare_ids(source: Source) -> list[str]:
+  """Compares our ids with those of the folder that was imported.
+
+  compare_torch compares them with those of the export.
+  """
+  if source.tokenizer is None or source.notes:
+    return []
+  return [
+    compare_tokenizer.compare_with_folder(
+      source.tokenizer, source.imported_from
+    )
+  ]
 
 
 def _write_model(

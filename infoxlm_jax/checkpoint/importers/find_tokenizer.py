@@ -1,5 +1,7 @@
 """The tokenizer that belongs to weights, and its ids in their config."""
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from infoxlm_jax.data.tokenizers.base import (
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.run_dir import IDENTITY
 from infoxlm_jax.runtime.run_layout import find_step
 
 _NOT_TOKENIZERS = (CHECKSUMS, MODEL, POSITION)
@@ -54,6 +57,38 @@ def find_tokenizer(
     return load_tokenizer(given)
   folder = path if path.is_dir() else path.parent
   return load_tokenizer(folder) if holds_tokenizer(folder) else None
+
+
+def imported_folder(
+  path: str | Path, given: str | Path | None = None
+) -> Path | None:
+  """The Hugging Face folder that a model's tokenizer is from, if it is known.
+
+  Args:
+    path: as find_tokenizer takes it.
+    given: as find_tokenizer takes it.
+
+  Returns:
+    The folder, of the weights that a run started from where `path` is a run;
+    None where it is not known, or is gone.
+
+  Raises:
+    InputError: the checkpoint is broken.
+  """
+  step = find_step(Path(path))
+  if step is None:
+    place = Path(path if given is None else given)
+    folder = place if place.is_dir() else place.parent
+    return folder if holds_tokenizer(folder) else None
+  files = read_step_files(step)
+  described = json.loads(files[MODEL])
+  origin = described.get("imported_from")
+  run = step.parent.parent  # <run>/checkpoints/<step>
+  if origin is None and (run / IDENTITY).is_file():
+    origin = read_files.read_object(run / IDENTITY).get("init_from")
+  if not isinstance(origin, str) or not os.path.exists(origin):
+    return None
+  return imported_folder(origin)
 
 
 def with_ids_of(
