@@ -18,6 +18,8 @@ from infoxlm_jax.data.tokenizers.base import (
   load_tokenizer,
   tokenizer_from_files,
 )
+from infoxlm_jax.data.tokenizers.fairseq_dict import names_of
+from infoxlm_jax.data.tokenizers.file_names import DICT
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime import read_files
@@ -54,9 +56,37 @@ def find_tokenizer(
     _check_hash(files, tokenizer, step)
     return tokenizer
   if given is not None:
-    return load_tokenizer(given)
+    tokenizer = load_tokenizer(given)
+    check_dictionary(path, tokenizer)
+    return tokenizer
   folder = path if path.is_dir() else path.parent
   return load_tokenizer(folder) if holds_tokenizer(folder) else None
+
+
+def check_dictionary(path: Path, tokenizer: Tokenizer) -> None:
+  """Checks a tokenizer against the dict.txt of fairseq beside the weights.
+
+  fairseq numbers the rows of the embedding by it.
+
+  Args:
+    path: the weights, a file or a folder; no checkpoint of this project.
+    tokenizer: the one that makes the model's ids.
+
+  Raises:
+    InputError: an id stands for two pieces, or the dict.txt is broken.
+  """
+  place = (path if path.is_dir() else path.parent) / DICT
+  if not place.is_file():
+    return
+  theirs = names_of(read_files.read_regular(place), str(place))
+  if theirs == tokenizer.pieces(range(tokenizer.vocab_size)):
+    return
+  raise InputError(
+    f"{place}: numbers the pieces otherwise than the tokenizer"
+    f" {tokenizer.path}: the weights belong to the numbers of {DICT}. Put the"
+    f" SentencePiece model beside it, as sentencepiece.bpe.model: then both"
+    " are read together."
+  )
 
 
 def imported_folder(

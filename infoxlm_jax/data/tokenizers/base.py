@@ -9,7 +9,7 @@ The kinds, in the order in which a folder is searched for their files:
 
 The options of a vocab.* are in a tokenizer_config.json beside it. In a Hugging
 Face folder also count the class of the tokenizer and the tokens that people
-added: see hugging_face_folder.py.
+added (hugging_face_folder.py), in one of fairseq a dict.txt (fairseq_dict.py).
 """
 
 import os
@@ -21,6 +21,7 @@ import numpy as np
 
 from infoxlm_jax.data.tokenizers import file_names as names
 from infoxlm_jax.data.tokenizers import hugging_face_folder
+from infoxlm_jax.data.tokenizers.fairseq_dict import FairseqTokenizer
 from infoxlm_jax.data.tokenizers.huggingface import JsonTokenizer, read_json
 from infoxlm_jax.data.tokenizers.vocab_txt import read_vocab_txt
 from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
@@ -200,7 +201,7 @@ def _needed(first: str) -> tuple[str, ...]:
 def _beside(first: str) -> tuple[str, ...]:
   """What may stand beside a kind's files and decide about its ids."""
   if first in names.SENTENCEPIECE_NAMES:
-    return (names.JSON, *hugging_face_folder.BESIDE)
+    return (names.JSON, names.DICT, *hugging_face_folder.BESIDE)
   return hugging_face_folder.BESIDE
 
 
@@ -210,6 +211,8 @@ def _of_kind(first: str, files: Mapping[str, bytes], where: str) -> Tokenizer:
     first, {name: files[name] for name in wanted if name in files}, where
   )
   first = next(iter(files))
+  if names.DICT in files:
+    return FairseqTokenizer(files, where)
   if first == names.SENTENCEPIECE:
     return SentencePieceTokenizer(files[first], where)
   if first == names.JSON:

@@ -5,6 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.data.tokenizers.fairseq_dict import (
+  FairseqTokenizer,
+  fairseq_json,
+)
 from infoxlm_jax.data.tokenizers.file_names import (
   CONFIG,
   JSON,
@@ -45,6 +49,11 @@ def hugging_face_files(
       XLMR_MODEL: tokenizer.files[SENTENCEPIECE],
       JSON: as_json(tokenizer, xlmr_pieces(tokenizer)),
       **_configs(tokenizer, _class(tokenizer), model_max_length),
+    }
+  if isinstance(tokenizer, FairseqTokenizer):
+    return {
+      JSON: fairseq_json(tokenizer),
+      **_configs(tokenizer, _PLAIN, model_max_length),
     }
   if isinstance(tokenizer, XlmTokenizer):
     config = json.loads(tokenizer.files.get(CONFIG, b"{}")) | {

@@ -15,9 +15,11 @@ from infoxlm_jax.data.tokenizers.added_tokens import (
   parsed,
   with_added,
 )
+from infoxlm_jax.data.tokenizers.fairseq_dict import names_of
 from infoxlm_jax.data.tokenizers.file_names import (
   ADDED_TOKENS,
   CONFIG,
+  DICT,
   JSON,
   MODEL_CONFIG,
   SENTENCEPIECE,
@@ -70,7 +72,8 @@ def files_to_read(
   Args:
     kind: name of the first file of the kind that was found.
     files: contents by name: those of that kind, of `BESIDE` and, beside a
-      SentencePiece model, a tokenizer.json, as far as they are there.
+      SentencePiece model, a tokenizer.json and a dict.txt, as far as they are
+      there.
     where: the folder or file, for messages.
 
   Returns:
@@ -92,7 +95,7 @@ def files_to_read(
     _check_class(first, name, where)
   if first == JSON:
     _check_options(own[JSON], files, where)
-  if added := added_tokens(files, where):
+  if DICT not in own and (added := added_tokens(files, where)):
     return with_added(first, own, added, where)
   return own
 
@@ -158,10 +161,27 @@ def _of_sentencepiece(
   if JSON in files:
     _check_class(JSON, name, where)
     return _of_both(model, files[JSON], where)
+  if DICT in files:  # of fairseq: its own numbers, whatever else is there
+    return _of_fairseq(model, files, where)
   _check_class(SENTENCEPIECE, name, where)
   if name == _CAMEMBERT:
     return {JSON: as_json(model, camembert_pieces(model))}
   return dict(model.files)
+
+
+def _of_fairseq(
+  model: SentencePieceTokenizer, files: Mapping[str, bytes], where: str
+) -> dict[str, bytes]:
+  """The model alone where its order is that of the dict.txt."""
+  if ADDED_TOKENS in files:
+    raise InputError(
+      f"{where}: {DICT} and {ADDED_TOKENS} stand beside each other, and only"
+      " one can number the pieces. Remove the one that is not the model's own."
+    )
+  names = names_of(files[DICT], f"{where}, {DICT}")
+  if names == model.pieces(range(model.vocab_size)):
+    return dict(model.files)
+  return {**model.files, DICT: files[DICT]}
 
 
 def _of_both(

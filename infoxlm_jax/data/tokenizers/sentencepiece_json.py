@@ -83,13 +83,17 @@ def as_json(tokenizer: SentencePieceTokenizer, pieces: Pieces) -> bytes:
     InputError: the model cannot be expressed so, see `inexpressible`.
   """
   if problem := inexpressible(tokenizer):
-    raise InputError(
-      f"{tokenizer.path} cannot be written as a tokenizer.json that gives the"
-      f" same ids: {problem}. Train a unigram model with"
-      " infoxlm-train-tokenizer."
-    )
+    raise refusal(tokenizer.path, problem)
   described = _described(read_proto(tokenizer), pieces)
   return json.dumps(described, ensure_ascii=False, indent=2).encode()
+
+
+def refusal(path: str, problem: str) -> InputError:
+  """The error of a tokenizer that no tokenizer.json expresses."""
+  return InputError(
+    f"{path} cannot be written as a tokenizer.json that gives the same ids:"
+    f" {problem}. Train a unigram model with infoxlm-train-tokenizer."
+  )
 
 
 def _described(proto: Any, pieces: Pieces) -> dict[str, Any]:
