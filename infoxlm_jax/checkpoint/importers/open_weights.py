@@ -6,6 +6,7 @@ from typing import Any
 
 from infoxlm_jax.checkpoint.importers import fairseq, torch_pickle
 from infoxlm_jax.checkpoint.importers.lazy_tensor import Tensor
+from infoxlm_jax.checkpoint.importers.parameter_map import may_be_tied
 from infoxlm_jax.checkpoint.importers.safetensors_files import open_safetensors
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import read_files
@@ -97,7 +98,7 @@ def _open_shards(index: Path, allow_pickle: bool) -> dict[str, Tensor]:
       if places.get(name, shard) == shard:
         opened[name] = tensor
   for name, shard in places.items():
-    if name not in opened:
+    if name not in opened and not may_be_tied(name, opened):
       raise InputError(
         f"{index}: says that {shard} holds the tensor {name}, which it does"
         " not: the shards are of different models, or one is truncated"
