@@ -23,6 +23,7 @@ from infoxlm_jax.data.tokenizers.file_names import DICT
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.model_folder import transformer_folder
 from infoxlm_jax.runtime.run_dir import IDENTITY
 from infoxlm_jax.runtime.run_layout import find_step
 
@@ -59,7 +60,7 @@ def find_tokenizer(
     tokenizer = load_tokenizer(given)
     check_dictionary(path, tokenizer)
     return tokenizer
-  folder = path if path.is_dir() else path.parent
+  folder = _folder(path)
   return load_tokenizer(folder) if holds_tokenizer(folder) else None
 
 
@@ -75,7 +76,7 @@ def check_dictionary(path: Path, tokenizer: Tokenizer) -> None:
   Raises:
     InputError: an id stands for two pieces, or the dict.txt is broken.
   """
-  place = (path if path.is_dir() else path.parent) / DICT
+  place = _folder(path) / DICT
   if not place.is_file():
     return
   theirs = names_of(read_files.read_regular(place), str(place))
@@ -107,8 +108,7 @@ def imported_folder(
   """
   step = find_step(Path(path))
   if step is None:
-    place = Path(path if given is None else given)
-    folder = place if place.is_dir() else place.parent
+    folder = _folder(Path(path if given is None else given))
     return folder if holds_tokenizer(folder) else None
   files = read_step_files(step)
   described = json.loads(files[MODEL])
@@ -143,6 +143,11 @@ def with_ids_of(
       " Give the model's own tokenizer."
     )
   return with_ids(config, tokenizer, str(where))
+
+
+def _folder(path: Path) -> Path:
+  """The folder of weights or of a tokenizer, of which `path` may be a file."""
+  return transformer_folder(path) if path.is_dir() else path.parent
 
 
 def _check_hash(

@@ -28,6 +28,7 @@ from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
 from infoxlm_jax.data.tokenizers.xlmr import SentencePieceTokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.model_folder import transformer_folder
 from infoxlm_jax.runtime.run_layout import FILES, find_step
 
 
@@ -127,10 +128,11 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
 
 def _folder_of(path: Path) -> Path:
-  """The folder of the tokenizer's files: the path, or a checkpoint's files."""
-  if holds_tokenizer(path) or (step := find_step(path)) is None:
+  """The folder of the tokenizer's files: the path, or one inside it."""
+  if holds_tokenizer(path):
     return path
-  return step / FILES
+  step = find_step(path)
+  return transformer_folder(path) if step is None else step / FILES
 
 
 def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
