@@ -46,7 +46,7 @@ def compare_with_folder(tokenizer: Tokenizer, folder: Path | None) -> str:
     InputError: the ids differ.
   """
   if folder is None or not _says_its_class(folder):
-    return "ids: not compared with transformers' in a folder of its own"
+    return "ids: not compared with an imported folder, none is known"
   if not importlib.util.find_spec("transformers"):
     return "ids: not compared, transformers is not installed"
   try:

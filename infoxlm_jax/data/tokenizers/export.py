@@ -18,10 +18,12 @@ from infoxlm_jax.data.tokenizers.file_names import (
 from infoxlm_jax.data.tokenizers.huggingface import JsonTokenizer
 from infoxlm_jax.data.tokenizers.sentencepiece_json import (
   as_json,
+  inexpressible,
   xlmr_pieces,
 )
 from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
 from infoxlm_jax.data.tokenizers.xlmr import (
+  UNIGRAM,
   SentencePieceTokenizer,
   read_proto,
 )
@@ -70,14 +72,34 @@ def hugging_face_files(
   }
 
 
+def why_not_exported(tokenizer: Tokenizer) -> str | None:
+  """Why transformers cannot have this tokenizer, as a sentence; None: it can.
+
+  To be said when a run begins, not when it is exported at last.
+  """
+  problem = None
+  if isinstance(tokenizer, SentencePieceTokenizer):
+    problem = inexpressible(tokenizer)
+  elif isinstance(tokenizer, FairseqTokenizer):
+    problem = tokenizer.inexpressible()
+  if problem is None:
+    return None
+  return (
+    f"The tokenizer {tokenizer.path} cannot be written for transformers"
+    f" ({problem}): an export of this model holds the weights alone."
+  )
+
+
 def _class(tokenizer: SentencePieceTokenizer) -> str:
   """XLM-R's class if it gives the same ids, else the plain one.
 
-  XLM-R's class also splits at tabs and line ends, and has no byte fallback.
+  XLM-R's class is of unigram models, also splits at tabs and line ends, and
+  has no byte fallback.
   """
   tabs, spaces = tokenizer.encode_batch(["a\tb\nc\rd", "a b c d"])
-  byte_fallback = read_proto(tokenizer).trainer_spec.byte_fallback
-  same = tabs.tolist() == spaces.tolist() and not byte_fallback
+  spec = read_proto(tokenizer).trainer_spec
+  same = tabs.tolist() == spaces.tolist() and not spec.byte_fallback
+  same &= spec.model_type == UNIGRAM
   return "XLMRobertaTokenizer" if same else _PLAIN
 
 

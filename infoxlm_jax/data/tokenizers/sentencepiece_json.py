@@ -1,7 +1,7 @@
-"""A SentencePiece unigram model as a tokenizer.json, in a given order of ids.
+"""A SentencePiece model as a tokenizer.json, in a given order of ids.
 
-The ids follow from the order of the pieces alone, so another numbering than
-XLM-R's needs nothing else than another order.
+Unigram and BPE. The ids follow from the order of the pieces alone, so another
+numbering than XLM-R's needs nothing else than another order.
 """
 
 import base64
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infoxlm_jax.data.tokenizers.xlmr import (
+  BPE,
   BYTE,
   NORMAL,
   UNIGRAM,
@@ -53,12 +54,12 @@ def camembert_pieces(tokenizer: SentencePieceTokenizer) -> Pieces:
 
 
 def inexpressible(tokenizer: SentencePieceTokenizer) -> str | None:
-  """Why no tokenizer.json cuts text as this model does; None: one does."""
+  """Why no tokenizer.json cuts text as this model does; None: ours does."""
   proto = read_proto(tokenizer)
   spec = proto.normalizer_spec
   others = [p.piece for p in proto.pieces[3:] if p.type not in (NORMAL, BYTE)]
-  if proto.trainer_spec.model_type != UNIGRAM:
-    return "it is no unigram model"
+  if proto.trainer_spec.model_type not in (UNIGRAM, BPE):
+    return "it is neither a unigram nor a BPE model"
   if others:
     return f"it has pieces that are user-defined or unused ({others[0]!r})"
   if not (spec.remove_extra_whitespaces and spec.escape_whitespaces):
@@ -92,7 +93,7 @@ def refusal(path: str, problem: str) -> InputError:
   """The error of a tokenizer that no tokenizer.json expresses."""
   return InputError(
     f"{path} cannot be written as a tokenizer.json that gives the same ids:"
-    f" {problem}. Train a unigram model with infoxlm-train-tokenizer."
+    f" {problem}. infoxlm-train-tokenizer trains models that can."
   )
 
 
@@ -111,6 +112,7 @@ def _described(proto: Any, pieces: Pieces) -> dict[str, Any]:
     if name in known or name.endswith(">NOTUSED")
   }
   byte_fallback = proto.trainer_spec.byte_fallback
+  model = _bpe if proto.trainer_spec.model_type == BPE else _unigram
   bytes_back = [{"type": "ByteFallback"}] if byte_fallback else []
   return {
     "version": "1.0",
@@ -136,12 +138,35 @@ def _described(proto: Any, pieces: Pieces) -> dict[str, Any]:
     },
     "post_processor": _template(specials),
     "decoder": {"type": "Sequence", "decoders": [*bytes_back, space]},
-    "model": {
-      "type": "Unigram",
-      "unk_id": specials["<unk>"],
-      "vocab": pieces,
-      "byte_fallback": byte_fallback,
-    },
+    "model": model(pieces, specials) | {"byte_fallback": byte_fallback},
+  }
+
+
+def _unigram(pieces: Pieces, specials: Mapping[str, int]) -> dict[str, Any]:
+  return {"type": "Unigram", "unk_id": specials["<unk>"], "vocab": pieces}
+
+
+def _bpe(pieces: Pieces, specials: Mapping[str, int]) -> dict[str, Any]:
+  """Merges in the order in which SentencePiece makes them.
+
+  It joins the two neighbours that make the piece of the best score. Its file
+  has no merges: every way to cut a piece into two pieces is one.
+  """
+  ids = {piece: i for i, (piece, _) in enumerate(pieces)}
+  scores = {piece: s for piece, s in pieces if piece not in specials}
+  merges = [
+    (-score, ids[piece[:cut]], ids[piece[cut:]])
+    for piece, score in scores.items()
+    for cut in range(1, len(piece))
+    if piece[:cut] in scores and piece[cut:] in scores
+  ]
+  names = [piece for piece, _ in pieces]
+  return {
+    "type": "BPE",
+    "unk_token": "<unk>",
+    "fuse_unk": True,
+    "vocab": ids,
+    "merges": [[names[a], names[b]] for _, a, b in sorted(merges)],
   }
 
 
