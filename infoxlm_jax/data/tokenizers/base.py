@@ -75,7 +75,8 @@ class Tokenizer(Protocol):
   def encode(self, text: str) -> np.ndarray:
     """Ids of one text, int32 [length], without <s> and </s>.
 
-    <unk> is the only special id that a text becomes: "<mask>" is text.
+    <unk> is the only special id that a text becomes: "<mask>" is text here, a
+    special token in transformers.
     """
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:

@@ -296,3 +296,17 @@ def test_added_tokens_of_vocab_txt_as_transformers(tmp_path):
   framed = [ours.bos_id, *ours.encode(TEXT).tolist(), ours.eos_id]
   assert theirs(TEXT)["input_ids"] == framed
   assert size in framed
+
+
+@pytest.mark.parity
+def test_mask_is_text_here_and_special_in_transformers(tmp_path):
+  """docs/export.md says so; every other text has the same ids."""
+  import transformers
+
+  folder = write(tmp_path, **EXTENDED["tokenizer.json"])
+  (folder / CONFIG).write_text('{"model_type": "xlm-roberta"}')
+  theirs = transformers.AutoTokenizer.from_pretrained(folder)
+  ours = load_tokenizer(folder)
+  text = "In the <mask> God"
+  assert ours.mask_id in theirs(text)["input_ids"]
+  assert ours.mask_id not in ours.encode(text)
