@@ -19,7 +19,7 @@ from infoxlm_jax.data.tokenizers.base import (
   tokenizer_from_files,
 )
 from infoxlm_jax.data.tokenizers.fairseq_dict import names_of
-from infoxlm_jax.data.tokenizers.file_names import DICT
+from infoxlm_jax.data.tokenizers.file_names import DICT, KNOWN_NAMES
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime import read_files
@@ -108,7 +108,10 @@ def imported_folder(
   """
   step = find_step(Path(path))
   if step is None:
-    folder = _folder(Path(path if given is None else given))
+    place = Path(path if given is None else given)
+    if given is not None and place.is_file() and place.name not in KNOWN_NAMES:
+      return None  # beside it may stand another model's
+    folder = _folder(place)
     return folder if holds_tokenizer(folder) else None
   files = read_step_files(step)
   described = json.loads(files[MODEL])

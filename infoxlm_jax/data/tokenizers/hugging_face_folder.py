@@ -169,6 +169,23 @@ def _of_sentencepiece(
   return dict(model.files)
 
 
+def _ids_in(content: bytes, where: str) -> dict[str, int]:
+  """The id of each piece of a tokenizer.json.
+
+  The package takes seconds to make a tokenizer of XLM-R's, so the usual form
+  is read here.
+  """
+  described = parse_json(content, where)
+  try:
+    pieces = described["model"]["vocab"]
+    if isinstance(pieces, list):  # unigram, with scores
+      pieces = {piece: i for i, (piece, _) in enumerate(pieces)}
+    added = {t["content"]: t["id"] for t in described["added_tokens"]}
+    return {**pieces, **added}
+  except (KeyError, TypeError, ValueError):
+    return read_json({JSON: content}, where).get_vocab()
+
+
 def _of_fairseq(
   model: SentencePieceTokenizer, files: Mapping[str, bytes], where: str
 ) -> dict[str, bytes]:
@@ -192,7 +209,7 @@ def _of_both(
   transformers reads the tokenizer.json. The model is the faster of two that
   give the same ids.
   """
-  theirs = read_json({JSON: content}, f"{where}, {JSON}").get_vocab()
+  theirs = _ids_in(content, f"{where}, {JSON}")
   pieces = model.pieces(range(model.vocab_size))
   ours = {piece: i for i, piece in enumerate(pieces)}
   if ours == theirs:

@@ -56,6 +56,11 @@ def test_a_checkpoint_knows_its_folder(camembert, imported, tmp_path):
   assert imported_folder(camembert) == camembert
   assert imported_folder(camembert / "model.safetensors") == camembert
   assert imported_folder(imported) == camembert
+  assert imported_folder(imported / "x", camembert) == camembert
+  named = tmp_path / "my.model"
+  shutil.copy(small_corpus.TOKENIZER, named)
+  shutil.copy(camembert / "added_tokens.json", tmp_path)
+  assert imported_folder(camembert, named) is None
   # A run that started from the checkpoint.
   run = tmp_path / "run"
   steps = run / "checkpoints"
