@@ -1,9 +1,12 @@
 """Small tokenizers of other kinds, trained here by the tokenizers package."""
 
 import functools
+import io
 import json
 from pathlib import Path
+from typing import Any
 
+import sentencepiece
 import tokenizers
 from small_corpus import table
 from tokenizers import (
@@ -102,6 +105,19 @@ def vocab_txt() -> bytes:
   return "".join(
     f"{p}\n" for p in sorted(vocabulary, key=vocabulary.get)
   ).encode()
+
+
+def sentencepiece_files(**options: Any) -> dict[str, bytes]:
+  """A SentencePiece model of 1,200 pieces, or as the options say."""
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(texts()),
+    model_writer=model,
+    minloglevel=2,
+    num_threads=1,
+    **({"vocab_size": 1200, "character_coverage": 0.999} | options),
+  )
+  return {"tokenizer.model": model.getvalue()}
 
 
 def xlm_folder(folder: Path, lower_case: bool = True) -> Path:

@@ -76,6 +76,7 @@ def describe_model(
   model: EncoderConfig,
   tokenizer: Tokenizer | None = None,
   contrast: Mapping[str, Any] | None = None,
+  imported_from: str | None = None,
 ) -> bytes:
   """model.json: the facts that are needed to use the weights.
 
@@ -84,6 +85,8 @@ def describe_model(
     tokenizer: None if the weights have none.
     contrast: name and options of the objective that trains sentence vectors
       (contrast.describe), if there is one.
+    imported_from: the folder of another program that weights and tokenizer
+      are from, with which an export compares ids.
   """
   ids = model.ids
   described = {
@@ -100,6 +103,8 @@ def describe_model(
     "tokenizer_sha256": None if tokenizer is None else tokenizer.sha256,
     "contrast": None if contrast is None else dict(contrast),
   }
+  if imported_from is not None:
+    described["imported_from"] = imported_from
   return json.dumps(described, indent=2).encode()
 
 

@@ -55,6 +55,8 @@ def export_model(args: argparse.Namespace) -> None:
     encoder=args.encoder,
     allow_pickle=args.allow_pickle,
   )
+  if args.format == "sentence-transformers":
+    export.check_reads_text(model)
   if args.keep_pieces_from:
     model, saved = trim_vocabulary.trim_vocabulary(
       model, args.keep_pieces_from, args.prefix

@@ -30,13 +30,18 @@ def convert(args: argparse.Namespace) -> None:
   """Writes the checkpoint and prints the report.
 
   Raises:
-    InputError: the output exists, or the weights cannot be used.
+    InputError: the output exists, the weights cannot be used, or the
+      tokenizer's ids are not those of transformers.
     StorageError: writing failed.
   """
   # Slow to import, and not needed for --help.
   from infoxlm_jax.checkpoint import metadata
+  from infoxlm_jax.checkpoint.importers.compare_tokenizer import (
+    compare_with_folder,
+  )
   from infoxlm_jax.checkpoint.importers.find_tokenizer import (
     find_tokenizer,
+    imported_folder,
     with_ids_of,
   )
   from infoxlm_jax.checkpoint.importers.load import load_weights
@@ -48,16 +53,25 @@ def convert(args: argparse.Namespace) -> None:
   command.check_new(output)
   config, params, report = load_weights(source, allow_pickle=args.allow_pickle)
   tokenizer = find_tokenizer(source, args.tokenizer)
-  files = {}
+  files, origin, compared = {}, None, ""
   if tokenizer is not None:
     config = with_ids_of(config, tokenizer, source)
     files = dict(tokenizer.files)
-  files[metadata.MODEL] = describe_model(config, tokenizer)
+    origin = imported_folder(source, args.tokenizer)
+    if not args.skip_comparison:
+      compared = compare_with_folder(tokenizer, origin)
+  files[metadata.MODEL] = describe_model(
+    config,
+    tokenizer,
+    imported_from=None if origin is None else str(origin.absolute()),
+  )
   if args.tokenizer is None and (step := run_layout.find_step(source)):
     # model.json of a run also says how sentence vectors are read.
     stored = metadata.read_step_files(step)
     files[metadata.MODEL] = stored[metadata.MODEL]
   print(report)
+  if compared:
+    print(compared)
   write_params(output, params, files)
   if "masked_lm" not in params["heads"]:
     print(
@@ -82,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     required=True,
     metavar="FOLDER",
     help="a new folder, the checkpoint",
+  )
+  parser.add_argument(
+    "--skip_comparison",
+    action="store_true",
+    help="do not compare the tokenizer's ids with those of transformers,"
+    " where it is installed",
   )
   return parser
 

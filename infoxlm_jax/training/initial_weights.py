@@ -8,7 +8,10 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from infoxlm_jax.checkpoint.importers.find_tokenizer import find_tokenizer
+from infoxlm_jax.checkpoint.importers.find_tokenizer import (
+  check_dictionary,
+  find_tokenizer,
+)
 from infoxlm_jax.checkpoint.importers.load import (
   check_fits,
   load_weights,
@@ -20,6 +23,7 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.base import Objective
+from infoxlm_jax.runtime.run_layout import find_step
 from infoxlm_jax.training import state as train_state
 from infoxlm_jax.training.state import Recipe, TrainState
 
@@ -40,12 +44,14 @@ def check_tokenizer(init_from: str, tokenizer: Tokenizer) -> None:
 
   Compares pieces and not hashes alone, since XLM-R's vocabulary is published
   as a SentencePiece file and as a tokenizer.json. Weights without a tokenizer
-  are accepted.
+  and without fairseq's dict.txt are accepted.
 
   Raises:
     InputError: an id stands for two pieces; the message has both.
   """
   theirs = find_tokenizer(init_from)
+  if theirs is None and find_step(Path(init_from)) is None:
+    check_dictionary(Path(init_from), tokenizer)
   if theirs is None or theirs.sha256 == tokenizer.sha256:
     return
   count = max(theirs.vocab_size, tokenizer.vocab_size)

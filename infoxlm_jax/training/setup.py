@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 from infoxlm_jax.data import prepared_files
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
+from infoxlm_jax.data.tokenizers.export import why_not_exported
 from infoxlm_jax.evaluation.evaluator import Evaluator
 from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.objectives.identity import comparable, identity
@@ -89,6 +91,8 @@ def start(
     on_start()
   data_folder = prepared_folder(folder, data.folder, data.prepare)
   tokenizer = load_tokenizer(data_folder)
+  if jax.process_index() == 0 and (why := why_not_exported(tokenizer)):
+    logging.warning(why)
   prepared_files.check_tokenizer(data_folder, tokenizer)
   validation.check_tokenizer(program.model, tokenizer)
   if given is not None and weights.init_from is not None:

@@ -17,19 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from infoxlm_jax.checkpoint.exporters.source import Source
+from infoxlm_jax.checkpoint.importers.compare_tokenizer import SENTENCES
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import encoder, heads
 
 LIMIT = 1e-3  # largest difference that rounding explains
-SENTENCES = (
-  "The cat sleeps on the sofa.",
-  "Im Anfang war das Wort, und das Wort war bei Gott.",
-  "Hier soir, nous avons regardé un vieux film ensemble.",
-  "Завтра будет дождь.",
-  "元始に言あり。",
-  "الثعلب البني السريع",
-  "12 + 30 = 42",
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 A folder gets its name after all files are written and compared.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +23,12 @@ from infoxlm_jax.checkpoint.exporters.sentence_transformers_files import (
   module_files,
 )
 from infoxlm_jax.checkpoint.exporters.source import Source, first_layers
+from infoxlm_jax.checkpoint.importers import compare_tokenizer
 from infoxlm_jax.checkpoint.importers.hf_config import to_hugging_face
-from infoxlm_jax.data.tokenizers.export import hugging_face_files
+from infoxlm_jax.data.tokenizers.export import (
+  hugging_face_files,
+  why_not_exported,
+)
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.pooling import Reading
 from infoxlm_jax.runtime.files import atomic_folder
@@ -42,6 +47,8 @@ def export_transformers(
 ) -> list[str]:
   """A folder for transformers: weights, config, tokenizer, model card.
 
+  A tokenizer that cannot be written is left out, and this is said.
+
   Args:
     source: the model; its class follows from its heads.
     output: a new folder.
@@ -57,8 +64,9 @@ def export_transformers(
       output that transformers does not reproduce.
     StorageError: writing failed.
   """
+  source, why = _expressible(source)
   with atomic_folder(output) as folder:
-    class_name, said = _write_model(source, folder, dtype)
+    class_name, said = _write_model(source, folder, dtype, why)
     kind = task(class_name)
     _write_card(
       folder,
@@ -77,7 +85,7 @@ def export_transformers(
     if not compare_torch.available("torch", "transformers"):
       return [*said, _no_comparison("torch and transformers")]
     difference = compare_torch.compare_model(folder, source, class_name, dtype)
-    return [*said, str(difference)]
+    return [*said, *_compare_ids(source), str(difference)]
 
 
 def export_sentence_transformers(
@@ -116,11 +124,8 @@ def export_sentence_transformers(
   """
   Reading(layer, pooling).checked_for(source.config)
   source = first_layers(source, layer)
-  if source.tokenizer is None:
-    raise InputError(
-      f"{source.path}: holds no tokenizer, and a model that reads sentences"
-      " needs one: give its file or folder"
-    )
+  check_reads_text(source)
+  assert source.tokenizer is not None
   with atomic_folder(output) as folder:
     class_name, said = _write_model(source, folder, dtype)
     modules = module_files(
@@ -153,20 +158,69 @@ def export_sentence_transformers(
     with jax.default_matmul_precision("highest"):
       vectors = encode(
         compare_torch.rounded(source, dtype),
-        compare_torch.SENTENCES,
+        compare_tokenizer.SENTENCES,
         Reading(pooling=pooling, normalize=normalize, prefix=prefix),
       )
     return [
       *said,
+      *_compare_ids(source),
       str(compare_torch.compare_model(folder, source, class_name, dtype)),
       str(compare_torch.compare_vectors(folder, vectors)),
     ]
 
 
+def check_reads_text(source: Source) -> None:
+  """Checks that a model can be one of sentence-transformers.
+
+  Raises:
+    InputError: it has no tokenizer, or one that cannot be written.
+  """
+  if source.tokenizer is None:
+    raise InputError(
+      f"{source.path}: holds no tokenizer, and a model that reads sentences"
+      " needs one: give its file or folder"
+    )
+  if why := why_not_exported(source.tokenizer):
+    raise InputError(
+      f"{why} sentence-transformers reads text, and needs a tokenizer: use"
+      " --format hf."
+    )
+
+
+def _compare_ids(source: Source) -> list[str]:
+  """Compares our ids with those of the folder that was imported.
+
+  compare_torch compares them with those of the export.
+  """
+  if source.tokenizer is None:
+    return []
+  return [
+    compare_tokenizer.compare_with_folder(
+      source.tokenizer, source.imported_from
+    )
+  ]
+
+
+def _expressible(source: Source) -> tuple[Source, str]:
+  """The model without a tokenizer that cannot be written, and why it lacks one.
+
+  The reason goes into the model card, too.
+  """
+  if source.tokenizer is None:
+    return source, "the model has none; give one to include it"
+  if (why := why_not_exported(source.tokenizer)) is None:
+    return source, ""
+  notes = (*source.notes, f"{why} Ids are those of infoxlm_jax.")
+  return dataclasses.replace(source, tokenizer=None, notes=notes), why
+
+
 def _write_model(
-  source: Source, folder: Path, dtype: str
+  source: Source, folder: Path, dtype: str, why: str = ""
 ) -> tuple[str, list[str]]:
-  """Weights, config and tokenizer; (class, what to tell)."""
+  """Weights, config and tokenizer; (class, what to tell).
+
+  `why` says why there is no tokenizer, if there is none.
+  """
   config = source.config
   class_name, heads = model_class(config, source.params["heads"])
   said = []
@@ -180,7 +234,7 @@ def _write_model(
   described = to_hugging_face(config, class_name) | {"dtype": dtype}
   _write_json(folder / "config.json", described | _labels(source, class_name))
   if source.tokenizer is None:
-    said.append("no tokenizer: the model has none; give one to include it")
+    said.append(f"no tokenizer: {why}")
   else:
     for name, content in hugging_face_files(
       source.tokenizer, config.max_positions

@@ -12,6 +12,7 @@ from jax.sharding import SingleDeviceSharding
 
 from infoxlm_jax.checkpoint.importers.find_tokenizer import (
   find_tokenizer,
+  imported_folder,
   with_ids_of,
 )
 from infoxlm_jax.checkpoint.importers.load import load_weights
@@ -45,6 +46,9 @@ class Source:
       the weights that it started from.
     encoder: "query", what is trained, or "key", its moving average.
     notes: sentences for the model card on what was done to it since.
+    imported_from: the Hugging Face folder that its tokenizer is from, with
+      whose ids those of an export must be equal; None where it is not known,
+      or the vocabulary was trimmed since.
   """
 
   path: str
@@ -54,6 +58,7 @@ class Source:
   results: Mapping[str, Any]
   encoder: str = "query"
   notes: tuple[str, ...] = ()
+  imported_from: Path | None = None
 
   @property
   def chosen(self) -> tuple[int | None, str | None]:
@@ -85,7 +90,15 @@ def open_source(
   results = _results(Path(path))
   if encoder == "key":  # which the run did not evaluate
     results = {k: v for k, v in results.items() if k != "retrieval"}
-  return Source(str(path), config, params, own_tokenizer, results, encoder)
+  return Source(
+    str(path),
+    config,
+    params,
+    own_tokenizer,
+    results,
+    encoder,
+    imported_from=imported_folder(path, tokenizer),
+  )
 
 
 def first_layers(source: Source, layers: int) -> Source:

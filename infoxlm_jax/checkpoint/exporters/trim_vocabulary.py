@@ -96,6 +96,7 @@ def trim_vocabulary(
     params=params,
     tokenizer=tokenizer,
     notes=(*source.notes, note),
+    imported_from=None,  # its ids are others now
   )
   return trimmed, saved
 

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.checkpoint.importers.lazy_tensor import Tensor
+from infoxlm_jax.checkpoint.importers.wrappers import unwrapped
 from infoxlm_jax.errors import InputError
 
 _FAST = "model_fast."  # the query encoder of InfoXLM
 _BODY = "encoder.sentence_encoder."
+_TABLE = "roberta.embeddings.word_embeddings.weight"
+_MATRIX = "lm_head.decoder.weight"  # tied to the table as a rule
 _OUTER = {
-  "embed_tokens.weight": "roberta.embeddings.word_embeddings.weight",
+  "embed_tokens.weight": _TABLE,
   "embed_positions.weight": "roberta.embeddings.position_embeddings.weight",
   "layernorm_embedding.weight": "roberta.embeddings.LayerNorm.weight",
   "layernorm_embedding.bias": "roberta.embeddings.LayerNorm.bias",
@@ -33,7 +36,7 @@ _LAYER = {
   "final_layer_norm": "output.LayerNorm",
 }
 _HEADS = {
-  "encoder.lm_head.weight": "lm_head.decoder.weight",
+  "encoder.lm_head.weight": _MATRIX,
   "encoder.lm_head.bias": "lm_head.bias",
   "encoder.lm_head.dense.weight": "lm_head.dense.weight",
   "encoder.lm_head.dense.bias": "lm_head.dense.bias",
@@ -88,11 +91,14 @@ def translate(
           f" array, {new}: the file holds two models. Remove one of them."
         )
       translated[new] = kept
+  tied = not options.get("untie_weights_roberta", False)
+  if tied and _TABLE not in translated and _MATRIX in translated:
+    translated[_TABLE] = translated.pop(_MATRIX)
   return translated, _config(file, translated, options)
 
 
 def _modern(name: str) -> str:
-  name = name.removeprefix(_FAST)
+  name = unwrapped(name)[-1].removeprefix(_FAST)
   if name.startswith("decoder."):
     name = "encoder." + name.removeprefix("decoder.")
   return name.replace(".emb_layer_norm.", ".layernorm_embedding.")

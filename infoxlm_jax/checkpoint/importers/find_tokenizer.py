@@ -1,5 +1,7 @@
 """The tokenizer that belongs to weights, and its ids in their config."""
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,9 +18,13 @@ from infoxlm_jax.data.tokenizers.base import (
   load_tokenizer,
   tokenizer_from_files,
 )
+from infoxlm_jax.data.tokenizers.fairseq_dict import names_of
+from infoxlm_jax.data.tokenizers.file_names import DICT, KNOWN_NAMES
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.model_folder import transformer_folder
+from infoxlm_jax.runtime.run_dir import IDENTITY
 from infoxlm_jax.runtime.run_layout import find_step
 
 _NOT_TOKENIZERS = (CHECKSUMS, MODEL, POSITION)
@@ -51,9 +57,71 @@ def find_tokenizer(
     _check_hash(files, tokenizer, step)
     return tokenizer
   if given is not None:
-    return load_tokenizer(given)
-  folder = path if path.is_dir() else path.parent
+    tokenizer = load_tokenizer(given)
+    check_dictionary(path, tokenizer)
+    return tokenizer
+  folder = _folder(path)
   return load_tokenizer(folder) if holds_tokenizer(folder) else None
+
+
+def check_dictionary(path: Path, tokenizer: Tokenizer) -> None:
+  """Checks a tokenizer against the dict.txt of fairseq beside the weights.
+
+  fairseq numbers the rows of the embedding by it.
+
+  Args:
+    path: the weights, a file or a folder; no checkpoint of this project.
+    tokenizer: the one that makes the model's ids.
+
+  Raises:
+    InputError: an id stands for two pieces, or the dict.txt is broken.
+  """
+  place = _folder(path) / DICT
+  if not place.is_file():
+    return
+  theirs = names_of(read_files.read_regular(place), str(place))
+  if theirs == tokenizer.pieces(range(tokenizer.vocab_size)):
+    return
+  raise InputError(
+    f"{place}: numbers the pieces otherwise than the tokenizer"
+    f" {tokenizer.path}: the weights belong to the numbers of {DICT}. Put the"
+    f" SentencePiece model beside it, as sentencepiece.bpe.model: then both"
+    " are read together."
+  )
+
+
+def imported_folder(
+  path: str | Path, given: str | Path | None = None
+) -> Path | None:
+  """The Hugging Face folder that a model's tokenizer is from, if it is known.
+
+  Args:
+    path: as find_tokenizer takes it.
+    given: as find_tokenizer takes it.
+
+  Returns:
+    The folder, of the weights that a run started from where `path` is a run;
+    None where it is not known, or is gone.
+
+  Raises:
+    InputError: the checkpoint is broken.
+  """
+  step = find_step(Path(path))
+  if step is None:
+    place = Path(path if given is None else given)
+    if given is not None and place.is_file() and place.name not in KNOWN_NAMES:
+      return None  # beside it may stand another model's
+    folder = _folder(place)
+    return folder if holds_tokenizer(folder) else None
+  files = read_step_files(step)
+  described = json.loads(files[MODEL])
+  origin = described.get("imported_from")
+  run = step.parent.parent  # <run>/checkpoints/<step>
+  if origin is None and (run / IDENTITY).is_file():
+    origin = read_files.read_object(run / IDENTITY).get("init_from")
+  if not isinstance(origin, str) or not os.path.exists(origin):
+    return None
+  return imported_folder(origin)
 
 
 def with_ids_of(
@@ -78,6 +146,11 @@ def with_ids_of(
       " Give the model's own tokenizer."
     )
   return with_ids(config, tokenizer, str(where))
+
+
+def _folder(path: Path) -> Path:
+  """The folder of weights or of a tokenizer, of which `path` may be a file."""
+  return transformer_folder(path) if path.is_dir() else path.parent
 
 
 def _check_hash(

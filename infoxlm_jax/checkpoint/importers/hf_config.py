@@ -18,6 +18,29 @@ MODEL_TYPES = {
 }
 # Special ids where neither config.json nor a tokenizer says them.
 _MBERT_IDS = {"bos_id": 101, "eos_id": 102, "unk_id": 100, "mask_id": 103}
+# What a config.json must say, and transformers' defaults of what files of its
+# first releases do not say (its configuration_*.py).
+_NEEDED = {
+  "xlm": ("max_position_embeddings", "n_layers", "emb_dim", "n_heads"),
+  "bert": (
+    "vocab_size",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+  ),
+}
+_NEEDED["xlm-roberta"] = _NEEDED["bert"]
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+  "xlm": {"layer_norm_eps": 1e-12, "n_langs": 1, "gelu_activation": True},
+  "bert": {"layer_norm_eps": 1e-12, "type_vocab_size": 2, "pad_token_id": 0},
+  "xlm-roberta": {
+    "layer_norm_eps": 1e-12,
+    "type_vocab_size": 2,
+    "pad_token_id": 1,
+  },
+}
 _ACTIVATIONS = ("gelu", "relu")
 # Far beyond any model of these kinds.
 _MOST = {
@@ -105,18 +128,16 @@ def from_hugging_face(
       or a missing one.
   """
   architecture = MODEL_TYPES.get(str(raw.get("model_type")))
-  try:
-    if architecture == "xlm":
-      fields = _xlm_fields(raw, where)
-    elif architecture:
-      fields = _bert_fields(raw, where, architecture)
-    else:
-      raise InputError(
-        f"{where}: model_type is {raw.get('model_type')!r}; known are"
-        f" {', '.join(MODEL_TYPES)}"
-      )
-  except KeyError as error:
-    raise InputError(f"{where}: {error} is missing") from None
+  if architecture is None:
+    raise InputError(
+      f"{where}: model_type is {raw.get('model_type')!r}; known are"
+      f" {', '.join(MODEL_TYPES)}"
+    )
+  raw = _with_defaults(raw, where, architecture)
+  if architecture == "xlm":
+    fields = _xlm_fields(raw, where)
+  else:
+    fields = _bert_fields(raw, where, architecture)
   fields |= {
     "architecture": architecture,
     "tied": raw.get("tie_word_embeddings", True),
@@ -128,6 +149,21 @@ def from_hugging_face(
       f" {config.num_heads} heads"
     )
   return config
+
+
+def _with_defaults(
+  raw: Mapping[str, Any], where: str, architecture: str
+) -> Mapping[str, Any]:
+  needed = _NEEDED[architecture]
+  if architecture == "xlm":  # old files call it by the authors' name
+    needed += ("n_words" if "n_words" in raw else "vocab_size",)
+  if missing := [name for name in needed if name not in raw]:
+    verb = "is" if len(missing) == 1 else "are"
+    raise InputError(
+      f"{where}: {', '.join(missing)} {verb} missing; without these numbers the"
+      " file describes no model"
+    )
+  return {**_DEFAULTS[architecture], **raw}
 
 
 def _bert_fields(
@@ -163,7 +199,6 @@ def _xlm_fields(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
   _check(raw, where, "is_encoder", (True,), True)
   languages = raw["n_langs"] if raw.get("use_lang_emb", True) else 1
   return {
-    # Old files call it by the authors' name.
     "vocab_size": raw["vocab_size" if "vocab_size" in raw else "n_words"],
     "num_layers": raw["n_layers"],
     "hidden_size": raw["emb_dim"],

@@ -30,8 +30,10 @@ from infoxlm_jax.data.tokenizers.base import Tokenizer, load_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.model.partitioning import path_of
+from infoxlm_jax.runtime.model_folder import modules_left_out
 from infoxlm_jax.runtime.run_layout import find_step
 
+_LATER = "a {} of sentence-transformers after the encoder, not part of it"
 _NOT_WANTED = "a head that is not asked for"
 # What a model is run with, which says nothing about its arrays.
 _OWN_CHOICE = {
@@ -90,6 +92,11 @@ def load_weights(
     str(file),
     "config.json" if stated is None else "the file's own options",
   )
+  if path.is_dir():
+    ignored |= {
+      place: _LATER.format(kind)
+      for place, kind in modules_left_out(path).items()
+    }
   if heads is not None:
     for head in sorted(set(entries) - {"", *heads}):
       left = [name for e in entries.pop(head) for name in e.names]

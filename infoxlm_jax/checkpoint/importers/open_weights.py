@@ -6,9 +6,11 @@ from typing import Any
 
 from infoxlm_jax.checkpoint.importers import fairseq, torch_pickle
 from infoxlm_jax.checkpoint.importers.lazy_tensor import Tensor
+from infoxlm_jax.checkpoint.importers.parameter_map import may_be_tied
 from infoxlm_jax.checkpoint.importers.safetensors_files import open_safetensors
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.model_folder import transformer_folder
 
 _INDEX = ".index.json"
 # What a folder may hold, the best first.
@@ -25,7 +27,8 @@ def find(path: Path) -> Path:
   """The file of weights that a path means.
 
   Raises:
-    InputError: nothing is there, or a folder without a file of a known name.
+    InputError: nothing is there, or a folder without a file of a known name,
+      also where its modules.json points to.
   """
   # Of names that no file can have os.path says False, where Path raises.
   if not os.path.exists(path):
@@ -36,9 +39,10 @@ def find(path: Path) -> Path:
     )
   if os.path.isfile(path):
     return path
+  folder = transformer_folder(path)
   for name in _NAMES:
-    if (path / name).is_file():
-      return path / name
+    if (folder / name).is_file():
+      return folder / name
   raise InputError(
     f"{path}: holds no weights: no {', '.join(_NAMES)}, and no checkpoint of"
     " this project (a run folder with checkpoints/, or a step with state/)"
@@ -97,7 +101,7 @@ def _open_shards(index: Path, allow_pickle: bool) -> dict[str, Tensor]:
       if places.get(name, shard) == shard:
         opened[name] = tensor
   for name, shard in places.items():
-    if name not in opened:
+    if name not in opened and not may_be_tied(name, opened):
       raise InputError(
         f"{index}: says that {shard} holds the tensor {name}, which it does"
         " not: the shards are of different models, or one is truncated"

@@ -7,7 +7,7 @@ same table, so that what goes in comes out.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -164,6 +164,25 @@ def copies(config: EncoderConfig) -> dict[str, str]:
   if not config.tied:
     names = {k: v for k, v in names.items() if not k.endswith(".weight")}
   return names
+
+
+# Endings of names that mean the same array where a model ties its matrices.
+_TIES = (
+  (
+    "embeddings.word_embeddings.weight",
+    "lm_head.decoder.weight",
+    "cls.predictions.decoder.weight",
+  ),
+  ("transformer.embeddings.weight", "pred_layer.proj.weight"),
+  ("lm_head.bias", "lm_head.decoder.bias"),
+  ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+)
+
+
+def may_be_tied(name: str, others: Iterable[str]) -> bool:
+  """Whether one of the others may hold the tensor of this name, too."""
+  endings = [e for tie in _TIES if name.endswith(tie) for e in tie]
+  return any(other.endswith(tuple(endings)) for other in others)
 
 
 def _bert_encoder(config: EncoderConfig, base: str) -> Iterator[Entry]:

@@ -1,5 +1,6 @@
 """Tensors of .safetensors files, one file or many with an index."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,15 +34,23 @@ _DTYPES: dict[str, Any] = {
 def open_safetensors(path: Path) -> dict[str, Tensor]:
   """The tensors of a file by name; reads the header only.
 
+  A tensor that several names share is stored under one of them; its metadata
+  says {the name left out: the name kept} (safetensors.torch.save_model).
+
   Raises:
     InputError: the file cannot be read, is not what it says, or its header is
       above limits.HEADER.
   """
   _check_header(path)
   with _open(path) as file:
-    return {
+    tensors = {
       name: _tensor(path, name, file.get_slice(name)) for name in file.keys()
     }
+    for alias, kept in (file.metadata() or {}).items():
+      if kept in tensors:
+        same = dataclasses.replace(tensors[kept], name=alias)
+        tensors.setdefault(alias, same)
+    return tensors
 
 
 def _check_header(path: Path) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from infoxlm_jax.checkpoint.importers import parameter_map
 from infoxlm_jax.checkpoint.importers.lazy_tensor import Tensor, Tensors
 from infoxlm_jax.checkpoint.importers.parameter_map import Entry
+from infoxlm_jax.checkpoint.importers.wrappers import unwrapped
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.config import EncoderConfig
 
-_WRAPPERS = ("module.", "model.")
 _OLD = {".gamma": ".weight", ".beta": ".bias"}  # TensorFlow's layer norm
 # Numbers of rows that old files store, and that nobody reads.
 _COUNTERS = ("position_ids", "token_type_ids")
@@ -103,6 +103,10 @@ def _canonical(
         " one of them."
       )
     doubles[tensor.name] = _SAME.format(first.name)
+  for copy, original in parameter_map.copies(config).items():
+    # Some writers keep the other one of two tied names.
+    if original not in canonical and copy in canonical:
+      canonical[original] = canonical.pop(copy)
   return canonical, doubles
 
 
@@ -111,12 +115,10 @@ def _known_name(name: str, prefix: str, known: set[str]) -> str:
   for old, new in _OLD.items():
     if name.endswith(old):
       plain = name.removesuffix(old) + new
-  inner = plain
-  for wrapper in _WRAPPERS:
-    inner = inner.removeprefix(wrapper)
-  for candidate in (plain, prefix + plain, inner, prefix + inner):
-    if candidate in known:
-      return candidate
+  for inner in unwrapped(plain):
+    for candidate in (inner, prefix + inner):
+      if candidate in known:
+        return candidate
   return name
 
 
@@ -174,7 +176,10 @@ def _left_over(
       ignored[tensor.name] = "InfoXLM's key encoder, a moving average"
     elif name.startswith(("proj_matrix", "queue", "enqueue_cnt")):
       ignored[tensor.name] = "InfoXLM's projection or queue of pretraining"
-    elif name.startswith(prefix) or _in_body(name, config):
+    elif any(
+      inner.startswith(prefix) or _in_body(inner, config)
+      for inner in unwrapped(name)
+    ):
       unknown.append(tensor.name)
     else:
       ignored[tensor.name] = "of a head that is not known here"

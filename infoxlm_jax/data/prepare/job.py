@@ -1,5 +1,6 @@
 """The job that prepares corpora into a folder that training reads (DATA)."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.prepare import pipeline
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
+from infoxlm_jax.data.tokenizers.export import why_not_exported
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import resources
 
@@ -45,8 +47,10 @@ def prepare(
   Raises:
     InputError, StorageError, Stopped: see pipeline.prepare.
   """
+  model = load_tokenizer(resources.find(tokenizer))
+  if why := why_not_exported(model):
+    logging.warning(why)
   if dry_run:
-    model = load_tokenizer(resources.find(tokenizer))
     print(f"{model.vocab_size:,} token ids, from {model.path}")
     for corpus in corpora:
       print(f"{corpus.kind}: {corpus.name}, {', '.join(corpus.splits())}")

@@ -7,7 +7,9 @@ The kinds, in the order in which a folder is searched for their files:
     vocab.json + merges.txt                        XLM
     vocab.txt                                      BERT
 
-The options of a vocab.* are in a tokenizer_config.json beside it.
+The options of a vocab.* are in a tokenizer_config.json beside it. In a Hugging
+Face folder also count the class of the tokenizer and the tokens that people
+added (hugging_face_folder.py), in one of fairseq a dict.txt (fairseq_dict.py).
 """
 
 import os
@@ -18,12 +20,15 @@ from typing import Protocol
 import numpy as np
 
 from infoxlm_jax.data.tokenizers import file_names as names
+from infoxlm_jax.data.tokenizers import hugging_face_folder
+from infoxlm_jax.data.tokenizers.fairseq_dict import FairseqTokenizer
 from infoxlm_jax.data.tokenizers.huggingface import JsonTokenizer, read_json
 from infoxlm_jax.data.tokenizers.vocab_txt import read_vocab_txt
 from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
 from infoxlm_jax.data.tokenizers.xlmr import SentencePieceTokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.model_folder import transformer_folder
 from infoxlm_jax.runtime.run_layout import FILES, find_step
 
 
@@ -70,7 +75,8 @@ class Tokenizer(Protocol):
   def encode(self, text: str) -> np.ndarray:
     """Ids of one text, int32 [length], without <s> and </s>.
 
-    <unk> is the only special id that a text becomes: "<mask>" is text.
+    <unk> is the only special id that a text becomes: "<mask>" is text here, a
+    special token in transformers.
     """
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -104,13 +110,14 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
       data, a checkpoint or a run of this project.
 
   Raises:
-    InputError: nothing is there, no tokenizer, or a broken one.
+    InputError: nothing is there, no tokenizer, a broken one, or one whose ids
+      transformers would give otherwise.
   """
   path = Path(path)
   try:
     if path.is_dir():
       path = _folder_of(path)
-      path /= _chosen(os.listdir(path), str(path))[0]
+      path /= _chosen(os.listdir(path), str(path))
     return _load_file(path)
   except OSError as error:
     raise InputError(
@@ -122,10 +129,11 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
 
 def _folder_of(path: Path) -> Path:
-  """The folder of the tokenizer's files: the path, or a checkpoint's files."""
-  if holds_tokenizer(path) or (step := find_step(path)) is None:
+  """The folder of the tokenizer's files: the path, or one inside it."""
+  if holds_tokenizer(path):
     return path
-  return step / FILES
+  step = find_step(path)
+  return transformer_folder(path) if step is None else step / FILES
 
 
 def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
@@ -138,7 +146,7 @@ def tokenizer_from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
   Raises:
     InputError: no tokenizer among them, or a broken one.
   """
-  return _of_kind({name: files[name] for name in _chosen(files, where)}, where)
+  return _of_kind(_chosen(files, where), files, where)
 
 
 def save_tokenizer(
@@ -158,29 +166,29 @@ def holds_tokenizer(folder: str | os.PathLike[str]) -> bool:
   return _choose(os.listdir(folder)) is not None
 
 
-# The files of each kind: those that it must have, and those that it may have.
+# The files that each kind must have.
 _KINDS = (
-  *(((name,), ()) for name in names.SENTENCEPIECE_NAMES),
-  ((names.JSON,), ()),
-  ((names.VOCAB_JSON, names.MERGES), (names.CONFIG,)),
-  ((names.VOCAB_TXT,), (names.CONFIG,)),
+  *((name,) for name in names.SENTENCEPIECE_NAMES),
+  (names.JSON,),
+  (names.VOCAB_JSON, names.MERGES),
+  (names.VOCAB_TXT,),
 )
 
 
-def _choose(present: Iterable[str]) -> list[str] | None:
-  """Names of the files of the first kind that is present, or None."""
+def _choose(present: Iterable[str]) -> str | None:
+  """Name of the first file of the first kind that is present, or None."""
   names_present = set(present)
-  for needed, optional in _KINDS:
+  for needed in _KINDS:
     if names_present.issuperset(needed):
-      return [*needed, *(name for name in optional if name in names_present)]
+      return needed[0]
   return None
 
 
-def _chosen(present: Iterable[str], where: str) -> list[str]:
+def _chosen(present: Iterable[str], where: str) -> str:
   """As `_choose`, but raises InputError if there is none."""
   chosen = _choose(present)
   if chosen is None:
-    looked = ", ".join(" + ".join(needed) for needed, _ in _KINDS)
+    looked = ", ".join(" + ".join(needed) for needed in _KINDS)
     raise InputError(
       f"no tokenizer in {where}: looked for {looked}. Give the tokenizer's "
       "own file or folder."
@@ -188,9 +196,27 @@ def _chosen(present: Iterable[str], where: str) -> list[str]:
   return chosen
 
 
-def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:
-  first = next(iter(files))
+def _needed(first: str) -> tuple[str, ...]:
+  """The files of the kind whose first file this is."""
+  return next(needed for needed in _KINDS if needed[0] == first)
+
+
+def _beside(first: str) -> tuple[str, ...]:
+  """What may stand beside a kind's files and decide about its ids."""
   if first in names.SENTENCEPIECE_NAMES:
+    return (names.JSON, names.DICT, *hugging_face_folder.BESIDE)
+  return hugging_face_folder.BESIDE
+
+
+def _of_kind(first: str, files: Mapping[str, bytes], where: str) -> Tokenizer:
+  wanted = (*_needed(first), *_beside(first))
+  files = hugging_face_folder.files_to_read(
+    first, {name: files[name] for name in wanted if name in files}, where
+  )
+  first = next(iter(files))
+  if names.DICT in files:
+    return FairseqTokenizer(files, where)
+  if first == names.SENTENCEPIECE:
     return SentencePieceTokenizer(files[first], where)
   if first == names.JSON:
     return JsonTokenizer(files, where, read_json)
@@ -200,20 +226,26 @@ def _of_kind(files: Mapping[str, bytes], where: str) -> Tokenizer:
 
 
 def _load_file(path: Path) -> Tokenizer:
-  """Loads a file, with others of its kind in the same folder."""
-  if path.suffix == ".json" and path.name != names.VOCAB_JSON:
-    return _of_kind({names.JSON: read_files.read_regular(path)}, str(path))
+  """Loads a file, with what stands beside it in the same folder."""
+  # Files of other names may belong to anything that stands beside them.
+  beside: tuple[str, ...] = ()
   if path.name in (names.VOCAB_JSON, names.MERGES):
-    wanted = [names.VOCAB_JSON, names.MERGES, names.CONFIG]
+    first = names.VOCAB_JSON
+    beside = (names.MERGES, *_beside(first))
+    path = path.with_name(first)
+  elif path.suffix == ".json":
+    first = names.JSON
+    beside = _beside(first) if path.name == first else ()
   elif path.suffix == ".txt":
-    wanted = [names.VOCAB_TXT, names.CONFIG]
+    first = names.VOCAB_TXT
+    beside = _beside(first) if path.name == first else (names.CONFIG,)
+  elif path.name in names.SENTENCEPIECE_NAMES:
+    first = path.name
+    beside = _beside(first)
   else:
-    return _of_kind(
-      {names.SENTENCEPIECE: read_files.read_regular(path)}, str(path)
-    )
-  files = {}
-  for name in wanted:
-    beside = path if name == names.VOCAB_TXT else path.with_name(name)
-    if name != names.CONFIG or beside.exists():
-      files[name] = read_files.read_regular(beside)
-  return _of_kind(files, str(path))
+    first = names.SENTENCEPIECE
+  files = {first: read_files.read_regular(path)}
+  for name in beside:
+    if name == names.MERGES or path.with_name(name).exists():
+      files[name] = read_files.read_regular(path.with_name(name))
+  return _of_kind(first, files, str(path))

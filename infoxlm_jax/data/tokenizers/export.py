@@ -1,37 +1,37 @@
 """Writes a tokenizer as the files that `transformers` reads."""
 
-import base64
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from infoxlm_jax.data.tokenizers.base import Tokenizer
-from infoxlm_jax.data.tokenizers.file_names import CONFIG, JSON, SENTENCEPIECE
+from infoxlm_jax.data.tokenizers.fairseq_dict import (
+  FairseqTokenizer,
+  fairseq_json,
+)
+from infoxlm_jax.data.tokenizers.file_names import (
+  CONFIG,
+  JSON,
+  SENTENCEPIECE,
+  SPECIALS_MAP,
+)
 from infoxlm_jax.data.tokenizers.huggingface import JsonTokenizer
+from infoxlm_jax.data.tokenizers.sentencepiece_json import (
+  as_json,
+  inexpressible,
+  xlmr_pieces,
+)
 from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
 from infoxlm_jax.data.tokenizers.xlmr import (
-  BYTE,
-  NORMAL,
   UNIGRAM,
   SentencePieceTokenizer,
   read_proto,
 )
-from infoxlm_jax.errors import InputError
 
-SPECIALS_MAP = "special_tokens_map.json"
 XLMR_MODEL = "sentencepiece.bpe.model"
-_SPACE = "▁"
 # The class that uses tokenizer.json as it is. An architecture's class rebuilds
 # parts of it from its own options.
 _PLAIN = "PreTrainedTokenizerFast"
-# Not `WhitespaceSplit`: to SentencePiece a tab that its normalizer leaves is an
-# ordinary character.
-_AT_SPACES = {
-  "type": "Split",
-  "pattern": {"String": " "},
-  "behavior": "Removed",
-  "invert": False,
-}
 
 
 def hugging_face_files(
@@ -49,8 +49,13 @@ def hugging_face_files(
   if isinstance(tokenizer, SentencePieceTokenizer):
     return {
       XLMR_MODEL: tokenizer.files[SENTENCEPIECE],
-      JSON: _json(_unigram(tokenizer)),
+      JSON: as_json(tokenizer, xlmr_pieces(tokenizer)),
       **_configs(tokenizer, _class(tokenizer), model_max_length),
+    }
+  if isinstance(tokenizer, FairseqTokenizer):
+    return {
+      JSON: fairseq_json(tokenizer),
+      **_configs(tokenizer, _PLAIN, model_max_length),
     }
   if isinstance(tokenizer, XlmTokenizer):
     config = json.loads(tokenizer.files.get(CONFIG, b"{}")) | {
@@ -67,14 +72,34 @@ def hugging_face_files(
   }
 
 
+def why_not_exported(tokenizer: Tokenizer) -> str | None:
+  """Why transformers cannot have this tokenizer, as a sentence; None: it can.
+
+  To be said when a run begins, not when it is exported at last.
+  """
+  problem = None
+  if isinstance(tokenizer, SentencePieceTokenizer):
+    problem = inexpressible(tokenizer)
+  elif isinstance(tokenizer, FairseqTokenizer):
+    problem = tokenizer.inexpressible()
+  if problem is None:
+    return None
+  return (
+    f"The tokenizer {tokenizer.path} cannot be written for transformers"
+    f" ({problem}): an export of this model holds the weights alone."
+  )
+
+
 def _class(tokenizer: SentencePieceTokenizer) -> str:
   """XLM-R's class if it gives the same ids, else the plain one.
 
-  XLM-R's class also splits at tabs and line ends, and has no byte fallback.
+  XLM-R's class is of unigram models, also splits at tabs and line ends, and
+  has no byte fallback.
   """
   tabs, spaces = tokenizer.encode_batch(["a\tb\nc\rd", "a b c d"])
-  byte_fallback = read_proto(tokenizer).trainer_spec.byte_fallback
-  same = tabs.tolist() == spaces.tolist() and not byte_fallback
+  spec = read_proto(tokenizer).trainer_spec
+  same = tabs.tolist() == spaces.tolist() and not spec.byte_fallback
+  same &= spec.model_type == UNIGRAM
   return "XLMRobertaTokenizer" if same else _PLAIN
 
 
@@ -113,95 +138,3 @@ def _configs(
     "clean_up_tokenization_spaces": False,
   }
   return {CONFIG: _json(config), SPECIALS_MAP: _json(specials)}
-
-
-def _unigram(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
-  """tokenizer.json of a SentencePiece unigram model, XLM-R's ids."""
-  proto = read_proto(tokenizer)
-  _check_expressible(proto, tokenizer.path)
-  spec = proto.normalizer_spec
-  space = {
-    "type": "Metaspace",
-    "replacement": _SPACE,
-    "prepend_scheme": "always" if spec.add_dummy_prefix else "never",
-    "split": True,
-  }
-  specials = tokenizer.pieces([0, 1, 2, 3, tokenizer.mask_id])
-  pieces = [(piece.piece, piece.score) for piece in proto.pieces[3:]]
-  zeros = [(name, 0.0) for name in specials]
-  byte_fallback = proto.trainer_spec.byte_fallback
-  bytes_back = [{"type": "ByteFallback"}] if byte_fallback else []
-  return {
-    "version": "1.0",
-    "truncation": None,
-    "padding": None,
-    "added_tokens": [
-      {
-        "id": i,
-        "content": name,
-        "single_word": False,
-        # As in XLM-R's file: "a <mask>" has no piece for the space.
-        "lstrip": name == "<mask>",
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-      }
-      for i, name in zip([0, 1, 2, 3, tokenizer.mask_id], specials, strict=True)
-    ],
-    "normalizer": _normalizer(spec),
-    "pre_tokenizer": {
-      "type": "Sequence",
-      "pretokenizers": [_AT_SPACES, space],
-    },
-    "post_processor": _template(tokenizer),
-    "decoder": {"type": "Sequence", "decoders": [*bytes_back, space]},
-    "model": {
-      "type": "Unigram",
-      "unk_id": tokenizer.unk_id,
-      "vocab": [*zeros[:4], *pieces, zeros[4]],
-      "byte_fallback": byte_fallback,
-    },
-  }
-
-
-def _check_expressible(proto: Any, path: str) -> None:
-  spec = proto.normalizer_spec
-  others = [p.piece for p in proto.pieces[3:] if p.type not in (NORMAL, BYTE)]
-  problem = ""
-  if proto.trainer_spec.model_type != UNIGRAM:
-    problem = "it is no unigram model"
-  elif others:
-    problem = f"it has pieces that are user-defined or unused ({others[0]!r})"
-  elif not (spec.remove_extra_whitespaces and spec.escape_whitespaces):
-    problem = "it keeps repeated spaces"
-  elif proto.trainer_spec.treat_whitespace_as_suffix:
-    problem = "it writes spaces at the end of words"
-  if problem:
-    raise InputError(
-      f"{path} cannot be written as a tokenizer.json that gives the same ids: "
-      f"{problem}. Train a unigram model with infoxlm-train-tokenizer."
-    )
-
-
-def _normalizer(spec: Any) -> dict[str, Any] | None:
-  if not spec.precompiled_charsmap:
-    return None
-  charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
-  return {"type": "Precompiled", "precompiled_charsmap": charsmap}
-
-
-def _template(tokenizer: Tokenizer) -> dict[str, Any]:
-  """XLM-R's post-processor: `<s> A </s>` and `<s> A </s></s> B </s>`."""
-  begin = {"SpecialToken": {"id": "<s>", "type_id": 0}}
-  end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
-  a, b = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-  ids = {"<s>": tokenizer.bos_id, "</s>": tokenizer.eos_id}
-  return {
-    "type": "TemplateProcessing",
-    "single": [begin, a, end],
-    "pair": [begin, a, end, end, b, end],
-    "special_tokens": {
-      name: {"id": name, "ids": [i], "tokens": [name]}
-      for name, i in ids.items()
-    },
-  }

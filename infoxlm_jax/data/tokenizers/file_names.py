@@ -21,7 +21,13 @@ SENTENCEPIECE_NAMES = (
 JSON = "tokenizer.json"
 VOCAB_JSON, MERGES = "vocab.json", "merges.txt"
 VOCAB_TXT = "vocab.txt"
+KNOWN_NAMES = (*SENTENCEPIECE_NAMES, JSON, VOCAB_JSON, MERGES, VOCAB_TXT)
+DICT = "dict.txt"  # fairseq's, beside a SentencePiece model
 CONFIG = "tokenizer_config.json"
+# What a Hugging Face folder may say about its tokenizer besides.
+MODEL_CONFIG = "config.json"
+SPECIALS_MAP = "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
 
 
 def sha256_of(files: Mapping[str, bytes]) -> str:

@@ -16,11 +16,15 @@ cut the corpus into the same pieces:
 
 import json
 from collections.abc import Collection, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.data.tokenizers.fairseq_dict import (
+  FairseqTokenizer,
+  fairseq_json,
+)
 from infoxlm_jax.data.tokenizers.file_names import (
   CONFIG,
   JSON,
@@ -30,6 +34,7 @@ from infoxlm_jax.data.tokenizers.file_names import (
   checked_ids,
 )
 from infoxlm_jax.data.tokenizers.huggingface import JsonTokenizer
+from infoxlm_jax.data.tokenizers.trim_json import trim_json
 from infoxlm_jax.data.tokenizers.xlm import XlmTokenizer
 from infoxlm_jax.data.tokenizers.xlmr import (
   BPE,
@@ -84,17 +89,22 @@ def trim(tokenizer: Tokenizer, keep_ids: Iterable[int]) -> Trimmed:
     keep_ids: ids to keep, in any order; `used_ids` computes those of a corpus.
 
   Raises:
-    InputError: an id that is not in the vocabulary.
+    InputError: an id that is not in the vocabulary; or a dict.txt that no
+      tokenizer.json expresses.
   """
   keep = set(checked_ids(keep_ids, tokenizer.vocab_size, tokenizer.path))
   keep |= tokenizer.special_ids
   if isinstance(tokenizer, SentencePieceTokenizer):
     return _trim_sentencepiece(tokenizer, keep)
+  if isinstance(tokenizer, FairseqTokenizer):
+    content, kept = trim_json(fairseq_json(tokenizer), "Unigram", keep)
+    return Trimmed({JSON: content}, kept)
   if isinstance(tokenizer, XlmTokenizer):
     return _trim_xlm(tokenizer, keep)
   assert isinstance(tokenizer, JsonTokenizer), type(tokenizer)
   if JSON in tokenizer.files:
-    return _trim_json(tokenizer, keep)
+    content, kept = trim_json(tokenizer.files[JSON], tokenizer.kind, keep)
+    return Trimmed({JSON: content}, kept)
   return _trim_vocab_txt(tokenizer, keep)
 
 
@@ -157,143 +167,25 @@ def _parts_of_any_split(
   return list(all_parts)
 
 
-def _trim_json(tokenizer: JsonTokenizer, keep: set[int]) -> Trimmed:
-  described = json.loads(tokenizer.files[JSON])
-  model = described["model"]
-  kind = tokenizer.kind
-  added = described.get("added_tokens") or []
-  keep |= {token["id"] for token in added}
-  vocabulary: dict[str, int]
-  if kind == "Unigram":
-    vocabulary = {p: i for i, (p, _) in enumerate(model["vocab"])}
-    keep |= _unigram_needs(model, vocabulary, keep)
-  else:
-    vocabulary = model["vocab"]
-  if kind == "BPE":
-    keep |= _bpe_needs(described, vocabulary, keep)
-  names = {token["id"]: token["content"] for token in added}
-  names |= {i: piece for piece, i in vocabulary.items()}
-  kept = _as_kept(keep & names.keys())
-  new = {old: i for i, old in enumerate(kept.tolist())}
-  if kind == "Unigram":
-    # The index in the list is the id: added tokens after it leave no gap.
-    model["vocab"] = [pair for i, pair in enumerate(model["vocab"]) if i in new]
-    if model.get("unk_id") is not None:
-      model["unk_id"] = new[model["unk_id"]]
-  else:
-    model["vocab"] = {p: new[i] for p, i in vocabulary.items() if i in new}
-  if kind == "BPE":
-    model["merges"] = [
-      merge
-      for merge in model["merges"]
-      if _merge_stays(merge, model, model["vocab"])
-    ]
-  for token in added:
-    token["id"] = new[token["id"]]
-  _renumber(described, new)
-  files = {JSON: json.dumps(described, ensure_ascii=False).encode()}
-  return Trimmed(files, kept)
-
-
-def _unigram_needs(
-  model: dict[str, Any], vocabulary: dict[str, int], keep: set[int]
-) -> set[int]:
-  entries = model["vocab"]
-  needed = {min(range(len(entries)), key=lambda i: entries[i][1])}
-  kept = [entries[i][0] for i in keep | needed if i < len(entries)]
-  needed |= {vocabulary[c] for p in kept for c in p if c in vocabulary}
-  if model.get("byte_fallback"):
-    needed |= _byte_pieces(vocabulary)
-  return needed
-
-
-def _byte_pieces(vocabulary: dict[str, int]) -> set[int]:
-  names = (f"<0x{byte:02X}>" for byte in range(256))
-  return {vocabulary[name] for name in names if name in vocabulary}
-
-
-def _pair(merge: str | list[str]) -> tuple[str, str]:
-  """The parts of a merge: tokenizer.json has had "a b", and ["a", "b"]."""
-  first, second = merge.split(" ") if isinstance(merge, str) else merge
-  return first, second
-
-
-def _merged(first: str, second: str, model: dict[str, Any]) -> str:
-  prefix = model.get("continuing_subword_prefix") or ""
-  return first + second.removeprefix(prefix)
-
-
-def _merge_stays(
-  merge: str | list[str], model: dict[str, Any], vocabulary: dict[str, int]
-) -> bool:
-  first, second = _pair(merge)
-  merged = _merged(first, second, model)
-  return all(piece in vocabulary for piece in (first, second, merged))
-
-
-def _bpe_needs(
-  described: dict[str, Any], vocabulary: dict[str, int], keep: set[int]
-) -> set[int]:
-  """Ids of the pieces from which kept ones may be merged, and of bytes."""
-  from tokenizers.pre_tokenizers import ByteLevel
-
-  model = described["model"]
-  needed = _byte_pieces(vocabulary) if model.get("byte_fallback") else set()
-  steps = (described.get("pre_tokenizer"), described.get("normalizer"))
-  if "ByteLevel" in json.dumps(steps):
-    needed |= {vocabulary[c] for c in ByteLevel.alphabet() if c in vocabulary}
-  sources: dict[str, list[tuple[str, str]]] = {}
-  for merge in model["merges"]:
-    first, second = _pair(merge)
-    merged = _merged(first, second, model)
-    sources.setdefault(merged, []).append((first, second))
-  names = {i: piece for piece, i in vocabulary.items()}
-  pending = [names[i] for i in keep if i in names]
-  while pending:
-    for parts in sources.get(pending.pop(), ()):
-      new = {vocabulary[part] for part in parts} - needed
-      needed |= new
-      pending += [names[i] for i in new]
-  return needed
-
-
-def _renumber(described: dict[str, Any], new: dict[int, int]) -> None:
-  """Replaces the ids in padding and post-processor of a tokenizer.json."""
-  if padding := described.get("padding"):
-    padding["pad_id"] = new[padding["pad_id"]]
-  pending = [described.get("post_processor")]
-  while pending:
-    processor = pending.pop()
-    if not processor:
-      continue
-    pending += processor.get("processors", [])
-    for name in ("sep", "cls"):  # BertProcessing, RobertaProcessing
-      if name in processor:
-        processor[name][1] = new[processor[name][1]]
-    if processor["type"] == "TemplateProcessing":
-      for token in processor["special_tokens"].values():
-        token["ids"] = [new[i] for i in token["ids"]]
-
-
 def _trim_vocab_txt(tokenizer: JsonTokenizer, keep: set[int]) -> Trimmed:
   kept = _as_kept(keep)
   lines = "".join(f"{piece}\n" for piece in tokenizer.pieces(kept))
-  config = json.loads(tokenizer.files.get(CONFIG, b"{}"))
   # Written, since the pieces with capitals may be gone.
-  config |= {"do_lower_case": tokenizer.lower_case}
-  files = {VOCAB_TXT: lines.encode(), CONFIG: json.dumps(config).encode()}
-  return Trimmed(files, kept)
+  config = _config(tokenizer, do_lower_case=tokenizer.lower_case)
+  return Trimmed({VOCAB_TXT: lines.encode(), CONFIG: config}, kept)
 
 
 def _trim_xlm(tokenizer: XlmTokenizer, keep: set[int]) -> Trimmed:
   vocabulary = json.loads(tokenizer.files[VOCAB_JSON])
   kept = _as_kept(keep & set(vocabulary.values()))
   pieces = dict(zip(tokenizer.pieces(kept), range(len(kept)), strict=True))
-  config = json.loads(tokenizer.files.get(CONFIG, b"{}"))
-  config |= {"do_lowercase_and_remove_accent": tokenizer.lower_case}
-  files = {
-    **tokenizer.files,
-    VOCAB_JSON: json.dumps(pieces, ensure_ascii=False).encode(),
-    CONFIG: json.dumps(config).encode(),
-  }
-  return Trimmed(files, kept)
+  files = {VOCAB_JSON: json.dumps(pieces, ensure_ascii=False).encode()}
+  lower = {"do_lowercase_and_remove_accent": tokenizer.lower_case}
+  files[CONFIG] = _config(tokenizer, **lower)
+  return Trimmed({**tokenizer.files, **files}, kept)
+
+
+def _config(tokenizer: Tokenizer, **options: bool) -> bytes:
+  config = json.loads(tokenizer.files.get(CONFIG, b"{}")) | options
+  config.pop("added_tokens_decoder", None)  # it has the ids of before
+  return json.dumps(config).encode()

@@ -101,6 +101,11 @@ class SentencePieceTokenizer:
     """The piece of each id, special ones by their names."""
     return [self._piece(i) for i in self._checked(ids)]
 
+  def surfaces(self, text: str) -> list[str]:
+    """The pieces of a text as strings; unknown ones as they are in the text."""
+    surfaces: list[str] = self._model.encode(text, out_type=str)
+    return surfaces
+
   def _from_file_ids(self, ids: np.ndarray) -> np.ndarray:
     return np.where(ids == 0, np.int32(self.unk_id), ids + np.int32(1))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 import small_model
 import yaml
 from safetensors.numpy import load_file
+from small_tokenizers import sentencepiece_files
 
 from infoxlm_jax.checkpoint.exporters import (
   compare_torch,
@@ -20,7 +22,9 @@ from infoxlm_jax.checkpoint.exporters import (
 )
 from infoxlm_jax.checkpoint.exporters.hf_tensors import Tensor, model_class
 from infoxlm_jax.checkpoint.exporters.model_card import About
+from infoxlm_jax.checkpoint.importers.find_tokenizer import with_ids_of
 from infoxlm_jax.checkpoint.importers.load import load_weights
+from infoxlm_jax.data.tokenizers.base import tokenizer_from_files
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model.pooling import Reading
 
@@ -155,6 +159,47 @@ def test_writer_writes_what_the_library_reads(tmp_path):
   assert sorted(found) == sorted(values)
   for name, value in values.items():
     np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.fixture(scope="module")
+def inexpressible():
+  """A model whose SentencePiece no tokenizer.json expresses."""
+  files = sentencepiece_files(model_type="char", vocab_size=200)
+  tokenizer = tokenizer_from_files(files, "char.model")
+  whole = small_model.source()
+  config = with_ids_of(whole.config, tokenizer, "here")
+  return dataclasses.replace(whole, tokenizer=tokenizer, config=config)
+
+
+def test_weights_alone_where_the_tokenizer_cannot_be_written(
+  tmp_path, inexpressible
+):
+  lines = export.export_transformers(
+    inexpressible, tmp_path / "out", ABOUT, check=False
+  )
+  said = "char.model cannot be written for transformers .it is neither a uni"
+  assert re.search(f"no tokenizer: The tokenizer {said}", "\n".join(lines))
+  names = {path.name for path in (tmp_path / "out").iterdir()}
+  assert names == {"model.safetensors", "config.json", "README.md"}
+  assert re.search(said, (tmp_path / "out" / "README.md").read_text("utf-8"))
+  stored = load_file(tmp_path / "out" / "model.safetensors")
+  np.testing.assert_array_equal(
+    stored["roberta.embeddings.word_embeddings.weight"],
+    inexpressible.params["embed"]["token"][: inexpressible.config.vocab_size],
+  )
+
+
+def test_sentence_transformers_needs_a_tokenizer(tmp_path, inexpressible):
+  with pytest.raises(InputError, match="cannot be written .*use --format hf"):
+    export.export_sentence_transformers(
+      inexpressible,
+      tmp_path / "out",
+      ABOUT,
+      layer=1,
+      pooling="mean",
+      encode=None,
+    )
+  assert not list(tmp_path.iterdir())
 
 
 def _head(card: str) -> dict:

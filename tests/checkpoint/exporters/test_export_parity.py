@@ -312,6 +312,7 @@ def test_half_precision_is_compared_too(tmp_path, dtype):
   [
     ("wordpiece", "bert", "mean"),
     ("byte_bpe", "xlm-roberta", "first"),
+    ("sentencepiece bpe", "xlm-roberta", "mean"),
     ("xlm", "xlm", "mean"),
   ],
 )
@@ -324,6 +325,10 @@ def test_tokenizers_of_all_architectures_travel(
   files = tmp_path / "tokenizer"
   if kind == "xlm":
     small_tokenizers.xlm_folder(files)
+  elif kind == "sentencepiece bpe":
+    files.mkdir()
+    model = small_tokenizers.sentencepiece_files(model_type="bpe")
+    (files / "tokenizer.model").write_bytes(model["tokenizer.model"])
   else:
     files.mkdir()
     content = getattr(small_tokenizers, kind)()

@@ -84,7 +84,16 @@ def test_an_existing_output(tmp_path, capsys):
     (b"[1]", "no JSON object"),
     (b"{}", "model_type is None"),
     (b'{"model_type": "gpt2"}', "model_type is 'gpt2'"),
-    (b'{"model_type": "bert"}', "is missing"),
+    (
+      b'{"model_type": "bert", "vocab_size": 9, "hidden_size": 8}',
+      "num_hidden_layers, num_attention_heads, intermediate_size,"
+      " max_position_embeddings are missing",
+    ),
+    (
+      b'{"model_type": "xlm", "n_layers": 1, "emb_dim": 2, "n_heads": 1,'
+      b' "max_position_embeddings": 8}',
+      "vocab_size is missing",
+    ),
     ({"num_hidden_layers": 10**12}, "num_layers is 1000000000000"),
     ({"num_hidden_layers": 0}, "num_layers is 0"),
     ({"num_attention_heads": 0}, "describes no model"),

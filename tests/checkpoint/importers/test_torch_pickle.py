@@ -102,7 +102,13 @@ def fairseq_state(form):
     found[name] = value
   table = found["encoder.sentence_encoder.embed_tokens.weight"]
   found["encoder.lm_head.weight"] = table
-  if form != "new":  # XLM-R's own files, of fairseq 0.9
+  if form == "0.12.2":
+    found["encoder.sentence_encoder.version"] = torch.Tensor([3])
+  if form == "module":
+    found = {f"module.{k}": v for k, v in found.items()}
+  if form == "head only":  # of two tied names
+    del found["encoder.sentence_encoder.embed_tokens.weight"]
+  if form in ("old", "fused", "infoxlm"):  # XLM-R's own, of fairseq 0.9
     found = {
       "decoder."
       + k.removeprefix("encoder.").replace(
@@ -129,7 +135,10 @@ def fairseq_state(form):
   return found
 
 
-@pytest.mark.parametrize("form", ["new", "old", "fused", "infoxlm"])
+@pytest.mark.parametrize(
+  "form",
+  ["new", "0.12.2", "module", "head only", "old", "fused", "infoxlm"],
+)
 def test_fairseq(tmp_path, wanted, form, capsys):
   options = {"encoder_attention_heads": 4, "activation_fn": "gelu"}
   checkpoint = {"model": fairseq_state(form), "extra_state": {"epoch": 1}}
@@ -175,7 +184,13 @@ def test_fairseq(tmp_path, wanted, form, capsys):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    (lambda s: s.pop("encoder.sentence_encoder.embed_tokens.weight"), "not of"),
+    (
+      lambda s: [
+        s.pop("encoder.sentence_encoder.embed_tokens.weight"),
+        s.pop("encoder.lm_head.weight"),
+      ],
+      "not of",
+    ),
     (
       lambda s: s.update(
         {"encoder.sentence_encoder.layer_norm.weight": torch.ones(32)}

@@ -1,19 +1,27 @@
 """tokenizer.json of a SentencePiece model, read by the tokenizers package.
 
+The package has code of its own for unigram and BPE models.
+
 test_tokenizer_parity.py has transformers read the same files.
 """
 
 import gzip
 import json
+import re
 
 import pytest
 import small_corpus
 import small_tokenizers
 import tokenizers
-from test_tokenizer_trim import MAKE, sentencepiece_files
+from small_tokenizers import sentencepiece_files
+from test_tokenizer_trim import MAKE
 
+from infoxlm_jax.data.prepare import job
 from infoxlm_jax.data.tokenizers.base import tokenizer_from_files
-from infoxlm_jax.data.tokenizers.export import hugging_face_files
+from infoxlm_jax.data.tokenizers.export import (
+  hugging_face_files,
+  why_not_exported,
+)
 from infoxlm_jax.errors import InputError
 
 
@@ -25,9 +33,16 @@ def _texts():
   return [*cells, *odd]
 
 
-@pytest.mark.parametrize("kind", ["shipped", "spm bytes"])
+def _bpe_with_bytes():
+  return sentencepiece_files(model_type="bpe", byte_fallback=True)
+
+
+@pytest.mark.parametrize(
+  "kind", ["shipped", "spm bytes", "spm bpe", "spm bpe bytes"]
+)
 def test_same_ids(kind):
-  ours = tokenizer_from_files(MAKE[kind](), kind)
+  make = MAKE | {"spm bpe bytes": _bpe_with_bytes}
+  ours = tokenizer_from_files(make[kind](), kind)
   files = hugging_face_files(ours, 128)
   assert files["sentencepiece.bpe.model"] == ours.files["tokenizer.model"]
   package = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
@@ -71,7 +86,7 @@ def test_json_as_it_was():
 @pytest.mark.parametrize(
   ("kind", "message"),
   [
-    ("spm bpe", "it is no unigram model"),
+    ("spm char", "it is neither a unigram nor a BPE model"),
     ("spm user-defined", "user-defined or unused .'God'"),
   ],
 )
@@ -79,3 +94,20 @@ def test_what_tokenizer_json_cannot_say(kind, message):
   ours = tokenizer_from_files(MAKE[kind](), kind)
   with pytest.raises(InputError, match=message):
     hugging_face_files(ours)
+  said = why_not_exported(ours)
+  assert said and re.search(f"{message}.*the weights alone", said)
+  assert why_not_exported(tokenizer_from_files(MAKE["spm bpe"](), "x")) is None
+
+
+def test_it_is_said_before_anything_is_prepared(tmp_path, caplog, capsys):
+  path = tmp_path / "char.model"
+  path.write_bytes(MAKE["spm char"]()["tokenizer.model"])
+  job.prepare(
+    model_dir=str(tmp_path / "out"),
+    tokenizer=str(path),
+    corpora=[],
+    row_length=64,
+    dry_run=True,
+  )
+  assert "char.model cannot be written for transformers" in caplog.text
+  assert "token ids, from" in capsys.readouterr().out

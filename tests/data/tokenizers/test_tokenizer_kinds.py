@@ -168,7 +168,6 @@ def test_order_in_a_folder(tmp_path):
   """The SentencePiece file first, then tokenizer.json, then vocab.txt."""
   spm = small_corpus.TOKENIZER.read_bytes()
   (tmp_path / "sentencepiece.bpe.model").write_bytes(spm)
-  (tmp_path / "tokenizer.json").write_bytes(small_tokenizers.unigram())
   (tmp_path / "vocab.txt").write_bytes(VOCAB_TXT)
   (tmp_path / "tokenizer_config.json").write_text("{}")
   found = load_tokenizer(tmp_path)
@@ -177,6 +176,7 @@ def test_order_in_a_folder(tmp_path):
   assert found.files == {"tokenizer.model": spm}
   assert found.sha256 == load_tokenizer(small_corpus.TOKENIZER).sha256
   (tmp_path / "sentencepiece.bpe.model").unlink()
+  (tmp_path / "tokenizer.json").write_bytes(small_tokenizers.unigram())
   assert load_tokenizer(tmp_path).vocab_size == 1500
   (tmp_path / "tokenizer.json").unlink()
   assert load_tokenizer(tmp_path).vocab_size == 14

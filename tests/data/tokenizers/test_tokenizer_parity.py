@@ -9,6 +9,7 @@ import small_corpus
 import small_tokenizers
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from small_tokenizers import sentencepiece_files
 
 from infoxlm_jax.data.corpora.tsv import read_table
 from infoxlm_jax.data.tokenizers.base import (
@@ -224,6 +225,14 @@ def test_exported_verses(verses, sentences, tmp_path):
   small = trim(ours, used_ids(ours, verses))
   trimmed = tokenizer_from_files(small.files, "trimmed")
   assert_same(trimmed, exported(trimmed, tmp_path / "small"), verses)
+
+
+@pytest.mark.parametrize("bytes_too", [False, True])
+def test_exported_bpe(bytes_too, sentences, tmp_path):
+  """A BPE model of SentencePiece, whose file has no merges."""
+  files = sentencepiece_files(model_type="bpe", byte_fallback=bytes_too)
+  ours = tokenizer_from_files(files, "bpe")
+  assert_same(ours, exported(ours, tmp_path), [*sentences, "", " a  b ", "☃☃"])
 
 
 def test_exported_xlmr(xlmr, sentences, tmp_path):

@@ -1,32 +1,19 @@
 """A trimmed tokenizer cuts the corpus it was trimmed for as before."""
 
-import io
 import json
 
 import numpy as np
 import pytest
-import sentencepiece
 import small_corpus
 import small_tokenizers
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_tokenizers import sentencepiece_files
 
 from infoxlm_jax.data.tokenizers.base import tokenizer_from_files
 from infoxlm_jax.data.tokenizers.trim import trim, used_ids
 from infoxlm_jax.errors import InputError
-
-
-def sentencepiece_files(**options):
-  model = io.BytesIO()
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(small_tokenizers.texts()),
-    model_writer=model,
-    minloglevel=2,
-    num_threads=1,
-    **({"vocab_size": 1200, "character_coverage": 0.999} | options),
-  )
-  return {"tokenizer.model": model.getvalue()}
 
 
 def _unigram_with_bytes():
