@@ -117,10 +117,11 @@ def pair_example(
 
 
 def check_split(corpus: Any, split: str) -> None:
-  """Raises InputError unless the split is "train", the only one of files."""
-  if split not in FILE_SPLITS:
+  """Raises InputError unless the corpus has the split."""
+  if split not in corpus.splits():
     raise InputError(
-      f"{corpus.name} has no split {split!r}: files have only 'train'."
+      f"{corpus.name} has no split {split!r}: files have only"
+      f" {corpus.splits()[0]!r}."
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.corpora.open_files import Patterns
 from infoxlm_jax.data.prepare import pipeline
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
@@ -23,6 +24,9 @@ def prepare(
   seed: int = 0,
   cleaning: Cleaning = _CLEANING,
   held_out: int = 0,
+  held_out_test: int = 0,
+  dev_pairs: Patterns | None = None,
+  test_pairs: Patterns | None = None,
   pairs_together: int = 1,
   stores: Mapping[str, str] | None = None,
   retrieval: Mapping[str, str] | None = None,
@@ -38,7 +42,8 @@ def prepare(
   Args:
     model_dir: folder to write; `model_dir.partial` until it is complete.
     tokenizer, corpora, row_length, max_side, seed, cleaning, held_out,
-      pairs_together, stores, retrieval, workers: see pipeline.prepare.
+      held_out_test, dev_pairs, test_pairs, pairs_together, stores, retrieval,
+      workers: see pipeline.prepare.
     on_start: called when the folder is complete; until then it must be empty.
     dry_run: print the corpora and the tokenizer, and write nothing.
 
@@ -67,6 +72,9 @@ def prepare(
     stores=stores,
     retrieval=retrieval,
     held_out=held_out,
+    held_out_test=held_out_test,
+    dev_pairs=dev_pairs,
+    test_pairs=test_pairs,
     pairs_together=pairs_together,
     workers=workers,
   )
