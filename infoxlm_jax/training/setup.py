@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from infoxlm_jax.data import prepared_files
+from infoxlm_jax.data import dropped, prepared_files
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.evaluation.evaluator import Evaluator
@@ -79,6 +79,8 @@ def start(
   tokenizer = load_tokenizer(data_folder)
   prepared_files.check_tokenizer(data_folder, tokenizer)
   validation.check_tokenizer(program.model, tokenizer)
+  store = Store(data_folder / "train")
+  dropped.check_enough(program.streams, store)
   if given is not None and weights.init_from is not None:
     initial_weights.check_tokenizer(weights.init_from, tokenizer)
 
@@ -104,7 +106,7 @@ def start(
   return assemble(
     run,
     program,
-    Store(data_folder / "train"),
+    store,
     tokenizer,
     given,
     evaluator_of=evaluator_of,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.corpora.open_files import Patterns
-from infoxlm_jax.data.prepare import pipeline
+from infoxlm_jax.data.prepare import pipeline, summary
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
@@ -79,5 +79,5 @@ def prepare(
     workers=workers,
   )
   on_start()
-  print((folder / pipeline.REPORT).read_text("utf-8"))
+  print((folder / summary.REPORT).read_text("utf-8"))
   print(f"Train on it with --gin.DATA={folder}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from infoxlm_jax.data.corpora.open_files import bytes_consumed
 from infoxlm_jax.data.manifest import Manifest
-from infoxlm_jax.data.prepare import retrieval_sets
+from infoxlm_jax.data.prepare import retrieval_sets, summary
 from infoxlm_jax.data.prepare.array_files import read_arrays, write_json
 from infoxlm_jax.data.prepare.chunks import cut_chunks
 from infoxlm_jax.data.prepare.deduplicate import find_duplicates
@@ -70,7 +70,8 @@ def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
     ):
       raise InputError(
         f"split {plan.request['stores'][store]!r} of "
-        f"{', '.join(p.corpus.name for p in parts[store])} gives no sentence."
+        f"{', '.join(p.corpus.name for p in parts[store])} gives no sentence"
+        f"{summary.why_none(made[store])}."
       )
   return {
     store: manifest

@@ -14,7 +14,6 @@ files that each phase leaves, in the folder that work_dir.py locks.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -30,6 +29,7 @@ from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.corpora.held_out_pairs import held_out_pairs
 from infoxlm_jax.data.corpora.open_files import Patterns
 from infoxlm_jax.data.corpora.sources import SeqioTask
+from infoxlm_jax.data.manifest import Manifest
 from infoxlm_jax.data.prepare import retrieval_sets, summary, work_dir
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.phases import write_stores
@@ -46,11 +46,10 @@ from infoxlm_jax.data.prepare.request import (
 )
 from infoxlm_jax.data.prepare.subprocess_run import run_in_subprocess
 from infoxlm_jax.data.tokenizers.base import load_tokenizer, save_tokenizer
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import resources
 from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
 
-REPORT = "report.md"
 _CLEANING = Cleaning()
 # Number of the format of the work folder's files.
 _WORK = 2
@@ -148,7 +147,7 @@ def prepare(
   with (
     _stopped_by_sigterm(),
     work_dir.locked(partial),
-    _storage_errors(partial),
+    work_dir.storage_errors(partial),
   ):
     if is_done(output, request):  # another process has just finished
       work_dir.remove(partial)
@@ -165,13 +164,16 @@ def prepare(
     )
     try:
       with Pool(workers) as pool:
-        _build(plan, pool, progress)
+        manifests = _build(plan, pool, progress)
     except InputError:
       # Correcting the input changes the request, so the work is of no use.
       work_dir.remove(partial)
       raise
     os.rename(plan.output, output)
     work_dir.remove(partial)
+  print(
+    f"Prepared {output}", *summary.in_lines(manifests), sep="\n", flush=True
+  )
   return output
 
 
@@ -241,8 +243,8 @@ def prepare_in_subprocess(
     return Path(run_in_subprocess(prepare, arguments, f"prepared {output}"))
 
 
-def _build(plan: Plan, pool: Pool, progress: bool) -> None:
-  """Does all work from the corpora to the complete output folder."""
+def _build(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
+  """Does all work to the complete output folder; its stores' manifests."""
   plan.folder.mkdir(exist_ok=True)
   shutil.rmtree(plan.output, ignore_errors=True)
   plan.output.mkdir()
@@ -258,28 +260,11 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> None:
     if part not in written and (part in outside or plan.request.get(option)):
       retrieval_sets.write_pairs(plan.output, part, plan.tokenizer)
   report = summary.markdown(manifests)
-  (plan.output / REPORT).write_text(report, "utf-8")
+  (plan.output / summary.REPORT).write_text(report, "utf-8")
   text = json.dumps(plan.request, indent=1, ensure_ascii=False) + "\n"
   (plan.output / work_dir.REQUEST).write_text(text, "utf-8")
   prepared_files.write_checksums(plan.output, plan.tokenizer, work_dir.REQUEST)
-
-
-@contextlib.contextmanager
-def _storage_errors(partial: Path) -> Iterator[None]:
-  """Turns errors of the disk into StorageErrors that say what to do."""
-  try:
-    yield
-  except (OSError, StorageError) as error:
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
-      raise
-    try:
-      free = f"{shutil.disk_usage(partial).free / 1e9:.1f} GB are free there. "
-    except OSError:
-      free = ""
-    raise StorageError(
-      f"preparing in {partial} failed: {error}. {free}Finished work is kept: "
-      "start again to continue."
-    ) from error
+  return manifests
 
 
 @contextlib.contextmanager
