@@ -14,6 +14,7 @@ from infoxlm_jax.data.corpora.open_files import (
   read_lines,
   split_patterns,
 )
+from infoxlm_jax.data.languages import same
 from infoxlm_jax.errors import InputError
 
 # The two files, and their languages.
@@ -87,9 +88,17 @@ def _complete(
   for name in sorted(sides):
     named = pair_of(Path(name).name)
     wanted = tuple(languages) if languages else named
-    if wanted is None or (named and set(named) != set(wanted)):
+    if wanted is None or (named and not _same_pair(named, wanted)):
       continue
-    a, b = (sides[name].get(language, []) for language in wanted)
+    a, b = (
+      [
+        p
+        for ending, paths in sides[name].items()
+        if same(ending, x)
+        for p in paths
+      ]
+      for x in wanted
+    )
     if more := next((side for side in (a, b) if len(side) > 1), None):
       raise InputError(
         f"{' and '.join(map(str, more))}: which one? Both are one side of the"
@@ -103,6 +112,14 @@ def _complete(
         f" {(a or b)[0]}. A Moses pair is two files, one a language."
       )
   return pairs
+
+
+def _same_pair(a: Sequence[str], b: Sequence[str]) -> bool:
+  """Whether two pairs are of the same languages, in any order and letters."""
+  return any(
+    all(same(x, y) for x, y in zip(a, other, strict=True))
+    for other in (b, b[::-1])
+  )
 
 
 def all_files(pairs: Sequence[tuple[Files, tuple[str, str]]]) -> list[Path]:

@@ -26,8 +26,8 @@ from xml.sax.handler import (
 from defusedxml.common import DefusedXmlException
 from defusedxml.expatreader import create_parser
 
-from infoxlm_jax.data.corpora.file_names import LANGUAGE
 from infoxlm_jax.data.corpora.open_files import reading, unpacked
+from infoxlm_jax.data.languages import Tag, parse
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import limits
 
@@ -124,18 +124,10 @@ def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
     raise InputError(f"{path} is empty: expected a TMX file.")
 
 
-def canonical(tag: str) -> str:
-  """A language tag in its usual case.
-
-  >>> canonical("EN-us"), canonical("zh_hans_CN")
-  ('en-US', 'zh-Hans-CN')
-  """
-  first, *rest = re.split("[-_]", tag.strip())
-  cased = [
-    part.title() if len(part) == 4 else part.upper() if len(part) == 2 else part
-    for part in rest
-  ]
-  return "-".join([first.lower(), *cased])
+def _parsed(tag: str) -> Tag:
+  parsed = parse(tag)
+  assert parsed is not None, tag  # it was checked before
+  return parsed
 
 
 def _ordered(unit: Unit, languages: Sequence[str] | None, source: str) -> Unit:
@@ -144,11 +136,9 @@ def _ordered(unit: Unit, languages: Sequence[str] | None, source: str) -> Unit:
     return sorted(unit, key=lambda v: (v[0] != source, v[0]))
   chosen = []
   for language in languages:
-    tag = canonical(language)
+    tag = _parsed(language)
     chosen += [
-      (language, text)
-      for other, text in unit
-      if other == tag or other.partition("-")[0] == tag
+      (language, text) for other, text in unit if tag.covers(_parsed(other))
     ]
   return chosen
 
@@ -215,7 +205,7 @@ class _Units(ContentHandler, LexicalHandler):
     elif name in _CODES:
       self._codes += 1
     elif name == "header":
-      self._source = canonical(attrs.get("srclang", ""))
+      self._source = str(parse(attrs.get("srclang", "").strip()) or "")
     elif name == "tu":
       self._unit = []
       self._size = 0
@@ -268,10 +258,10 @@ class _Units(ContentHandler, LexicalHandler):
   def _tag(self, given: str | None) -> str:
     if not given:
       raise self._error("a <tuv> without xml:lang. Add its language")
-    tag = canonical(given)
-    if not LANGUAGE.fullmatch(tag):
+    tag = parse(given.strip())
+    if tag is None:
       raise self._error(f"xml:lang = {given!r} is no language code. Correct it")
-    return tag
+    return str(tag)
 
   def _place(self) -> str:
     return f"{self._path}, line {self._parser.getLineNumber()}"

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data.corpora.file_names import LANGUAGE
+from infoxlm_jax.data.languages import is_language
 from infoxlm_jax.data.prepare import sentences, unicode_scripts
 from infoxlm_jax.data.prepare.array_files import write_arrays
 from infoxlm_jax.data.prepare.chunks import Chunk
@@ -114,7 +114,7 @@ def _groups(
   rows = list(zip(*languages, strict=True))
   groups = sorted(set(rows))
   for language in itertools.chain(*groups):
-    if not LANGUAGE.fullmatch(language):
+    if not is_language(language):
       raise InputError(
         f"{name}: an example has the language {language!r}; expected a code "
         "such as 'en' or 'zh-Hant'."
