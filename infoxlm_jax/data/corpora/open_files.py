@@ -90,10 +90,27 @@ def split_patterns(patterns: Patterns) -> list[str]:
 
 def matches(pattern: str) -> list[Path]:
   """The files of one pattern, sorted."""
-  names = [pattern]
-  if not os.path.exists(pattern):
-    names = sorted(glob.glob(pattern, recursive=True))
-  return [Path(name) for name in names if not os.path.isdir(name)]
+  return [Path(name) for name in _names(pattern) if not os.path.isdir(name)]
+
+
+def folders(patterns: Patterns) -> list[Path]:
+  """The folders that patterns match, which are not read.
+
+  Not those of "**", which means any folders.
+  """
+  return [
+    Path(name)
+    for pattern in (split_patterns(patterns) if patterns else ())
+    if "**" not in pattern
+    for name in _names(pattern)
+    if os.path.isdir(name)
+  ]
+
+
+def _names(pattern: str) -> list[str]:
+  if os.path.exists(pattern):
+    return [pattern]
+  return sorted(glob.glob(pattern, recursive=True))
 
 
 def _nothing(pattern: str) -> str:

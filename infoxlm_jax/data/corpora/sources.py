@@ -153,12 +153,16 @@ class Moses(Files):
 
   def examples(self, split: str) -> Iterator[Example]:
     check_split(self, split)
-    for pair, languages in moses.find_pairs(self.input, self.languages):
+    found = moses.find_pairs(self.input, self.languages)
+    for pair, languages in found.pairs:
       for text_a, text_b in moses.read_pairs(pair):
         yield pair_example(languages, text_a, text_b)
 
   def _paths(self) -> list[Path]:
-    return moses.all_files(moses.find_pairs(self.input, self.languages))
+    return moses.all_files(moses.find_pairs(self.input, self.languages).pairs)
+
+  def unused(self) -> dict[Path, str]:
+    return moses.find_pairs(self.input, self.languages).unused
 
 
 @dataclasses.dataclass(frozen=True)

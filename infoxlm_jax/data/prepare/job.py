@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.corpora.base import Corpus, say_unused
 from infoxlm_jax.data.corpora.open_files import Patterns
 from infoxlm_jax.data.prepare import pipeline, summary
 from infoxlm_jax.data.prepare.filters import Cleaning
@@ -55,6 +55,8 @@ def prepare(
     print(f"{model.vocab_size:,} token ids, from {model.path}")
     for corpus in corpora:
       print(f"{corpus.kind}: {corpus.name}, {', '.join(corpus.splits())}")
+      for line in say_unused(corpus):
+        print(line)
     return
   if "://" in model_dir:
     raise InputError(

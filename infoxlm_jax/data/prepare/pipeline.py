@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from infoxlm_jax.data import prepared_files
-from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.corpora.base import Corpus, say_unused
 from infoxlm_jax.data.corpora.held_out_pairs import held_out_pairs
 from infoxlm_jax.data.corpora.open_files import Patterns
 from infoxlm_jax.data.corpora.sources import SeqioTask
@@ -143,6 +143,8 @@ def prepare(
   for corpus in corpora:
     if check := getattr(corpus, "check_tokenizer", None):
       check(model)
+    for line in say_unused(corpus):
+      print(f"{corpus.name}: {line}", flush=True)
   partial = output.with_name(f"{output.name}.partial")
   with (
     _stopped_by_sigterm(),
@@ -259,7 +261,12 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
   for part, option in HELD_OUT_PARTS.items():
     if part not in written and (part in outside or plan.request.get(option)):
       retrieval_sets.write_pairs(plan.output, part, plan.tokenizer)
-  report = summary.markdown(manifests)
+  unused = [
+    f"{corpus.name}: {line}"
+    for corpus in plan.corpora
+    for line in say_unused(corpus)
+  ]
+  report = summary.markdown(manifests, unused)
   (plan.output / summary.REPORT).write_text(report, "utf-8")
   text = json.dumps(plan.request, indent=1, ensure_ascii=False) + "\n"
   (plan.output / work_dir.REQUEST).write_text(text, "utf-8")

@@ -13,8 +13,15 @@ _WARNINGS = 10
 _COLUMNS = ("corpus", "language", "read", "kept", "tokens", "dropped", "cut")
 
 
-def markdown(manifests: Mapping[str, Manifest]) -> str:
-  """The content of report.md: tables of the corpora and of the records."""
+def markdown(
+  manifests: Mapping[str, Manifest], unused: Sequence[str] = ()
+) -> str:
+  """The content of report.md: tables of the corpora and of the records.
+
+  Args:
+    manifests: of the stores.
+    unused: lines on files that were found and not read.
+  """
   out = ["# Prepared data", ""]
   for store, manifest in manifests.items():
     out += [f"## {store}", ""]
@@ -32,6 +39,8 @@ def markdown(manifests: Mapping[str, Manifest]) -> str:
     ]
     columns = ("records of", "records", "tokens", "shards", "filled")
     out += [*_table(columns, rows), ""]
+  if unused:
+    out += ["## Not used", "", *(f"- {line}" for line in unused), ""]
   out.append(
     "Numbers of sentences; a pair has two. Tokens are those of the records. "
     "`filled` is the share of row_length that a block of text has."
