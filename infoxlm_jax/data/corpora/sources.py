@@ -22,7 +22,7 @@ from infoxlm_jax.data.corpora import (
   jsonl,
   moses,
   open_files,
-  tmx,
+  tmx_pairs,
   tsv,
 )
 from infoxlm_jax.data.corpora.base import (
@@ -188,7 +188,9 @@ class Tmx(Files):
   def examples(self, split: str) -> Iterator[Example]:
     check_split(self, split)
     for path in self._paths():
-      for languages, text_a, text_b in tmx.read_pairs(path, self.languages):
+      for languages, text_a, text_b in tmx_pairs.read_pairs(
+        path, self.languages
+      ):
         yield pair_example(languages, text_a, text_b)
 
 
