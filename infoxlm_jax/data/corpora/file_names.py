@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from infoxlm_jax.data.languages import WORDS, is_language, is_named, pair_in
 from infoxlm_jax.errors import InputError
 
-_PACKED = (".gz", ".xz", ".zst")
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
 _ENDINGS = (".txt", ".text", ".jsonl", ".ndjson", ".json", ".tsv", ".tmx")
 
 
@@ -16,7 +16,7 @@ def is_packed(path: PurePath) -> bool:
 
 
 def plain_name(path: PurePath) -> str:
-  """A file's name without .gz, .xz or .zst."""
+  """A file's name without .gz, .bz2, .xz or .zst."""
   packed = is_packed(path)
   return path.name.removesuffix(path.suffix) if packed else path.name
 

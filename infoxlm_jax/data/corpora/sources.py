@@ -94,7 +94,10 @@ class TextFiles(Files):
 
 @dataclasses.dataclass(frozen=True)
 class Tsv(Files):
-  """Sentence pairs in tab-separated files, without quoting.
+  """Sentence pairs in tab-separated files, without quoting, or JSON lines.
+
+  Files with .jsonl, .ndjson or .json in their names are JSON lines, whose
+  fields are the columns (jsonl.read_pairs).
 
   Attributes:
     input: path or glob; or several, as a list or with commas between them.
@@ -125,7 +128,8 @@ class Tsv(Files):
   def examples(self, split: str) -> Iterator[Example]:
     check_split(self, split)
     for path in self._paths():
-      rows = tsv.read_pairs(path, self.columns, self.languages)
+      read = jsonl.read_pairs if jsonl.is_jsonl(path, None) else tsv.read_pairs
+      rows = read(path, self.columns, self.languages)
       for languages, text_a, text_b in rows:
         yield pair_example(languages, text_a, text_b)
 

@@ -25,7 +25,8 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.expatreader import create_parser
 
 from infoxlm_jax.data.corpora import tmx_text
-from infoxlm_jax.data.corpora.open_files import reading, unpacked
+from infoxlm_jax.data.corpora.open_files import reading
+from infoxlm_jax.data.corpora.unpacking import unpacked
 from infoxlm_jax.data.languages import parse
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import limits

@@ -90,6 +90,11 @@ def _places(
   """Indices of the cells that hold the two texts."""
   if columns is None:
     if len(first) != 2:
+      if first[0].startswith("{"):
+        raise InputError(
+          f"{path}, line 1: JSON lines, by the look of it, not tab-separated"
+          f" text: rename it, for example to {stem(path)}.jsonl."
+        )
       raise InputError(
         f"{path}, line 1: {len(first)} tab-separated cells where two are"
         " expected. Set columns to the two that hold text: by their names in"

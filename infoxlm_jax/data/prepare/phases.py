@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data.corpora.open_files import bytes_consumed
+from infoxlm_jax.data.corpora.unpacking import bytes_consumed
 from infoxlm_jax.data.manifest import Manifest
 from infoxlm_jax.data.prepare import retrieval_sets, summary
 from infoxlm_jax.data.prepare.array_files import read_arrays, write_json

@@ -160,6 +160,43 @@ def test_tsv(folder):
   assert pairs(Tsv("en-it.tsv")) == [("it", "si", "en", "yes")]
 
 
+def test_json_pairs(folder):
+  inner = {"en": "Hello", "fr": "Bonjour"}
+  rows = [{"translation": inner, "id": 1}, {"translation": {"en": "a\nb"}}]
+  lines = "\n\n".join(map(json.dumps, rows)) + "\n"
+  write(
+    {
+      "wmt.jsonl.bz2": lines,
+      "flat.fr-en.json": json.dumps(inner | {"score": 0.5, "de": None}) + "\n",
+      "st.ndjson": json.dumps({"src": "yes", "tgt": "ja", "n": 1}) + "\n",
+      "three.jsonl": json.dumps(inner | {"de": "Hallo"}) + "\n",
+      "id.jsonl": json.dumps(inner | {"id": "a7"}) + "\n",
+      "bad.jsonl": json.dumps(inner | {"en": 5}) + "\n",
+    }
+  )
+  assert pairs(Tsv("wmt.jsonl.bz2")) == [
+    ("en", "Hello", "fr", "Bonjour"),
+    ("en", "a\nb", "fr", ""),
+  ]
+  assert pairs(Tsv("id.jsonl")) == [("en", "Hello", "fr", "Bonjour")]
+  assert pairs(Tsv("flat.fr-en.json")) == [("fr", "Bonjour", "en", "Hello")]
+  assert pairs(Tsv("wmt*", languages=("fr", "en")))[0] == (
+    ("fr", "Bonjour", "en", "Hello")
+  )
+  assert pairs(Tsv("st*", ("tgt", "src"), ("de", "en"))) == [
+    ("de", "ja", "en", "yes")
+  ]
+  assert pairs(Tsv("three*", ("de", "en"))) == [("de", "Hallo", "en", "Hello")]
+  fails(Tsv("three.jsonl"), "line 1: which two fields.* en, fr, de.*COLUMNS")
+  fails(Tsv("three.jsonl", ("en", "it")), "no field 'it'")
+  fails(Tsv("st.ndjson"), "which two fields")
+  fails(Tsv("st.ndjson", ("src", "tgt")), "are no languages.*LANGUAGES")
+  fails(Tsv("bad.jsonl", ("en", "fr")), "line 1: field 'en' is 5, no text")
+  fails(TextFiles("wmt*", language="en"), "a pair of translations.*PAIRS")
+  Path("en-fr.tsv").write_text(lines)
+  fails(Tsv("en-fr.tsv"), "JSON lines, by the look of it")
+
+
 @pytest.mark.parametrize(
   ("name", "content", "options", "message"),
   [

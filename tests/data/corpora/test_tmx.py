@@ -249,7 +249,7 @@ def test_bad_files(write, content, message):
   assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("ending", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("ending", [".bz2", ".gz", ".xz", ".zst"])
 def test_a_cut_packed_file(tmp_path, ending):
   data = HEAD + "".join(unit(("en", str(n)), ("de", "x")) for n in range(999))
   path = tmp_path / f"a.tmx{ending}"
