@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infoxlm_jax.data.corpora.base import Corpus, say_unused
+from infoxlm_jax.data.corpora.held_out_pairs import held_out_pairs
 from infoxlm_jax.data.corpora.open_files import Patterns
 from infoxlm_jax.data.prepare import pipeline, summary
 from infoxlm_jax.data.prepare.filters import Cleaning
@@ -53,7 +54,7 @@ def prepare(
   if dry_run:
     model = load_tokenizer(resources.find(tokenizer))
     print(f"{model.vocab_size:,} token ids, from {model.path}")
-    for corpus in corpora:
+    for corpus in [*corpora, *held_out_pairs(dev_pairs, test_pairs)]:
       print(f"{corpus.kind}: {corpus.name}, {', '.join(corpus.splits())}")
       for line in say_unused(corpus):
         print(line)
