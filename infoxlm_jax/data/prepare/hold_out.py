@@ -241,10 +241,12 @@ def _pair_candidates(
   shares = _any(contains(arrays["shared"], pairs.sentences))
   places = np.uint64(source.place << 32) | numbers.astype(np.uint64)
   keys = pair_keys(pairs.hashes, layout)
-  all_sides = Candidates(
-    shares[free], keys[free], places[free], list(pairs.sentences[free])
+  able = np.flatnonzero(free)
+  order = np.lexsort((places[able], keys[able], ~shares[able]))[:count]
+  first = able[order]
+  return Candidates(
+    shares[first], keys[first], places[first], list(pairs.sentences[first])
   )
-  return all_sides.first(count)
 
 
 def _any(sides: np.ndarray) -> np.ndarray:

@@ -58,6 +58,8 @@ def in_lines(manifests: Mapping[str, Manifest]) -> list[str]:
   worst = []
   for store, manifest in manifests.items():
     if not manifest.counts:
+      records = sum(corpus.records for corpus in manifest.corpora)
+      lines.append(f"{store}: {records:,} records are held out of train")
       continue
     read = sum(counts.read for counts in manifest.counts)
     dropped: Counter[str] = Counter()

@@ -6,7 +6,7 @@ import pytest
 import small_corpus
 from small_corpus import OPTIONS, ListCorpus, contents
 
-from infoxlm_jax.data.prepare import sentences
+from infoxlm_jax.data.prepare import sentences, summary
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.pipeline import prepare, prepare_in_subprocess
 from infoxlm_jax.data.prepare.plan import Sizes
@@ -118,6 +118,15 @@ def test_what_is_held_out_is_counted(folder):
   counts = {c.languages: c for c in Store(folder / "train").manifest.counts}
   assert (counts["en",].read, counts["en",].sentences) == (COUNT, COUNT - 4)
   assert "| held_out 4 " in (folder / "report.md").read_text()
+  manifests = {
+    name: Store(folder / name).manifest for name in ("train", "dev", "test")
+  }
+  blocks = sum(Store(folder / "dev").text_counts.values())
+  assert summary.in_lines(manifests) == [
+    "train: kept 1,192 of 1,200 sentences; dropped 8: held_out 8",
+    f"dev: {10 + blocks} records are held out of train",
+    "test: 8 records are held out of train",
+  ]
 
 
 def test_retrieval_has_a_row_for_each_sentence(folder):
