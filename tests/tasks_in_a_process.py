@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from infoxlm_jax.data.corpora import seqio_reader, seqio_tasks, sources
-from infoxlm_jax.data.corpora.open_files import bytes_consumed
+from infoxlm_jax.data.corpora.unpacking import bytes_consumed
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
 

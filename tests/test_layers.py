@@ -41,7 +41,7 @@ ONLY = {
   | {"cli.inspect_data", "cli.train_tokenizer"},
   "grain": {"data.loader"},
   "defusedxml": {"data.corpora.tmx"},
-  "zstandard": {"data.corpora.open_files"},
+  "zstandard": {"data.corpora.unpacking"},
   "tensorflow": {"data.corpora.seqio_reader", "data.corpora.seqio_tasks"}
   | {"data.corpora.tfds_folder"},
   "tensorflow_datasets": {"data.corpora.seqio_reader"}

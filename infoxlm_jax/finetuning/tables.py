@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data.prepare.unicode_scripts import scripts_of
+from infoxlm_jax.data.languages import scripts_of
 from infoxlm_jax.evaluation.report import results_file
 from infoxlm_jax.finetuning import choice, published
 from infoxlm_jax.finetuning.task import Task

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from infoxlm_jax.data import prepared_files
+from infoxlm_jax.data import dropped, prepared_files
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.data.tokenizers.export import why_not_exported
@@ -95,6 +95,8 @@ def start(
     logging.warning(why)
   prepared_files.check_tokenizer(data_folder, tokenizer)
   validation.check_tokenizer(program.model, tokenizer)
+  store = Store(data_folder / "train")
+  dropped.check_enough(program.streams, store)
   if given is not None and weights.init_from is not None:
     initial_weights.check_tokenizer(weights.init_from, tokenizer)
 
@@ -121,7 +123,7 @@ def start(
   return assemble(
     run,
     program,
-    Store(data_folder / "train"),
+    store,
     tokenizer,
     given,
     evaluator_of=evaluator_of,

@@ -170,16 +170,28 @@ def test_a_run_within_the_warm_up_is_not_judged():
 def test_table_of_languages():
   text = tables.format_table(_at(0.6, 0.8), _at(0.02, 0.04, layer=0))
   assert text.splitlines() == [
-    "retrieval, %      mean    de    fr",
-    "----------------------------------",
-    "en -> xx  step 0   3.0   2.0   4.0",
-    "en -> xx  end     70.0  60.0  80.0",
-    "xx -> en  step 0  50.0  25.0  75.0",
-    "xx -> en  end     50.0  25.0  75.0",
-    "sentences               1000   500",
+    "retrieval, %       mean    de     fr",
+    "------------------------------------",
+    "en -> xx  step 0    3.0   2.0    4.0",
+    "en -> xx  end      70.0  60.0   80.0",
+    # Wilson for 400 of 500: (.8 + .0038 -+ .0353) / 1.0077 = .763, .833; of
+    # the mean for 350 of 500.
+    "  95 % interval   66-74        76-83",
+    "xx -> en  step 0   50.0  25.0   75.0",
+    "xx -> en  end      50.0  25.0   75.0",
+    "  95 % interval   46-54        71-79",
+    "sentences                1000    500",
     # (1/1000 + 1/500) / 2 = .15 %
     "Read at step 0: layer 0, mean; end: layer 2, mean. Chance is 0.15 %.",
   ]
+
+
+def test_intervals():
+  # Published for 0 of 10 and 10 of 10: 0 and 1 / (1 + 10 / z^2) = .278.
+  assert tables.interval(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+  assert tables.interval(1, 10) == pytest.approx((0.7225, 1), abs=1e-4)
+  assert tables.interval(0.5, 1000) is None
+  assert tables.interval(None, 10) is None
 
 
 def test_many_languages_are_broken_over_blocks():
@@ -259,7 +271,7 @@ def test_report_holds_the_numbers_and_the_figures(tmp_path):
     "| data (hash) | abc123 |",
     "| objectives | mlm+tlm+xlco |",
     "| de | 2.1 | 61.2 | 25.0 | 25.0 | 1000 |",
-    "| fr | 4.3 | 83.4 | 75.0 | 75.0 | 500 |",
+    "| fr | 4.3 (3-6) | 83.4 (80-86) | 75.0 (71-79) | 75.0 (71-79) | 500 |",
     "| **mean** | **3.2** | **72.3** | **50.0** | **50.0** |  |",
     "| de | 55.5 | 25.0 | 1000 |",
     "| 0 (embeddings) | 11.1 | 22.2 |",

@@ -5,14 +5,15 @@ import shutil
 
 import pytest
 import small_corpus
-from small_corpus import OPTIONS
+import small_run
+from small_corpus import OPTIONS, ListCorpus
 
 from infoxlm_jax.data import manifest, prepared_files
 from infoxlm_jax.data.prepare.pipeline import prepare
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.data.tokenizers.xlmr import read_proto
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.training import input_pipeline
+from infoxlm_jax.training import input_pipeline, pretrain
 
 
 @pytest.fixture
@@ -128,3 +129,27 @@ def test_a_damaged_list_of_hashes(copy, content, message):
   (copy / prepared_files.CHECKSUMS).write_text(json.dumps(content))
   with pytest.raises(InputError, match=message):
     start(copy)
+
+
+def test_data_of_which_too_little_is_left(tmp_path):
+  """The run ends before anything is compiled, and says what was dropped."""
+  texts = [f"a house, {n}" for n in range(40)]
+  texts += [f"\u0434\u043e\u043c, {n}" for n in range(3)]
+  rows = tuple(
+    {
+      "text_a": f"one house, {n}",
+      "language_a": "en",
+      "text_b": text,
+      "language_b": "ru",
+    }
+    for n, text in enumerate(texts)
+  )
+  corpora = [
+    ListCorpus("pairs", rows, "en-ru.tsv"),
+    small_corpus.Verses("text"),
+  ]
+  data = prepare(tmp_path / "data", **OPTIONS | {"corpora": corpora})
+  with pytest.raises(
+    InputError, match="3 items are left.*en-ru.tsv.*wrong_scr"
+  ):
+    pretrain.pretrain(**small_run.options(tmp_path / "run", data=str(data)))

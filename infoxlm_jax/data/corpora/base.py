@@ -19,6 +19,7 @@ Example = Mapping[str, Any]
 
 # The splits of a corpus of plain files.
 FILE_SPLITS = ("train",)
+_SHOWN = 8  # names of files in a line
 
 
 class Corpus(Protocol):
@@ -51,6 +52,25 @@ class Corpus(Protocol):
     """Raises InputError where ready-made ids cannot be this tokenizer's."""
 
 
+def say_unused(corpus: Any) -> list[str]:
+  """What the patterns of a corpus match and it does not read, a line a reason.
+
+  Args:
+    corpus: a Corpus; those that are no files match nothing.
+  """
+  if not isinstance(corpus, Files):
+    return []
+  by_reason: dict[str, list[Path]] = {}
+  for path, reason in corpus.unused().items():
+    by_reason.setdefault(reason, []).append(path)
+  lines = []
+  for reason, paths in by_reason.items():
+    names = ", ".join(map(str, paths[:_SHOWN]))
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    lines.append(f"not used, {reason}: {names}{more}")
+  return lines
+
+
 class Files:
   """The base of corpora of plain files."""
 
@@ -75,6 +95,11 @@ class Files:
   def size(self, split: str) -> int | None:
     check_split(self, split)
     return open_files.total_size(self._paths())
+
+  def unused(self) -> dict[Path, str]:
+    """What the patterns match and is not read, and why."""
+    folders = open_files.folders(getattr(self, "input", ()))
+    return dict.fromkeys(folders, "a folder")
 
   def check_tokenizer(self, tokenizer: Tokenizer) -> None:
     del tokenizer  # any tokenizer reads texts
@@ -119,10 +144,11 @@ def pair_example(
 
 
 def check_split(corpus: Any, split: str) -> None:
-  """Raises InputError unless the split is "train", the only one of files."""
-  if split not in FILE_SPLITS:
+  """Raises InputError unless the corpus has the split."""
+  if split not in corpus.splits():
     raise InputError(
-      f"{corpus.name} has no split {split!r}: files have only 'train'."
+      f"{corpus.name} has no split {split!r}: files have only"
+      f" {corpus.splits()[0]!r}."
     )
 
 

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from infoxlm_jax.data.corpora.open_files import (
-  note_consumed,
   read_lines,
   reading,
 )
+from infoxlm_jax.data.corpora.unpacking import note_consumed
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import read_files

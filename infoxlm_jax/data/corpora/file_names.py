@@ -3,25 +3,10 @@
 import re
 from pathlib import Path, PurePath
 
+from infoxlm_jax.data.languages import WORDS, is_language, is_named, pair_in
 from infoxlm_jax.errors import InputError
 
-# A language code in a manifest or in a table's header.
-LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
-# A language code in a file's name, among other words: de, pt-BR, zh_Hans, ceb,
-# and CC-100's bn_rom. A "-" before a small letter separates the two languages
-# of a pair.
-_CODE = (
-  r"[a-z]{2,3}(?:-(?:[A-Z][a-z]{3}|[A-Z]{2})"
-  r"|_(?:[A-Z]?[a-z]{3}|[A-Z]{2}|[a-z]{2}))*"
-)
-_NAMED = re.compile(_CODE)
-_PAIR = re.compile(f"({_CODE})-({_CODE})")
-# Words of three letters in the names of files that are no language.
-_WORDS = frozenset(
-  "all bpe dev doc eng new out raw set spm src tgt tok".split()
-)
-
-_PACKED = (".gz", ".xz", ".zst")
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
 _ENDINGS = (".txt", ".text", ".jsonl", ".ndjson", ".json", ".tsv", ".tmx")
 
 
@@ -31,7 +16,7 @@ def is_packed(path: PurePath) -> bool:
 
 
 def plain_name(path: PurePath) -> str:
-  """A file's name without .gz, .xz or .zst."""
+  """A file's name without .gz, .bz2, .xz or .zst."""
   packed = is_packed(path)
   return path.name.removesuffix(path.suffix) if packed else path.name
 
@@ -58,7 +43,7 @@ def language_of(path: Path) -> str:
   """
   parts = stem(path).split(".")
   for candidates in (parts, [path.absolute().parent.name]):
-    codes = [p for p in candidates if _NAMED.fullmatch(p) and p not in _WORDS]
+    codes = [p for p in candidates if is_named(p) and p not in WORDS]
     short = [p for p in codes if not re.match(r"[a-z]{3}", p)]
     chosen = sorted(set(short or codes))
     if len(chosen) == 1:
@@ -80,8 +65,8 @@ def pair_of(name: str) -> tuple[str, str] | None:
   The last pair among the parts between dots.
   """
   for part in reversed(name.split(".")):
-    if match := _PAIR.fullmatch(part):
-      return match[1], match[2]
+    if pair := pair_in(part):
+      return pair
   return None
 
 
@@ -91,7 +76,7 @@ def check_language(language: str, where: str) -> str:
   Raises:
     InputError: it is not; the message begins with `where`.
   """
-  if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
+  if not isinstance(language, str) or not is_language(language):
     raise InputError(
       f"{where}: {language!r} is no language code, such as en, pt-BR or"
       " zh_Hans."

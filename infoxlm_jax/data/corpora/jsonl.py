@@ -1,15 +1,23 @@
-"""JSON lines: an object on each line, with a field that holds a text."""
+"""JSON lines: an object on each line, with a field for each text."""
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.data.corpora.file_names import check_language, plain_name
+from infoxlm_jax.data.corpora.file_names import (
+  check_language,
+  pair_of,
+  plain_name,
+  stem,
+)
 from infoxlm_jax.data.corpora.open_files import read_lines
+from infoxlm_jax.data.languages import WORDS, is_language
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import limits, read_files
+
+Pair = tuple[str, str]
 
 
 def is_jsonl(path: Path, format: str | None) -> bool:
@@ -50,6 +58,83 @@ def read_json_lines(
     yield {"text": text, "language": check_language(code, where)}
 
 
+def read_pairs(
+  path: Path,
+  columns: Sequence[str] | Sequence[int] | None,
+  languages: Sequence[str] | None,
+) -> Iterator[tuple[Pair, str, str]]:
+  """Yields (languages, text, text) of each line that is not only white space.
+
+  The texts are fields of the line's object, {"en": "...", "fr": "..."}, or of
+  its field "translation", as data sets of translations have them. A field that
+  is null or not there is an empty text.
+
+  Args:
+    path: the file, plain or compressed.
+    columns: names of the two fields; None: the languages.
+    languages: of the two; None takes `columns`, where they are languages, or
+      those in the file's name, or else the only two fields of the first line
+      that are languages.
+
+  Raises:
+    InputError: see `read_lines`; a line that is no JSON object, a first line
+      that tells no two fields, or a field that is no text.
+  """
+  names: Sequence[str] | None = None
+  pair: Pair | None = None
+  for number, line in read_lines(path):
+    if not line.strip():
+      continue
+    where = f"{path}, line {number}"
+    fields = _parsed(line, where)
+    inner = fields.get("translation")
+    fields = inner if isinstance(inner, dict) else fields
+    if names is None or pair is None:
+      names, pair = _names(fields, path, columns, languages, where)
+    texts = [
+      "" if fields.get(name) is None else _field(fields, name, "columns", where)
+      for name in names
+    ]
+    yield pair, texts[0], texts[1]
+  if pair is None:
+    raise InputError(f"{path} has only lines of white space.")
+
+
+def _names(
+  fields: dict[str, Any],
+  path: Path,
+  columns: Sequence[str] | Sequence[int] | None,
+  languages: Sequence[str] | None,
+  where: str,
+) -> tuple[Sequence[str], Pair]:
+  """The two fields of texts, and their languages, by a file's first line."""
+  names = columns or languages or pair_of(stem(path))
+  if names is None or (not columns and not any(n in fields for n in names)):
+    texts = [name for name, value in fields.items() if isinstance(value, str)]
+    named = [n for n in texts if is_language(n) and n not in WORDS]
+    if len(named) == 3 and "id" in named:  # a number, not Indonesian
+      named.remove("id")
+    names = names if names and len(named) != 2 else named
+  names = [str(name) for name in names]
+  missing = [name for name in names if name not in fields]
+  if len(names) != 2 or missing:
+    what = f"no field {missing[0]!r}" if missing else "which two fields?"
+    raise InputError(
+      f"{where}: {what} The line has {', '.join(fields) or 'none'}. Set columns"
+      " (--gin.COLUMNS=\"('en', 'fr')\") to the two with text."
+    )
+  if languages:
+    return names, (languages[0], languages[1])
+  are = all(is_language(name) and name not in WORDS for name in names)
+  pair = (names[0], names[1]) if are else pair_of(stem(path))
+  if pair is None:
+    raise InputError(
+      f"{where}: the fields {' and '.join(names)} are no languages. Set"
+      " languages (--gin.LANGUAGES=\"('en', 'fr')\")."
+    )
+  return names, pair
+
+
 def _parsed(line: str, where: str) -> dict[str, Any]:
   try:
     fields = json.loads(line)
@@ -73,6 +158,11 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
 
 def _field(fields: dict[str, Any], name: str, option: str, where: str) -> str:
   if name not in fields:
+    if name == "text" and isinstance(fields.get("translation"), dict):
+      raise InputError(
+        f"{where}: a pair of translations, not a text. Read the file as PAIRS,"
+        " or with gin/prepare/tsv_pairs.gin."
+      )
     near = difflib.get_close_matches(name, fields, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise InputError(

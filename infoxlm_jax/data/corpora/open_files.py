@@ -1,52 +1,18 @@
-"""Finds input files, decompresses them, and reads their lines.
-
-It also counts the input bytes that this process has read, which an ETA needs:
-one number for the whole process, as time.process_time() is one. Nothing else
-depends on it.
-"""
+"""Finds input files, and reads their lines."""
 
 import contextlib
-import functools
 import glob
-import io
-import lzma
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import zstandard
-
+from infoxlm_jax.data.corpora.unpacking import DAMAGE, unpacked
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.runtime import limits, read_files
+from infoxlm_jax.runtime import read_files
 
 _BUFFER = 1 << 17
-# Compressed bytes that are unpacked at a time, by the file's ending: few, so
-# that the unpacked ones are at most some 16 MiB. The formats pack 1,032, 7,000
-# and 32,000 equal bytes into one.
-_PIECES = {".gz": 8 << 10, ".xz": 2 << 10, ".zst": 512}
-_DAMAGE = (
-  EOFError,
-  zlib.error,
-  lzma.LZMAError,
-  zstandard.ZstdError,
-)
-
-_consumed = 0.0  # bytes
-
 Patterns = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-def note_consumed(count: float) -> None:
-  """Notes that so many bytes of input were read, packed ones as they lie."""
-  global _consumed
-  _consumed += count
-
-
-def bytes_consumed() -> float:
-  """Bytes of input that were read since the process began."""
-  return _consumed
 
 
 def find_files(patterns: Patterns) -> list[Path]:
@@ -90,10 +56,27 @@ def split_patterns(patterns: Patterns) -> list[str]:
 
 def matches(pattern: str) -> list[Path]:
   """The files of one pattern, sorted."""
-  names = [pattern]
-  if not os.path.exists(pattern):
-    names = sorted(glob.glob(pattern, recursive=True))
-  return [Path(name) for name in names if not os.path.isdir(name)]
+  return [Path(name) for name in _names(pattern) if not os.path.isdir(name)]
+
+
+def folders(patterns: Patterns) -> list[Path]:
+  """The folders that patterns match, which are not read.
+
+  Not those of "**", which means any folders.
+  """
+  return [
+    Path(name)
+    for pattern in (split_patterns(patterns) if patterns else ())
+    if "**" not in pattern
+    for name in _names(pattern)
+    if os.path.isdir(name)
+  ]
+
+
+def _names(pattern: str) -> list[str]:
+  if os.path.exists(pattern):
+    return [pattern]
+  return sorted(glob.glob(pattern, recursive=True))
 
 
 def _nothing(pattern: str) -> str:
@@ -131,7 +114,7 @@ def total_size(paths: Sequence[Path]) -> int:
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-  r"""Yields number (from 1) and text of each line; decompresses .gz, .xz, .zst.
+  r"""Yields number (from 1) and text of each line; of a decompressed file.
 
   Lines end only at \n: U+2028, form feeds and lone \r stay in the text. The \r
   of \r\n and a byte order mark at the start of the file are removed.
@@ -180,7 +163,7 @@ def reading(
   """
   try:
     yield
-  except _DAMAGE as error:
+  except DAMAGE as error:
     where = ", ".join(filter(None, [str(path), place()]))
     raise InputError(
       f"{where}: the compressed file is truncated or damaged ({error}). Copy"
@@ -188,106 +171,3 @@ def reading(
     ) from error
   except OSError as error:
     raise InputError(f"cannot read {path}: {error.strerror}.") from error
-
-
-def unpacked(path: str | os.PathLike[str], counted: bool = True) -> IO[bytes]:
-  """A file's bytes, unpacked by its ending; errors as the codecs raise them.
-
-  Args:
-    path: the file.
-    counted: whether what is read counts as consumed.
-
-  Raises:
-    InputError: no regular file.
-  """
-  raw = (_Counted if counted else io.FileIO)(
-    os.fspath(path), opener=read_files.descriptor
-  )
-  file = io.BufferedReader(raw, _BUFFER)
-  start: Callable[[], Any]
-  window = limits.WINDOW.value
-  match suffix := Path(path).suffix:
-    case ".gz":
-      start = functools.partial(zlib.decompressobj, 16 + zlib.MAX_WBITS)
-    case ".xz":
-      start = functools.partial(lzma.LZMADecompressor, memlimit=window)
-    case ".zst":
-      # More than 2 GiB, what `zstd --long=31` uses, the format cannot need.
-      unpacker = zstandard.ZstdDecompressor(
-        max_window_size=min(window, 1 << 31)
-      )
-      start = unpacker.decompressobj
-    case _:
-      return file
-  return io.BufferedReader(_Unpacked(file, start, _PIECES[suffix]), _BUFFER)
-
-
-class _Counted(io.FileIO):
-  """A file whose bytes count as consumed when they are read."""
-
-  def readinto(self, buffer: Any) -> int:
-    size = super().readinto(buffer)
-    note_consumed(size)
-    return size
-
-
-class _Unpacked(io.RawIOBase):
-  """The decompressed content of a file's frames, one after the other.
-
-  The libraries' own readers hide some damage: zstandard's a missing end, and
-  lzma's anything after the first frame that is no frame.
-  """
-
-  def __init__(self, file: IO[bytes], start: Callable[[], Any], piece: int):
-    """Takes a compressed file, and what makes a decompressor.
-
-    Args:
-      file: compressed.
-      start: makes a decompressor of one frame.
-      piece: bytes to unpack at a time.
-    """
-    self._file = file
-    self._start = start
-    self._piece = piece
-    self._frame: Any = None  # None between frames
-    self._ready = memoryview(b"")
-
-  def readable(self) -> bool:
-    return True
-
-  def readinto(self, buffer: Any) -> int:
-    while not self._ready:
-      piece = self._file.read(self._piece)
-      if not piece:
-        if self._frame is not None:
-          raise EOFError("it ends too early")
-        return 0
-      try:
-        self._ready = memoryview(self._unpack(piece))
-      except (lzma.LZMAError, zstandard.ZstdError) as error:
-        if "memory" not in str(error).lower():
-          raise
-        raise limits.WINDOW.exceeded(self._file.name) from None
-    size = min(len(buffer), len(self._ready))
-    buffer[:size] = self._ready[:size]
-    self._ready = self._ready[size:]
-    return size
-
-  def close(self) -> None:
-    self._file.close()
-    super().close()
-
-  def _unpack(self, piece: bytes) -> bytes:
-    parts = []
-    while piece:
-      if self._frame is None:
-        piece = piece.lstrip(b"\0")  # gzip and xz may pad with them
-        if not piece:
-          break
-        self._frame = self._start()
-      parts.append(self._frame.decompress(piece))
-      if not self._frame.eof:
-        break
-      piece = self._frame.unused_data
-      self._frame = None
-    return b"".join(parts)

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from infoxlm_jax.data.corpora.base import Example
-from infoxlm_jax.data.corpora.open_files import note_consumed
 from infoxlm_jax.data.corpora.seqio_tasks import (
   BATCH,
   import_seqio,
   raised_errors,
 )
+from infoxlm_jax.data.corpora.unpacking import note_consumed
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import resources

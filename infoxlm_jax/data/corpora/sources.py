@@ -22,7 +22,7 @@ from infoxlm_jax.data.corpora import (
   jsonl,
   moses,
   open_files,
-  tmx,
+  tmx_pairs,
   tsv,
 )
 from infoxlm_jax.data.corpora.base import (
@@ -94,7 +94,10 @@ class TextFiles(Files):
 
 @dataclasses.dataclass(frozen=True)
 class Tsv(Files):
-  """Sentence pairs in tab-separated files, without quoting.
+  """Sentence pairs in tab-separated files, without quoting, or JSON lines.
+
+  Files with .jsonl, .ndjson or .json in their names are JSON lines, whose
+  fields are the columns (jsonl.read_pairs).
 
   Attributes:
     input: path or glob; or several, as a list or with commas between them.
@@ -125,7 +128,8 @@ class Tsv(Files):
   def examples(self, split: str) -> Iterator[Example]:
     check_split(self, split)
     for path in self._paths():
-      rows = tsv.read_pairs(path, self.columns, self.languages)
+      read = jsonl.read_pairs if jsonl.is_jsonl(path, None) else tsv.read_pairs
+      rows = read(path, self.columns, self.languages)
       for languages, text_a, text_b in rows:
         yield pair_example(languages, text_a, text_b)
 
@@ -153,12 +157,16 @@ class Moses(Files):
 
   def examples(self, split: str) -> Iterator[Example]:
     check_split(self, split)
-    for pair, languages in moses.find_pairs(self.input, self.languages):
+    found = moses.find_pairs(self.input, self.languages)
+    for pair, languages in found.pairs:
       for text_a, text_b in moses.read_pairs(pair):
         yield pair_example(languages, text_a, text_b)
 
   def _paths(self) -> list[Path]:
-    return moses.all_files(moses.find_pairs(self.input, self.languages))
+    return moses.all_files(moses.find_pairs(self.input, self.languages).pairs)
+
+  def unused(self) -> dict[Path, str]:
+    return moses.find_pairs(self.input, self.languages).unused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +192,9 @@ class Tmx(Files):
   def examples(self, split: str) -> Iterator[Example]:
     check_split(self, split)
     for path in self._paths():
-      for languages, text_a, text_b in tmx.read_pairs(path, self.languages):
+      for languages, text_a, text_b in tmx_pairs.read_pairs(
+        path, self.languages
+      ):
         yield pair_example(languages, text_a, text_b)
 
 

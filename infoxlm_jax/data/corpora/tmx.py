@@ -10,9 +10,7 @@ which is not opened. Entities that a file declares are refused (defusedxml): a
 few lines of them can expand to gigabytes, or fetch other files.
 """
 
-import itertools
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.sax import SAXParseException
@@ -26,8 +24,10 @@ from xml.sax.handler import (
 from defusedxml.common import DefusedXmlException
 from defusedxml.expatreader import create_parser
 
-from infoxlm_jax.data.corpora.file_names import LANGUAGE
-from infoxlm_jax.data.corpora.open_files import reading, unpacked
+from infoxlm_jax.data.corpora import tmx_text
+from infoxlm_jax.data.corpora.open_files import reading
+from infoxlm_jax.data.corpora.unpacking import unpacked
+from infoxlm_jax.data.languages import parse
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import limits
 
@@ -37,45 +37,22 @@ Unit = list[tuple[str, str]]
 _PIECE = 1 << 16
 # Elements inside a text that hold formatting codes of a program, not language.
 _CODES = frozenset(("bpt", "ept", "it", "ph", "ut"))
-_SPACE = re.compile(r"[ \t\r\n]+")
+# Elements of a variant whose text is about it.
+_ASIDE = frozenset(("note", "prop"))
 
 
-def read_pairs(
-  path: Path, languages: Sequence[str] | None = None
-) -> Iterator[tuple[tuple[str, str], str, str]]:
-  """Yields (languages, text, text) of each pair of languages in each unit.
+def read_units(path: Path, strict: bool = True) -> Iterator[tuple[str, Unit]]:
+  """Yields (the header's source language or "", variants) of each <tu>.
+
+  A variant's text is that of its <seg>, or what stands in the <tuv> itself.
+  White space becomes one blank, as XML files break lines anywhere. Formatting
+  codes of programs inside a text (<bpt>, <ph>, ...) are left out; <ph>, and
+  codes of a line's or a cell's end, divide words.
 
   Args:
     path: the file, plain or compressed.
-    languages: to read, in the order of a pair's sides. `en` reads en-US and
-      en-GB as en. None reads all, by their own codes: the header's source
-      language first, the others sorted.
-
-  Raises:
-    InputError: see `read_units`; or no unit has two of these languages.
-  """
-  seen: set[str] = set()
-  any_pair = False
-  for source, unit in read_units(path):
-    seen |= {language for language, _ in unit}
-    ordered = _ordered(unit, languages, source)
-    for (a, text_a), (b, text_b) in itertools.combinations(ordered, 2):
-      if a != b:
-        any_pair = True
-        yield (a, b), text_a, text_b
-  if not any_pair:
-    wanted = " and ".join(languages or ("two languages",))
-    raise InputError(
-      f"{path}: no unit has {wanted}; the file has"
-      f" {', '.join(sorted(seen)) or 'no text'}. Set languages to what it has."
-    )
-
-
-def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
-  """Yields (the header's source language or "", variants) of each <tu>.
-
-  White space becomes one blank, as XML files break lines anywhere. Formatting
-  codes of programs inside a text (<bpt>, <ph>, ...) are left out.
+    strict: whether a text without a language's tag is an error; else its
+      language is "".
 
   Raises:
     InputError: the file is missing, empty, damaged, or not TMX; broken XML, an
@@ -84,7 +61,7 @@ def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
   """
   parser = create_parser(forbid_entities=True, forbid_external=False)
   parser.setFeature(feature_external_ges, False)  # a DTD stays unopened
-  units = _Units(path, parser)
+  units = _Units(path, parser, strict)
   parser.setContentHandler(units)
   parser.setProperty(property_lexical_handler, units)
   empty = True
@@ -124,35 +101,6 @@ def read_units(path: Path) -> Iterator[tuple[str, Unit]]:
     raise InputError(f"{path} is empty: expected a TMX file.")
 
 
-def canonical(tag: str) -> str:
-  """A language tag in its usual case.
-
-  >>> canonical("EN-us"), canonical("zh_hans_CN")
-  ('en-US', 'zh-Hans-CN')
-  """
-  first, *rest = re.split("[-_]", tag.strip())
-  cased = [
-    part.title() if len(part) == 4 else part.upper() if len(part) == 2 else part
-    for part in rest
-  ]
-  return "-".join([first.lower(), *cased])
-
-
-def _ordered(unit: Unit, languages: Sequence[str] | None, source: str) -> Unit:
-  """The variants in these languages, in the order of a pair's sides."""
-  if languages is None:
-    return sorted(unit, key=lambda v: (v[0] != source, v[0]))
-  chosen = []
-  for language in languages:
-    tag = canonical(language)
-    chosen += [
-      (language, text)
-      for other, text in unit
-      if other == tag or other.partition("-")[0] == tag
-    ]
-  return chosen
-
-
 class _Units(ContentHandler, LexicalHandler):
   """Collects the units that expat parses.
 
@@ -161,17 +109,20 @@ class _Units(ContentHandler, LexicalHandler):
   are counted from one end of something to the next.
   """
 
-  def __init__(self, path: Path, parser: Any):
+  def __init__(self, path: Path, parser: Any, strict: bool):
     super().__init__()
     self._path = path
     self._parser = parser
+    self._strict = strict
     self._ready: list[tuple[str, Unit]] = []
     self._source = ""
     self._is_tmx = False
     self._unit: Unit = []
     self._language = ""
-    self._text: list[str] | None = None  # a list inside <seg>
+    self._text: list[str] | None = None  # a list inside <seg>, and <tuv>
     self._codes = 0  # open elements of formatting codes
+    self._code: list[str] = []  # what the outermost of these holds
+    self._aside = 0  # open <note> and <prop>
     self._size = 0  # characters of the unit's texts
     self._depth = 0
     self._attributes = 0  # characters of all attributes so far
@@ -213,14 +164,18 @@ class _Units(ContentHandler, LexicalHandler):
         raise self._error(f"found <{name}>, but a TMX file begins with <tmx>")
       self._is_tmx = True
     elif name in _CODES:
+      self._code = self._code if self._codes else [attrs.get("type", "")]
       self._codes += 1
+    elif name in _ASIDE:
+      self._aside += 1
     elif name == "header":
-      self._source = canonical(attrs.get("srclang", ""))
+      self._source = str(parse(attrs.get("srclang", "").strip()) or "")
     elif name == "tu":
       self._unit = []
       self._size = 0
     elif name == "tuv":
       self._language = self._tag(attrs.get("xml:lang") or attrs.get("lang"))
+      self._text = []
     elif name == "seg":
       self._text = []
 
@@ -229,9 +184,14 @@ class _Units(ContentHandler, LexicalHandler):
     self._depth -= 1
     if name in _CODES:
       self._codes -= 1
-    elif name == "seg" and self._text is not None:
-      text = _SPACE.sub(" ", "".join(self._text)).strip(" ")
-      self._unit.append((self._language, text))
+      if self._text is not None and not self._codes:
+        self._text.append(tmx_text.of_code(name, "".join(self._code)))
+    elif name in _ASIDE:
+      self._aside -= 1
+    elif name in ("seg", "tuv") and self._text is not None:
+      text = tmx_text.joined(self._text)
+      if text or name == "seg":
+        self._unit.append((self._language, text))
       self._text = None
       if len(self._unit) > self._variants:
         raise limits.VARIANTS.exceeded(self._place())
@@ -240,8 +200,8 @@ class _Units(ContentHandler, LexicalHandler):
 
   def characters(self, content: str) -> None:
     self._quiet = 0
-    if self._text is not None and not self._codes:
-      self._text.append(content)
+    if self._text is not None and not self._aside:
+      (self._code if self._codes else self._text).append(content)
       self._size += len(content)
       if self._size > self._most_text:
         raise limits.LINE.exceeded(self._place())
@@ -266,12 +226,14 @@ class _Units(ContentHandler, LexicalHandler):
     )
 
   def _tag(self, given: str | None) -> str:
+    if not self._strict and not parse((given or "").strip()):
+      return ""
     if not given:
       raise self._error("a <tuv> without xml:lang. Add its language")
-    tag = canonical(given)
-    if not LANGUAGE.fullmatch(tag):
+    tag = parse(given.strip())
+    if tag is None:
       raise self._error(f"xml:lang = {given!r} is no language code. Correct it")
-    return tag
+    return str(tag)
 
   def _place(self) -> str:
     return f"{self._path}, line {self._parser.getLineNumber()}"

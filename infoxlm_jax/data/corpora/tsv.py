@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from infoxlm_jax.data.corpora.file_names import LANGUAGE, pair_of, stem
+from infoxlm_jax.data.corpora.file_names import pair_of, stem
 from infoxlm_jax.data.corpora.open_files import read_lines
+from infoxlm_jax.data.languages import is_language
 from infoxlm_jax.errors import InputError
 
 Pair = tuple[str, str]
@@ -89,6 +90,11 @@ def _places(
   """Indices of the cells that hold the two texts."""
   if columns is None:
     if len(first) != 2:
+      if first[0].startswith("{"):
+        raise InputError(
+          f"{path}, line 1: JSON lines, by the look of it, not tab-separated"
+          f" text: rename it, for example to {stem(path)}.jsonl."
+        )
       raise InputError(
         f"{path}, line 1: {len(first)} tab-separated cells where two are"
         " expected. Set columns (--gin.COLUMNS=...) to the two that hold text:"
@@ -128,7 +134,7 @@ def _is_header(
   known = languages or pair_of(stem(path))
   if known:
     return set(first) == set(known)
-  return all(LANGUAGE.fullmatch(cell) for cell in first)
+  return all(is_language(cell) for cell in first)
 
 
 def _languages(
@@ -139,7 +145,7 @@ def _languages(
   if languages:
     return languages[0], languages[1]
   names = [str(column) for column in columns or ()]
-  if names and all(LANGUAGE.fullmatch(name) for name in names):
+  if names and all(is_language(name) for name in names):
     return names[0], names[1]
   if pair := pair_of(stem(path)):
     return pair
@@ -170,7 +176,7 @@ def _checked_header(
 ) -> list[str]:
   expected = " ".join([*leading, "en", "de", "..."])
   languages = cells[len(leading) :]
-  bad = [name for name in languages if not LANGUAGE.fullmatch(name)]
+  bad = [name for name in languages if not is_language(name)]
   if cells[: len(leading)] != list(leading) or bad or not languages:
     line = " ".join(cells)
     raise InputError(

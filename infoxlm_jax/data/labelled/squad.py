@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from infoxlm_jax.data.corpora.open_files import reading, unpacked
+from infoxlm_jax.data.corpora.open_files import reading
+from infoxlm_jax.data.corpora.unpacking import unpacked
 from infoxlm_jax.errors import InputError
 
 _SHOWN = 40  # characters of a text in a message

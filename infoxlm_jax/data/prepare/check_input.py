@@ -4,17 +4,22 @@ import os
 from collections.abc import Sequence
 
 from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.corpora.open_files import find_files
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.runtime import resources
 
 
 def check_input(
-  *, tokenizer: str | os.PathLike[str], corpora: Sequence[Corpus]
+  *,
+  tokenizer: str | os.PathLike[str],
+  corpora: Sequence[Corpus],
+  dev_pairs: str | None = None,
+  test_pairs: str | None = None,
 ) -> None:
   """Checks that tokenizer and files are there; reads no text.
 
   Args:
-    tokenizer, corpora: see pipeline.prepare.
+    tokenizer, corpora, dev_pairs, test_pairs: see pipeline.prepare.
 
   Raises:
     InputError: a file is missing, or a pattern matches none.
@@ -23,3 +28,6 @@ def check_input(
   for corpus in corpora:
     for split in corpus.splits():
       corpus.fingerprint(split)
+  for patterns in (dev_pairs, test_pairs):
+    if patterns is not None:
+      find_files(patterns)

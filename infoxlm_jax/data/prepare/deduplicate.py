@@ -62,12 +62,14 @@ def find_duplicates(
 
 def dropped_of(passes: Sequence[Path], place: int) -> np.ndarray:
   """Numbers of chunk `place`'s examples that occurred before, int64."""
-  pieces = [np.empty(0, np.uint64)]
+  pieces = [np.empty(0, np.int64)]
   for path in passes:
-    dropped = read_arrays(path)[1]["dropped"]
-    start, end = within(
-      dropped, np.uint64(place << 32), np.uint64((place + 1 << 32) - 1)
-    )
-    pieces.append(dropped[start:end])
-  numbers = np.concatenate(pieces) & np.uint64((1 << 32) - 1)
-  return numbers.astype(np.int64)
+    pieces.append(of_chunk(read_arrays(path)[1]["dropped"], place))
+  return np.concatenate(pieces)
+
+
+def of_chunk(places: np.ndarray, place: int) -> np.ndarray:
+  """Numbers of chunk `place`'s examples among sorted places, int64."""
+  first, last = np.uint64(place << 32), np.uint64((place + 1 << 32) - 1)
+  start, end = within(places, first, last)
+  return (places[start:end] & np.uint64((1 << 32) - 1)).astype(np.int64)

@@ -7,7 +7,8 @@ import numpy as np
 from infoxlm_jax.errors import InputError
 
 # Reasons by number, in the order in which they are tried; 0 keeps the example.
-# Duplicates are dropped later, when all examples are known.
+# Duplicates, and sentences that are held out, are dropped later, when all
+# examples are known.
 REASONS = (
   "",
   "empty",
@@ -18,6 +19,7 @@ REASONS = (
   "identical_sides",
 )
 DUPLICATE = "duplicate"
+HELD_OUT = "held_out"
 ON_LONG = ("split", "truncate", "drop", "error")
 ON_LONG_SIDE = ("truncate", "drop", "error")
 

@@ -3,17 +3,18 @@
 plan.py names the files that each phase leaves.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from infoxlm_jax.data.corpora.open_files import bytes_consumed
+from infoxlm_jax.data.corpora.unpacking import bytes_consumed
 from infoxlm_jax.data.manifest import Manifest
+from infoxlm_jax.data.prepare import retrieval_sets, summary
 from infoxlm_jax.data.prepare.array_files import read_arrays, write_checked_json
 from infoxlm_jax.data.prepare.chunks import cut_chunks
 from infoxlm_jax.data.prepare.deduplicate import find_duplicates
+from infoxlm_jax.data.prepare.hold_out import Source, write_hold_out
 from infoxlm_jax.data.prepare.make_records import make_records
 from infoxlm_jax.data.prepare.plan import (
   File,
@@ -24,14 +25,12 @@ from infoxlm_jax.data.prepare.plan import (
   records_path,
 )
 from infoxlm_jax.data.prepare.process_pool import Pool, Task
-from infoxlm_jax.data.prepare.shuffle import smallest_keys
+from infoxlm_jax.data.prepare.request import HELD_OUT_PARTS, outside_parts
+from infoxlm_jax.data.prepare.sentences import hashes
 from infoxlm_jax.data.prepare.tokenize import make_chunk
 from infoxlm_jax.data.prepare.write_shards import write_store
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime.progress import Progress
-
-# At most one record in so many is held out of a language or pair.
-_HELD_OUT_SHARE = 20
 
 
 def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
@@ -45,29 +44,39 @@ def write_stores(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
   """
   parts = {store: _parts(plan, store) for store in plan.request["stores"]}
   for store, split in plan.request["stores"].items():
-    if not parts[store] and not (store == "dev" and parts.get("train")):
+    if not parts[store] and not (
+      store in HELD_OUT_PARTS and parts.get("train")
+    ):
       names = ", ".join(corpus.name for corpus in plan.corpora)
       raise InputError(f"no corpus has the split {split!r}: looked at {names}.")
+  by_sentence = _holds_out(plan, parts)
   chunks = {
-    store: _tokenize(plan, store_parts, store, pool, progress)
+    store: _tokenize(plan, store_parts, store, by_sentence, pool, progress)
     for store, store_parts in parts.items()
   }
+  passes = {
+    store: _find_duplicates(plan, store, pieces, pool, progress)
+    for store, pieces in chunks.items()
+  }
+  held = _hold_out(plan, chunks, passes["train"], pool) if by_sentence else None
   made: dict[str, list[File]] = {}
   for store, pieces in chunks.items():
-    passes = _find_duplicates(plan, store, pieces, pool, progress)
-    made[store] = _make_records(plan, pieces, passes, store, pool, progress)
+    own = held if store == "train" else None
+    made[store] = _make_records(
+      plan, pieces, passes[store], own, store, pool, progress
+    )
     if parts[store] and not any(
       g["size"] for f in made[store] for g in f.groups
     ):
       raise InputError(
         f"split {plan.request['stores'][store]!r} of "
-        f"{', '.join(p.corpus.name for p in parts[store])} gives no sentence."
+        f"{', '.join(p.corpus.name for p in parts[store])} gives no sentence"
+        f"{summary.why_none(made[store])}."
       )
-  limits = _limits(plan, made.get("train", []))
   return {
     store: manifest
     for store in parts
-    if (manifest := write_store(plan, store, made, limits, pool, progress))
+    if (manifest := write_store(plan, store, made, pool, progress))
   }
 
 
@@ -75,7 +84,9 @@ def _parts(plan: Plan, store: str) -> list[Part]:
   """The corpora's splits that the store is made of."""
   split = plan.request["stores"][store]
   dev = plan.request["stores"].get("dev")
-  held_out = bool(store == "train" and plan.request["held_out"])
+  held_out = store == "train" and any(
+    plan.request.get(name) for name in HELD_OUT_PARTS.values()
+  )
   out = []
   for number, corpus in enumerate(plan.corpora):
     splits = plan.request["corpora"][number]["splits"]
@@ -85,8 +96,75 @@ def _parts(plan: Plan, store: str) -> list[Part]:
   return out
 
 
+def _holds_out(plan: Plan, parts: Mapping[str, Sequence[Part]]) -> bool:
+  """Whether sentences are held out of training."""
+  if not parts.get("train"):
+    return False
+  return (
+    any(part.held_out for part in parts["train"])
+    or any(own for store, own in parts.items() if store != "train")
+    or any(
+      corpus.kind == "multiway" and described["splits"]
+      for corpus, described in zip(
+        plan.corpora, plan.request["corpora"], strict=True
+      )
+    )
+  )
+
+
+def _hold_out(
+  plan: Plan,
+  chunks: Mapping[str, Sequence[tuple[Part, Path]]],
+  passes: Sequence[Path],
+  pool: Pool,
+) -> Path:
+  """Between phases 2 and 3: the file of what is held out of training."""
+  out = plan.folder / "held_out"
+  if out.exists():
+    return out
+  request = plan.request
+  elsewhere = outside_parts(plan.corpora, request)
+  counts = {
+    part: 0 if part in elsewhere else request.get(name, 0)
+    for part, name in HELD_OUT_PARTS.items()
+  }
+  if "test" in request["retrieval"] and any(
+    corpus.kind == "multiway"
+    and request["retrieval"]["test"] in described["splits"]
+    for corpus, described in zip(plan.corpora, request["corpora"], strict=True)
+  ):
+    counts["test"] = 0
+  outside = [
+    read_arrays(path)[1]["sentences"].reshape(-1)
+    for store, pieces in chunks.items()
+    if store != "train"
+    for _, path in pieces
+  ]
+  for row in retrieval_sets.multiway_rows(plan.corpora, request["retrieval"]):
+    outside.append(hashes([text for key, text in row.items() if key != "id"]))
+  write_hold_out(
+    out,
+    [
+      Source(path, place)
+      for place, (part, path) in enumerate(chunks["train"])
+      if part.held_out
+    ],
+    passes,
+    plan.layout,
+    counts | {"texts": request["held_out"]},
+    np.unique(np.concatenate([np.empty(0, np.uint64), *outside])),
+    pool.run,
+  )
+  return out
+
+
 def _tokenize(
-  plan: Plan, parts: Sequence[Part], store: str, pool: Pool, progress: bool
+  plan: Plan,
+  parts: Sequence[Part],
+  store: str,
+  by_sentence: bool,
+  pool: Pool,
+  progress: bool,
 ) -> list[tuple[Part, Path]]:
   """Phase 1: the chunks of all parts."""
   todo = [part for part in parts if not (part.folder / "read.json").exists()]
@@ -119,6 +197,7 @@ def _tokenize(
           limit,
           plan.cleaning,
           plan.folder / "tokenizer",
+          by_sentence,
         )
 
   name = f"{store} 1/4 tokenise"
@@ -172,14 +251,23 @@ def _make_records(
   plan: Plan,
   chunks: Sequence[tuple[Part, Path]],
   passes: Sequence[Path],
+  held: Path | None,
   store: str,
   pool: Pool,
   progress: bool,
 ) -> list[File]:
   """Phase 3: the records of each chunk."""
   todo = [
-    (path, passes, place, plan.layout, records_path(path))
-    for place, (_, path) in enumerate(chunks)
+    (
+      path,
+      passes,
+      place,
+      plan.layout,
+      held,
+      part.held_out,
+      records_path(path),
+    )
+    for place, (part, path) in enumerate(chunks)
     if not records_path(path).exists()
   ]
   with Progress(
@@ -191,25 +279,6 @@ def _make_records(
     File(records_path(path), part, read_arrays(records_path(path))[0]["groups"])
     for part, path in chunks
   ]
-
-
-def _limits(
-  plan: Plan, files: Sequence[File]
-) -> dict[tuple[str, ...], np.uint64]:
-  """The highest key that is held out of training, by language(s)."""
-  files = [file for file in files if file.part.held_out]
-  totals: Counter[tuple[str, ...]] = Counter()
-  for file in files:
-    for group in file.groups:
-      totals[tuple(group["languages"])] += group["rows"][1] - group["rows"][0]
-  limits = {}
-  for languages, total in totals.items():
-    count = min(plan.request["held_out"], total // _HELD_OUT_SHARE)
-    if count:
-      keys = [smallest_keys(file.path, languages, count) for file in files]
-      smallest = np.partition(np.concatenate(keys), count - 1)
-      limits[languages] = smallest[count - 1]
-  return limits
 
 
 def _size(parts: Sequence[Part]) -> int | None:

@@ -1,19 +1,19 @@
 """Tokenises corpora and writes the records that training reads, once.
 
     output/tokenizer.model ...      the tokenizer's files
-    output/train/, output/dev/      records and manifest.json (data/records.py)
+    output/{train,dev,test}/        records and manifest.json (data/records.py)
     output/retrieval/{dev,test}.jsonl   {"id": ..., "en": ..., "fr": ...} a line
     output/report.md                counts of sentences read, dropped and kept
     output/checksums.json           hashes of the other files that are read
 
 Memory is bounded whatever the input's size, all cores work, and after a stop
 no finished piece of work is done again. phases.py runs the four phases:
-tokenize.py, deduplicate.py, make_records.py and shuffle.py. plan.py names the
+tokenize.py, deduplicate.py, make_records.py and shuffle.py; between the second
+and the third hold_out.py chooses what is not trained on. plan.py names the
 files that each phase leaves, in the folder that work_dir.py locks.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -25,27 +25,34 @@ from types import FrameType
 from typing import Any
 
 from infoxlm_jax.data import prepared_files
-from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.corpora.base import Corpus, say_unused
+from infoxlm_jax.data.corpora.held_out_pairs import held_out_pairs
+from infoxlm_jax.data.corpora.open_files import Patterns
 from infoxlm_jax.data.corpora.sources import SeqioTask
+from infoxlm_jax.data.manifest import Manifest
 from infoxlm_jax.data.prepare import retrieval_sets, summary, work_dir
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.phases import write_stores
 from infoxlm_jax.data.prepare.plan import SIZES, Plan, Sizes
 from infoxlm_jax.data.prepare.process_pool import Pool
 from infoxlm_jax.data.prepare.request import (
+  HELD_OUT_PARTS,
   describe,
   is_done,
   options_of,
+  outside_parts,
   read_request,
+  without_test,
 )
 from infoxlm_jax.data.prepare.subprocess_run import run_in_subprocess
 from infoxlm_jax.data.tokenizers.base import load_tokenizer, save_tokenizer
-from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import resources
 from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
 
-REPORT = "report.md"
 _CLEANING = Cleaning()
+# Number of the format of the work folder's files.
+_WORK = 2
 
 
 def prepare(
@@ -60,6 +67,9 @@ def prepare(
   stores: Mapping[str, str] | None = None,
   retrieval: Mapping[str, str] | None = None,
   held_out: int = 0,
+  held_out_test: int = 0,
+  dev_pairs: Patterns | None = None,
+  test_pairs: Patterns | None = None,
   pairs_together: int = 1,
   workers: int | None = None,
   progress: bool = True,
@@ -87,6 +97,10 @@ def prepare(
       train, at most 5 % of them, from corpora that have no split for dev.
       Their pairs with English become retrieval/dev.jsonl, unless a multiway
       corpus has that split.
+    held_out_test: pairs of each pair with English that go to test, likewise.
+    dev_pairs, test_pairs: files of pairs, as sources.Tsv reads them, that are
+      dev or test; then no pair of the corpora is held out for it. No sentence
+      of dev, test or the retrieval files is trained on, see hold_out.py.
     pairs_together: so many pairs that follow each other in a corpus stay
       neighbours when records are shuffled, in order; runs are shorter at the
       end of a chunk. Pairs that are dropped do not count.
@@ -105,6 +119,7 @@ def prepare(
     Stopped: SIGTERM; finished work is kept, as after Ctrl-C.
   """
   output = Path(output)
+  corpora = [*corpora, *held_out_pairs(dev_pairs, test_pairs)]
   model = load_tokenizer(resources.find(tokenizer))
   options = options_of(
     model=model,
@@ -115,6 +130,7 @@ def prepare(
     stores=stores,
     retrieval=retrieval,
     held_out=held_out,
+    held_out_test=held_out_test,
     pairs_together=pairs_together,
     sizes=sizes,
     corpora=corpora,
@@ -127,16 +143,18 @@ def prepare(
   for corpus in corpora:
     if check := getattr(corpus, "check_tokenizer", None):
       check(model)
+    for line in say_unused(corpus):
+      print(f"{corpus.name}: {line}", flush=True)
   partial = output.with_name(f"{output.name}.partial")
   with (
     _stopped_by_sigterm(),
     work_dir.locked(partial),
-    _storage_errors(partial),
+    work_dir.storage_errors(partial),
   ):
     if is_done(output, request):  # another process has just finished
       work_dir.remove(partial)
       return output
-    work_dir.claim(partial, request)
+    work_dir.claim(partial, request | {"work": _WORK})
     plan = Plan(
       folder=partial / "work",
       output=partial / "output",
@@ -148,13 +166,16 @@ def prepare(
     )
     try:
       with Pool(workers) as pool:
-        _build(plan, pool, progress)
+        manifests = _build(plan, pool, progress)
     except InputError:
       # Correcting the input changes the request, so the work is of no use.
       work_dir.remove(partial)
       raise
     os.rename(plan.output, output)
     work_dir.remove(partial)
+  print(
+    f"Prepared {output}", *summary.in_lines(manifests), sep="\n", flush=True
+  )
   return output
 
 
@@ -170,6 +191,9 @@ def prepare_in_subprocess(
   stores: Mapping[str, str] | None = None,
   retrieval: Mapping[str, str] | None = None,
   held_out: int = 0,
+  held_out_test: int = 0,
+  dev_pairs: Patterns | None = None,
+  test_pairs: Patterns | None = None,
   pairs_together: int = 1,
   workers: int | None = None,
   progress: bool = True,
@@ -178,9 +202,10 @@ def prepare_in_subprocess(
   """Runs `prepare` in a fresh process: this one does not load TensorFlow.
 
   The process sees no accelerator. It is not started if `output` is prepared
-  already. The arguments are those of `prepare` and must pickle. Exceptions
-  are raised here as they were there; a process that dies without one is an
-  InputError with its exit status.
+  already, nor if it was prepared so before held_out_test existed. The
+  arguments are those of `prepare` and must pickle. Exceptions are raised here
+  as they were there; a process that dies without one is an InputError with its
+  exit status.
   """
   decisive: dict[str, Any] = {
     "row_length": row_length,
@@ -190,10 +215,13 @@ def prepare_in_subprocess(
     "stores": stores,
     "retrieval": retrieval,
     "held_out": held_out,
+    "held_out_test": held_out_test,
     "pairs_together": pairs_together,
     "sizes": sizes,
-    "corpora": corpora,
+    "corpora": [*corpora, *held_out_pairs(dev_pairs, test_pairs)],
   }
+  if held_out_test and without_test(Path(output)):
+    decisive["held_out_test"] = 0
   model = load_tokenizer(resources.find(tokenizer))
   options = options_of(model=model, **decisive)
   if earlier := read_request(Path(output), options):
@@ -203,7 +231,7 @@ def prepare_in_subprocess(
       kept.get(repr(corpus))
       if isinstance(corpus, SeqioTask)
       else describe(corpus, options)
-      for corpus in corpora
+      for corpus in decisive["corpora"]
     ]
     if is_done(Path(output), options | {"corpora": described}):
       return Path(output)
@@ -217,8 +245,8 @@ def prepare_in_subprocess(
     return Path(run_in_subprocess(prepare, arguments, f"prepared {output}"))
 
 
-def _build(plan: Plan, pool: Pool, progress: bool) -> None:
-  """Does all work from the corpora to the complete output folder."""
+def _build(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
+  """Does all work to the complete output folder; its stores' manifests."""
   plan.folder.mkdir(exist_ok=True)
   shutil.rmtree(plan.output, ignore_errors=True)
   plan.output.mkdir()
@@ -229,33 +257,21 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> None:
   written = retrieval_sets.write_multiway(
     plan.corpora, plan.request["retrieval"], plan.output / "retrieval"
   )
-  if plan.request["held_out"] and "dev" not in written:
-    retrieval_sets.write_pairs(
-      plan.output / "dev", plan.tokenizer, plan.output / "retrieval"
-    )
-  report = summary.markdown(manifests)
-  (plan.output / REPORT).write_text(report, "utf-8")
+  outside = outside_parts(plan.corpora, plan.request)
+  for part, option in HELD_OUT_PARTS.items():
+    if part not in written and (part in outside or plan.request.get(option)):
+      retrieval_sets.write_pairs(plan.output, part, plan.tokenizer)
+  unused = [
+    f"{corpus.name}: {line}"
+    for corpus in plan.corpora
+    for line in say_unused(corpus)
+  ]
+  report = summary.markdown(manifests, unused)
+  (plan.output / summary.REPORT).write_text(report, "utf-8")
   text = json.dumps(plan.request, indent=1, ensure_ascii=False) + "\n"
   (plan.output / work_dir.REQUEST).write_text(text, "utf-8")
   prepared_files.write_checksums(plan.output, plan.tokenizer, work_dir.REQUEST)
-
-
-@contextlib.contextmanager
-def _storage_errors(partial: Path) -> Iterator[None]:
-  """Turns errors of the disk into StorageErrors that say what to do."""
-  try:
-    yield
-  except (OSError, StorageError) as error:
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
-      raise
-    try:
-      free = f"{shutil.disk_usage(partial).free / 1e9:.1f} GB are free there. "
-    except OSError:
-      free = ""
-    raise StorageError(
-      f"preparing in {partial} failed: {error}. {free}Finished work is kept: "
-      "start again to continue."
-    ) from error
+  return manifests
 
 
 @contextlib.contextmanager

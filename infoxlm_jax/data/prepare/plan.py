@@ -3,6 +3,7 @@
     work/STORE/CORPUS/000012.chunk      phase 1; phase 3 removes it
     work/STORE/CORPUS/read.json         phase 1, after the last chunk
     work/STORE/duplicates/0003          phase 2, one for each range of hashes
+    work/held_out                       before phase 3 (held_sentences.py)
     work/STORE/CORPUS/000012.records    phase 3
     work/STORE/shards/*.json            phase 4, the manifest's entry of a shard
     work/STORE/finished/                phase 4, the shards
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 from infoxlm_jax.data.corpora.base import Corpus
 from infoxlm_jax.data.prepare.filters import Cleaning
-from infoxlm_jax.data.prepare.make_records import Layout
+from infoxlm_jax.data.prepare.layout import Layout
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime.json_crc import read_checked
@@ -82,7 +83,7 @@ class Part(NamedTuple):
     corpus: to read.
     split: of the corpus.
     folder: for its chunks and records.
-    held_out: whether some of its records go to dev.
+    held_out: whether some of its records may go to dev or test.
   """
 
   corpus: Corpus

@@ -8,6 +8,7 @@ from typing import Any
 
 from infoxlm_jax.data import prepared_files
 from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.corpora.held_out_pairs import HeldOutPairs
 from infoxlm_jax.data.manifest import FORMAT
 from infoxlm_jax.data.prepare import work_dir
 from infoxlm_jax.data.prepare.filters import Cleaning
@@ -19,6 +20,8 @@ from infoxlm_jax.runtime import read_files
 # The corpora's splits for the records, and for the retrieval files.
 STORES = {"train": "train", "dev": "validation"}
 RETRIEVAL = {"dev": "validation", "test": "test"}
+# The options that say how many records of training go to another store.
+HELD_OUT_PARTS = {"dev": "held_out", "test": "held_out_test"}
 # So that 48 bits and more of a key are a hash.
 MOST_TOGETHER = 1 << 16
 
@@ -36,6 +39,7 @@ def options_of(
   sizes: Sizes,
   corpora: Sequence[Corpus],
   pairs_together: int = 1,
+  held_out_test: int = 0,
 ) -> dict[str, Any]:
   """The options that decide a prepared folder, besides its corpora, as JSON.
 
@@ -47,8 +51,9 @@ def options_of(
       f"prepare: row_length = {row_length} and max_side = {max_side} leave no "
       "room for a sentence: they must be at least 3 and 1."
     )
-  if held_out < 0:
-    raise InputError(f"prepare: held_out = {held_out} must not be negative.")
+  for name, count in (("held_out", held_out), ("held_out_test", held_out_test)):
+    if count < 0:
+      raise InputError(f"prepare: {name} = {count} must not be negative.")
   if not 1 <= pairs_together <= MOST_TOGETHER:
     raise InputError(
       f"prepare: pairs_together = {pairs_together} must be from 1, which"
@@ -66,6 +71,9 @@ def options_of(
     raise InputError(
       f"prepare: two corpora have the name {twice[0]!r}: give each its own."
     )
+  own = dict(STORES if stores is None else stores)
+  if held_out_test or any(_outside(c, RETRIEVAL["test"]) for c in corpora):
+    own.setdefault("test", RETRIEVAL["test"])
   return {
     "format": FORMAT,
     "tokenizer_sha256": model.sha256,
@@ -73,13 +81,30 @@ def options_of(
     "max_side": max_side,
     "seed": seed,
     "cleaning": dataclasses.asdict(cleaning),
-    "stores": dict(STORES if stores is None else stores),
+    "stores": own,
     "retrieval": dict(RETRIEVAL if retrieval is None else retrieval),
     "held_out": held_out,
     "sizes": sizes._asdict(),
-    # Requests from before the option existed lack it.
+    # Requests from before these options existed lack them.
     **({"pairs_together": pairs_together} if pairs_together > 1 else {}),
+    **({"held_out_test": held_out_test} if held_out_test else {}),
   }
+
+
+def outside_parts(
+  corpora: Sequence[Corpus], request: Mapping[str, Any]
+) -> list[str]:
+  """The parts, "dev" and "test", that some pairs outside of training give."""
+  return [
+    part
+    for part in HELD_OUT_PARTS
+    if any(_outside(c, request["stores"].get(part)) for c in corpora)
+  ]
+
+
+def _outside(corpus: Corpus, split: str | None) -> bool:
+  """Whether a corpus has pairs for a split, and none for training."""
+  return isinstance(corpus, HeldOutPairs) and corpus.split == split
 
 
 def describe(corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +146,23 @@ def read_request(
   ):
     raise InputError(_another(output, changed))
   return request
+
+
+def without_test(output: Path) -> bool:
+  """Whether `output` was prepared without records for test.
+
+  Then one line says so: a run that began before there was such a part goes on
+  with its data.
+  """
+  path = output / work_dir.REQUEST
+  if not path.is_file() or "held_out_test" in read_files.read_object(path):
+    return False
+  print(
+    f"{output} was prepared without a part for test (HELD_OUT_TEST); it is used"
+    " as it is.",
+    flush=True,
+  )
+  return True
 
 
 def is_done(output: Path, request: dict[str, Any]) -> bool:

@@ -4,16 +4,15 @@ A line is {"id": "Acts.1.1", "en": "...", "fr": "..."}.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.data.corpora.base import Corpus
+from infoxlm_jax.data.prepare.hold_out import PIVOT
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 
-# The language that evaluation/retrieval.py compares all others with.
-_PIVOT = "en"
 _READ = 1024  # records at a time
 
 
@@ -42,17 +41,37 @@ def write_multiway(
   return written
 
 
-def write_pairs(dev: Path, tokenizer: Tokenizer, folder: Path) -> None:
-  """Writes dev.jsonl from the dev store's pairs with English, if it has any.
+def multiway_rows(
+  corpora: Sequence[Corpus], files: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+  """The rows that write_multiway writes, one file after the other."""
+  for split in files.values():
+    having = [
+      corpus
+      for corpus in corpora
+      if corpus.kind == "multiway" and split in corpus.splits()
+    ]
+    yield from _multiway(having, split)
 
-  A sentence in two pairs would have two right answers, so only its first pair
-  is written.
+
+def write_pairs(folder: Path, name: str, tokenizer: Tokenizer) -> None:
+  """Writes retrieval/NAME.jsonl from a store's pairs with English, if any.
+
+  Pairs with the same English sentence become one row of several languages. A
+  sentence in two rows would have two right answers, so of pairs that would
+  give one only the first is written.
+
+  Args:
+    folder: prepared data.
+    name: of the store, "dev" or "test".
+    tokenizer: of the records.
   """
-  if not dev.exists():
+  if not (folder / name).exists():
     return
-  store = Store(dev)
-  if any(_PIVOT in pair and len(set(pair)) == 2 for pair in store.pair_counts):
-    _write(folder / "dev.jsonl", _pairs(store, tokenizer))
+  store = Store(folder / name)
+  if any(PIVOT in pair and len(set(pair)) == 2 for pair in store.pair_counts):
+    rows = _pairs(store, tokenizer)
+    _write(folder / "retrieval" / f"{name}.jsonl", rows)
 
 
 def _multiway(
@@ -66,25 +85,35 @@ def _multiway(
       yield row
 
 
-def _pairs(store: Store, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
-  seen: set[tuple[str, str]] = set()
+def _pairs(store: Store, tokenizer: Tokenizer) -> list[dict[str, str]]:
+  rows: dict[str, dict[str, str]] = {}  # by English sentence
+  seen: set[tuple[str, str]] = set()  # (language, text) of other languages
   for pair, count in store.pair_counts.items():
-    if _PIVOT not in pair or len(set(pair)) < 2:
+    if PIVOT not in pair or len(set(pair)) < 2:
       continue
+    (language,) = set(pair) - {PIVOT}
     for start in range(0, count, _READ):
       numbers = range(start, min(start + _READ, count))
       for number, sides in zip(
         numbers, store.read_pairs(pair, numbers), strict=True
       ):
         texts = [tokenizer.decode(side.tolist()).strip() for side in sides]
-        known = set(zip(pair, texts, strict=True))
-        if all(texts) and not known & seen:
-          seen |= known
-          row = dict(zip(pair, texts, strict=True))
-          yield {"id": f"{'-'.join(pair)}.{number}"} | row
+        by_language = dict(zip(pair, texts, strict=True))
+        own = (language, by_language[language])
+        row = rows.get(by_language[PIVOT], {})
+        if not all(texts) or own in seen or language in row:
+          continue
+        seen.add(own)
+        if row:
+          row[language] = by_language[language]
+        else:
+          rows[by_language[PIVOT]] = {
+            "id": f"{'-'.join(pair)}.{number}"
+          } | by_language
+  return list(rows.values())
 
 
-def _write(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
   path.parent.mkdir(exist_ok=True)
   with path.open("w", encoding="utf-8", newline="\n") as file:
     for row in rows:

@@ -16,11 +16,10 @@ from infoxlm_jax.data.prepare.deduplicate import hash_range, within
 
 
 class Source(NamedTuple):
-  """The records of a file with keys from first to last."""
+  """The records of a part (make_records.py) in a file."""
 
   path: Path
-  first: np.uint64
-  last: np.uint64
+  part: str
 
 
 def make_shard(
@@ -52,14 +51,10 @@ def make_shard(
   for source in sources:
     meta, arrays = read_arrays(source.path)
     for group in meta["groups"]:
-      if group["languages"] != list(languages):
+      if (group["languages"], group["part"]) != (list(languages), source.part):
         continue
       start, end = group["rows"]
-      first, last = within(
-        arrays["keys"][start:end],
-        max(low, source.first),
-        min(high, source.last),
-      )
+      first, last = within(arrays["keys"][start:end], low, high)
       if first >= last:
         continue
       first, last = first + start, last + start
@@ -95,15 +90,3 @@ def make_shard(
     }
   write_checked_json(out, entry)
   return entry["tokens"]
-
-
-def smallest_keys(
-  path: Path, languages: Sequence[str], count: int
-) -> np.ndarray:
-  """The `count` smallest keys of a group in a file of records."""
-  meta, arrays = read_arrays(path)
-  for group in meta["groups"]:
-    if group["languages"] == list(languages):
-      start, end = group["rows"]
-      return np.array(arrays["keys"][start : min(start + count, end)])
-  return np.empty(0, np.uint64)

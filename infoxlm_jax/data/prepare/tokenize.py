@@ -8,6 +8,8 @@ the file holds
     group     int32 [n], index of the example's language(s) in meta["groups"]
     hashes    uint64 [n], sorted, each of an example's language(s) and tokens
     order     int64 [n], the example that each hash belongs to
+    sentences uint64 [n, sides], the hash of each text (sentences.py), if some
+              are held out; else not in the file
 
 meta["counts"] has, for each group, how many sentences were read and how many
 were dropped, by reason. A pair has two sentences.
@@ -23,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data.corpora.file_names import LANGUAGE
-from infoxlm_jax.data.prepare import unicode_scripts
+from infoxlm_jax.data.languages import is_language
+from infoxlm_jax.data.prepare import sentences, unicode_scripts
 from infoxlm_jax.data.prepare.array_files import write_arrays
 from infoxlm_jax.data.prepare.chunks import Chunk
 from infoxlm_jax.data.prepare.filters import REASONS, Cleaning, judge
@@ -44,6 +46,7 @@ def make_chunk(
   limit: int,
   cleaning: Cleaning,
   tokenizer: Path,
+  by_sentence: bool,
 ) -> int:
   """Cleans, tokenises and writes a chunk, in a worker.
 
@@ -54,6 +57,7 @@ def make_chunk(
     limit: the most tokens of a text or a side.
     cleaning: which examples to drop.
     tokenizer: its folder.
+    by_sentence: whether the file holds "sentences".
 
   Returns:
     The number of tokens, with those of dropped examples.
@@ -80,6 +84,10 @@ def make_chunk(
   )
   _stop_at_long(cleaning, verdict, lengths, limit, chunk, name)
   kept = verdict == 0
+  more = {}
+  if by_sentence:
+    columns = [_sentences(model, side) for side in chunk.sides]
+    more["sentences"] = np.stack(columns, axis=1)[kept]
   write_arrays(
     path,
     {"groups": groups, "counts": _counts(verdict, group, groups)},
@@ -87,6 +95,7 @@ def make_chunk(
     lengths=lengths[kept].astype(np.int32),
     group=group[kept].astype(np.int32),
     **_sorted(_example_hashes(hashes, groups, group)[kept]),
+    **more,
   )
   return int(lengths.sum())
 
@@ -105,7 +114,7 @@ def _groups(
   rows = list(zip(*languages, strict=True))
   groups = sorted(set(rows))
   for language in itertools.chain(*groups):
-    if not LANGUAGE.fullmatch(language):
+    if not is_language(language):
       raise InputError(
         f"{name}: an example has the language {language!r}; expected a code "
         "such as 'en' or 'zh-Hant'."
@@ -147,6 +156,12 @@ def encode_flat(
   arrays = model.encode_batch(texts)
   lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
   return np.concatenate(arrays).astype(np.int32), lengths
+
+
+def _sentences(model: Tokenizer, side: Sequence[Any]) -> np.ndarray:
+  """A hash of each text, or of the text of its ids, uint64 [texts]."""
+  texts = [t if isinstance(t, str) else model.decode(t.tolist()) for t in side]
+  return sentences.hashes(texts)
 
 
 def _hashes(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -1,75 +1,14 @@
 """Measures how much of a text is in the scripts of its language."""
 
 import functools
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import regex
 
-# Languages of each Unicode script (CLDR's main languages, and others that are
-# written much). A language that is missing here is not judged.
-_LANGUAGES = {
-  "Latin": "af az br bs ca cs cy da de en eo es et eu fi fil fr fy ga gd gl ha"
-  " hr ht hu id ig is it jv kk ku la lb lt lv mg ms mt nb nl nn no om pl pt rm"
-  " ro sk sl so sq sr su sv sw tl tr uz vi wo xh yo zu",
-  "Arabic": "ar ckb fa ha kk ku ky pa ps sd ug ur",
-  "Cyrillic": "az ba be bg bs kk ky mk mn ru sr tg tt uk uz",
-  "Devanagari": "bho hi mr ne sa sd",
-  "Armenian": "hy",
-  "Bengali": "as bn",
-  "Bopomofo": "zh",
-  "Ethiopic": "am ti",
-  "Georgian": "ka",
-  "Greek": "el",
-  "Gujarati": "gu",
-  "Gurmukhi": "pa",
-  "Han": "ja ko yue zh",
-  "Hangul": "ko",
-  "Hebrew": "he yi",
-  "Hiragana": "ja",
-  "Kannada": "kn",
-  "Katakana": "ja",
-  "Khmer": "km",
-  "Lao": "lo",
-  "Malayalam": "ml",
-  "Mongolian": "mn",
-  "Myanmar": "my",
-  "Oriya": "or",
-  "Sinhala": "si",
-  "Tamil": "ta",
-  "Telugu": "te",
-  "Thaana": "dv",
-  "Thai": "th",
-  "Tibetan": "bo dz",
-}
-# ISO 15924 codes of several of Unicode's scripts, or of a part of one.
-_CODES = {
-  "Hans": ("Han", "Bopomofo"),
-  "Hant": ("Han", "Bopomofo"),
-  "Jpan": ("Han", "Hiragana", "Katakana"),
-  "Kore": ("Hangul", "Han"),
-}
-_SUBTAG = re.compile(r"[-_]([A-Z][a-z]{3})(?:[-_]|$)")
+from infoxlm_jax.data.languages import scripts_of
+
 _CODE_POINTS = 0x110000
-
-
-def scripts_of(language: str) -> tuple[str, ...]:
-  """The scripts of a language; () for an unknown language.
-
-  A script in the tag itself decides: "sr-Latn" is Latin only.
-  """
-  if match := _SUBTAG.search(language):
-    code = match[1]
-    try:
-      regex.compile(rf"\p{{Script={code}}}")
-    except regex.error:
-      return _CODES.get(code, ())
-    return (code,)
-  base = re.split("[-_]", language)[0]
-  return tuple(
-    script for script, names in _LANGUAGES.items() if base in names.split()
-  )
 
 
 def shares(texts: Sequence[str], language: str) -> np.ndarray:

@@ -7,6 +7,7 @@ OUTPUT.partial/output/         becomes OUTPUT at the end
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.data.prepare.array_files import write_json
-from infoxlm_jax.errors import InputError
+from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import read_files
 
 REQUEST = "request.json"
@@ -115,6 +116,24 @@ def differences(earlier: Any, now: Any, where: str = "") -> list[str]:
   if earlier == now:
     return []
   return [f"{where} was {_short(earlier)}, now it is {_short(now)}"]
+
+
+@contextlib.contextmanager
+def storage_errors(partial: Path) -> Iterator[None]:
+  """Turns errors of the disk into StorageErrors that say what to do."""
+  try:
+    yield
+  except (OSError, StorageError) as error:
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+      raise
+    try:
+      free = f"{shutil.disk_usage(partial).free / 1e9:.1f} GB are free there. "
+    except OSError:
+      free = ""
+    raise StorageError(
+      f"preparing in {partial} failed: {error}. {free}Finished work is kept: "
+      "start again to continue."
+    ) from error
 
 
 def remove(folder: Path) -> None:

@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from infoxlm_jax.data.manifest import (
   MANIFEST,
   Corpus,
@@ -31,14 +29,11 @@ from infoxlm_jax.data.prepare.process_pool import Pool, Task
 from infoxlm_jax.data.prepare.shuffle import Source, make_shard
 from infoxlm_jax.runtime.progress import Progress
 
-_ZERO, _LAST = np.uint64(0), np.uint64(2**64 - 1)
-
 
 def write_store(
   plan: Plan,
   store: str,
   made: Mapping[str, Sequence[File]],
-  limits: Mapping[tuple[str, ...], np.uint64],
   pool: Pool,
   progress: bool,
 ) -> Manifest | None:
@@ -48,14 +43,18 @@ def write_store(
     plan: the work of prepare.
     store: to write.
     made: files of records of each store, from phase 3.
-    limits: the highest key that is held out of training, by language(s).
     pool: runs make_shard.
     progress: whether progress is shown.
   """
   files = made[store]
   groups = {tuple(g["languages"]) for file in files for g in file.groups}
-  if store == "dev":
-    groups |= set(limits)
+  if store != "train":
+    groups |= {
+      tuple(g["languages"])
+      for file in made.get("train", ())
+      for g in file.groups
+      if g["part"] == store
+    }
   if not groups:
     return None
   entries = plan.folder / store / "shards"
@@ -63,7 +62,7 @@ def write_store(
   names: dict[tuple[str, ...], list[str]] = {}
   todo: list[Task] = []
   for languages in sorted(groups):
-    sources = _sources(store, languages, made, limits)
+    sources = _sources(store, languages, made)
     size = sum(
       4 * g["size"]
       for file in files
@@ -118,26 +117,19 @@ def _sources(
   store: str,
   languages: tuple[str, ...],
   made: Mapping[str, Sequence[File]],
-  limits: Mapping[tuple[str, ...], np.uint64],
 ) -> list[Source]:
-  limit = limits.get(languages)
-  out = []
-  for file in made[store]:
-    if not any(tuple(g["languages"]) == languages for g in file.groups):
-      continue
-    first = _ZERO
-    if limit is not None and file.part.held_out:
-      if limit == _LAST:
-        continue
-      first = np.uint64(int(limit) + 1)
-    out.append(Source(file.path, first, _LAST))
-  if store == "dev" and limit is not None:
-    out += [
-      Source(file.path, _ZERO, limit)
-      for file in made["train"]
-      if file.part.held_out
-    ]
-  return out
+  """A store's own records, and those that training holds out for it."""
+  parts = [(file, "") for file in made[store]]
+  if store != "train":
+    parts += [(file, store) for file in made.get("train", ())]
+  return [
+    Source(file.path, part)
+    for file, part in parts
+    if any(
+      (tuple(g["languages"]), g["part"]) == (languages, part)
+      for g in file.groups
+    )
+  ]
 
 
 def _manifest(
@@ -189,7 +181,8 @@ def _counts(files: Sequence[File]) -> list[Counts]:
   for file in files:
     for group in file.groups:
       key = (file.part.corpus.name, file.part.split, tuple(group["languages"]))
-      by_corpus.setdefault(key, []).append(group["counts"])
+      if group["counts"] is not None:
+        by_corpus.setdefault(key, []).append(group["counts"])
   out = []
   for (corpus, split, languages), groups in by_corpus.items():
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from infoxlm_jax.data.corpora.file_names import LANGUAGE
 from infoxlm_jax.data.corpora.open_files import read_lines
 from infoxlm_jax.data.corpora.tsv import read_table
+from infoxlm_jax.data.languages import is_language
 from infoxlm_jax.data.sampler import mix, permute
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.data.tokenizers.file_names import JSON, SENTENCEPIECE
@@ -50,7 +50,7 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
     leading = ("id",) if first.startswith("id\t") else ()
     for header, cells in read_table(path, leading):
       yield from zip(header[len(leading) :], cells[len(leading) :], strict=True)
-  elif LANGUAGE.fullmatch(stem):
+  elif is_language(stem):
     for _, line in read_lines(path):
       yield stem, line
   else:

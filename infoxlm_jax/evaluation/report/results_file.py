@@ -190,6 +190,8 @@ def _reading(test: Mapping[str, Any]) -> list[str]:
     "share), so compare with step 0, not with chance.",
     "- A tie with a wrong sentence counts as wrong: vectors that are all "
     "alike score 0.",
+    "- In brackets, for less than 1,000 sentences: the 95 % interval (Wilson). "
+    "Numbers whose intervals overlap may differ by chance.",
     "- Means over languages are plain means. Layer 0 is the embedding output.",
   ]
 

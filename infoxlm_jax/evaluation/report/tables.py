@@ -5,13 +5,17 @@ A finished run can thus show its tables again without its model. An `At` is what
 are fractions and are shown in per cent.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 At = Mapping[str, Any]
 ByLayer = Mapping[str, Mapping[str, list[float]]]
 
-_LANGUAGES_A_LINE = 12
+_LANGUAGES_A_LINE = 10
+# Below so many sentences chance moves a rate by more than a point or two.
+_SMALL = 1000
+_Z = 1.959964  # of 95 % of a normal distribution
 
 
 def directions(result: At) -> list[str]:
@@ -48,6 +52,36 @@ def percent(value: float | None) -> str:
   return "-" if value is None else f"{100 * value:.1f}"
 
 
+def interval(rate: float | None, count: int) -> tuple[float, float] | None:
+  """Wilson's 95 % interval of a rate among so many sentences.
+
+  Wilson 1927, who solves |p - rate| = z sqrt(p (1 - p) / count) for p: it stays
+  between 0 and 1 and is right for rates near them.
+
+  Returns:
+    None where there are so many sentences that it is narrow, or no rate.
+  """
+  if rate is None or not 0 < count < _SMALL:
+    return None
+  square = _Z * _Z / count
+  centre = rate + square / 2
+  half = math.sqrt(square * (rate * (1 - rate) + square / 4))
+  low, high = (centre - half) / (1 + square), (centre + half) / (1 + square)
+  return max(low, 0.0), min(high, 1.0)
+
+
+def _range(rate: float | None, count: int) -> str:
+  """An interval as text, "76-83"; "" where there is none."""
+  ends = interval(rate, count)
+  return "-".join(f"{100 * end:.0f}" for end in ends) if ends else ""
+
+
+def _with_range(rate: float | None, count: int) -> str:
+  """A rate and its interval as text, "80.0 (76-83)"."""
+  ends = _range(rate, count)
+  return f"{percent(rate)} ({ends})" if ends else percent(rate)
+
+
 def chosen(result: At) -> str:
   """Where an `at()` dict was read: "layer 2, mean"."""
   return f"layer {result['layer']}, {result['pooling']}"
@@ -62,12 +96,17 @@ def chance(result: At) -> float:
 def format_table(end: At, start: At | None = None) -> str:
   """Retrieval as text: languages as columns, per cent.
 
+  Small sets have a row of 95 % intervals. That of the mean is Wilson's for the
+  smallest set: languages often have the same sentences, so more of them say
+  little more.
+
   Args:
     end: `Retrieval.at(...)` of the trained model.
     start: the same at step 0, shown above it where it is given.
   """
   languages = list(end["sentences"])
   models = _models(end, start)
+  fewest = min(end["sentences"].values(), default=0)
   blocks = []
   for first in range(0, max(len(languages), 1), _LANGUAGES_A_LINE):
     here = languages[first : first + _LANGUAGES_A_LINE]
@@ -76,11 +115,14 @@ def format_table(end: At, start: At | None = None) -> str:
     for direction in directions(end):
       for name, result in models:
         numbers = result[direction]
-        rows.append(
-          [f"{arrow(direction)}  {name}"]
-          + [percent(numbers["mean"])] * mean_too
-          + [percent(numbers["by_language"].get(code)) for code in here]
-        )
+        rates = [numbers["mean"]] * mean_too
+        rates += [numbers["by_language"].get(code) for code in here]
+        title = f"{arrow(direction)}  {name}"
+        rows.append([title, *map(percent, rates)])
+        of = [fewest] * mean_too + [end["sentences"][code] for code in here]
+        ranges = [_range(*cell) for cell in zip(rates, of, strict=True)]
+        if name == "end" and any(ranges):
+          rows.append(["  95 % interval", *ranges])
     counts = [str(end["sentences"][code]) for code in here]
     rows.append(["sentences", *[""] * mean_too, *counts])
     blocks.append(grid(rows))
@@ -120,7 +162,10 @@ def layer_rows(end: ByLayer, start: ByLayer | None) -> list[list[str]]:
 
 
 def language_rows(end: At, start: At | None) -> list[list[str]]:
-  """Head and rows of a table: languages down, direction and model across."""
+  """Head and rows of a table: languages down, direction and model across.
+
+  Rates of small sets stand with their 95 % intervals.
+  """
   columns = [
     (f"{arrow(direction)}, {name}", result[direction])
     for direction in directions(end)
@@ -128,7 +173,9 @@ def language_rows(end: At, start: At | None) -> list[list[str]]:
   ]
   rows = [["language"] + [head for head, _ in columns] + ["sentences"]]
   for language, count in end["sentences"].items():
-    cells = [percent(c["by_language"].get(language)) for _, c in columns]
+    cells = [
+      _with_range(c["by_language"].get(language), count) for _, c in columns
+    ]
     rows.append([language, *cells, str(count)])
   means = [f"**{percent(numbers['mean'])}**" for _, numbers in columns]
   return rows + [["**mean**", *means, ""]]

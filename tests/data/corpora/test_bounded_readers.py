@@ -72,7 +72,7 @@ def test_a_line_of_a_gigabyte(gigabyte, name):
   )
 
 
-@pytest.mark.parametrize("ending", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("ending", [".bz2", ".gz", ".xz", ".zst"])
 def test_little_is_unpacked_at_a_time(tmp_path, ending, monkeypatch):
   monkeypatch.setenv("INFOXLM_MAX_LINE_BYTES", "1000000")
   path = tmp_path / f"en.txt{ending}"

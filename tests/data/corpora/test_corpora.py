@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_corpus import OPTIONS
 from test_open_files import NASTY, PACK
 
 from infoxlm_jax.data.corpora.base import Corpus
@@ -21,6 +22,7 @@ from infoxlm_jax.data.corpora.sources import (
   Tmx,
   Tsv,
 )
+from infoxlm_jax.data.prepare.pipeline import prepare
 from infoxlm_jax.errors import InputError
 
 
@@ -158,6 +160,43 @@ def test_tsv(folder):
   assert pairs(Tsv("en-it.tsv")) == [("it", "si", "en", "yes")]
 
 
+def test_json_pairs(folder):
+  inner = {"en": "Hello", "fr": "Bonjour"}
+  rows = [{"translation": inner, "id": 1}, {"translation": {"en": "a\nb"}}]
+  lines = "\n\n".join(map(json.dumps, rows)) + "\n"
+  write(
+    {
+      "wmt.jsonl.bz2": lines,
+      "flat.fr-en.json": json.dumps(inner | {"score": 0.5, "de": None}) + "\n",
+      "st.ndjson": json.dumps({"src": "yes", "tgt": "ja", "n": 1}) + "\n",
+      "three.jsonl": json.dumps(inner | {"de": "Hallo"}) + "\n",
+      "id.jsonl": json.dumps(inner | {"id": "a7"}) + "\n",
+      "bad.jsonl": json.dumps(inner | {"en": 5}) + "\n",
+    }
+  )
+  assert pairs(Tsv("wmt.jsonl.bz2")) == [
+    ("en", "Hello", "fr", "Bonjour"),
+    ("en", "a\nb", "fr", ""),
+  ]
+  assert pairs(Tsv("id.jsonl")) == [("en", "Hello", "fr", "Bonjour")]
+  assert pairs(Tsv("flat.fr-en.json")) == [("fr", "Bonjour", "en", "Hello")]
+  assert pairs(Tsv("wmt*", languages=("fr", "en")))[0] == (
+    ("fr", "Bonjour", "en", "Hello")
+  )
+  assert pairs(Tsv("st*", ("tgt", "src"), ("de", "en"))) == [
+    ("de", "ja", "en", "yes")
+  ]
+  assert pairs(Tsv("three*", ("de", "en"))) == [("de", "Hallo", "en", "Hello")]
+  fails(Tsv("three.jsonl"), "line 1: which two fields.* en, fr, de.*COLUMNS")
+  fails(Tsv("three.jsonl", ("en", "it")), "no field 'it'")
+  fails(Tsv("st.ndjson"), "which two fields")
+  fails(Tsv("st.ndjson", ("src", "tgt")), "are no languages.*LANGUAGES")
+  fails(Tsv("bad.jsonl", ("en", "fr")), "line 1: field 'en' is 5, no text")
+  fails(TextFiles("wmt*", language="en"), "a pair of translations.*PAIRS")
+  Path("en-fr.tsv").write_text(lines)
+  fails(Tsv("en-fr.tsv"), "JSON lines, by the look of it")
+
+
 @pytest.mark.parametrize(
   ("name", "content", "options", "message"),
   [
@@ -228,7 +267,11 @@ def test_moses(folder):
   assert len(Moses("o/*").fingerprint("train")["files"]) == 6
   assert Moses("o/*").size("train") == 80
   assert Moses("o/train", ("de", "en")).size("train") == 4
-  fails(Moses("o/train"), "no two files o/train.en and .*set languages")
+  fails(
+    Moses("o/train"),
+    "o/train: which languages.* it is de, en. Set languages .*LANGUAGES",
+  )
+  fails(Moses("o/none"), "no files o/none.LANGUAGE")
   fails(Moses("o/train", ("de", "it")), "o/train.it is missing: there is")
   write({"o/train.en.gz": "a\n"})
   fails(
@@ -236,6 +279,38 @@ def test_moses(folder):
     "o/train.en and o/train.en.gz: which one",
   )
   fails(Moses("o/none.en-fr"), "no two files o/none.en-fr.en")
+
+
+def test_what_a_pattern_matches_and_nobody_reads_is_said(folder, capsys):
+  write(
+    {
+      "o/a.en-fr.en": "one\n",
+      "o/a.en-fr.fr": "un\n",
+      "o/a.en-fr.ids": "7\n",
+      "o/b.en-de.de": "eins\n",
+      "o/b.en-de.en": "one\n",
+      "o/c.not-named.day": "x\n",
+      "o/plain.en": "never matched\n",
+      "t/de.txt": "eins\n",
+      "t/more/fr.txt": "un\n",
+    }
+  )
+  no_side = {Path("o/a.en-fr.ids"): "no side of en-fr"}
+  no_pair = {Path("o/c.not-named.day"): "the name tells no two languages"}
+  assert Moses("o/*-*").unused() == no_side | no_pair
+  other = dict.fromkeys(
+    (Path("o/b.en-de.de"), Path("o/b.en-de.en")), "not of en-fr"
+  )
+  french = Moses("o/*.*-*", ("en", "fr"))
+  rest = dict.fromkeys(no_pair, "no side of en-fr")
+  assert french.unused() == no_side | other | rest
+  assert Moses("o/a.en-fr").unused() == no_side
+  assert TextFiles("t/*").unused() == {Path("t/more"): "a folder"}
+  assert TextFiles("t/**/*.txt").unused() == {}
+  prepare("out", **OPTIONS | {"corpora": [Moses("o/*-*")]})
+  line = "not used, the name tells no two languages: o/c.not-named.day"
+  assert line in capsys.readouterr().out
+  assert line in Path("out/report.md").read_text()
 
 
 def test_bad_moses(folder):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoxlm_jax.data.corpora import fairseq
-from infoxlm_jax.data.corpora.open_files import bytes_consumed
 from infoxlm_jax.data.corpora.sources import FairseqBinary
+from infoxlm_jax.data.corpora.unpacking import bytes_consumed
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.errors import InputError
 

@@ -1,8 +1,10 @@
 """Files of input: found, unpacked, split into lines, told by their names."""
 
+import bz2
 import gzip
 import lzma
 import os
+import shutil
 from pathlib import Path, PurePath
 
 import pytest
@@ -16,11 +18,13 @@ from infoxlm_jax.data.corpora import (
   seqio_reader,
   sources,
   tsv,
+  unpacking,
 )
 from infoxlm_jax.errors import InputError
 
 PACK = {
   "": bytes,
+  ".bz2": bz2.compress,
   ".gz": gzip.compress,
   ".xz": lzma.compress,
   ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
@@ -68,7 +72,7 @@ def test_lines_come_back(tmp_path_factory, lines, ending, final):
   assert open_files.count_lines(path) == len(lines)
 
 
-@pytest.mark.parametrize("ending", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("ending", [".bz2", ".gz", ".xz", ".zst"])
 def test_parts_packed_one_after_the_other(tmp_path, ending):
   """As `cat a.gz b.gz` and parallel compressors make them."""
   path = tmp_path / f"a{ending}"
@@ -78,7 +82,7 @@ def test_parts_packed_one_after_the_other(tmp_path, ending):
   assert found == ["one", "two", *["three"] * 100_000]
 
 
-@pytest.mark.parametrize("ending", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("ending", [".bz2", ".gz", ".xz", ".zst"])
 def test_a_cut_file_is_never_taken_for_whole(tmp_path, ending):
   path = tmp_path / f"a{ending}"
   data = b"".join(b"%d line\n" % (n * n) for n in range(300))
@@ -93,6 +97,37 @@ def test_a_cut_file_is_never_taken_for_whole(tmp_path, ending):
   for content in (b"no such packing at all", packed + b"and more"):
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"a{ending}, after line .* damaged"):
+      list(open_files.read_lines(path))
+
+
+@pytest.mark.parametrize("ending", [".bz2", ".gz", ".xz", ".zst"])
+def test_packed_under_another_name(tmp_path, ending):
+  for name in ("a.txt", "a.gz", "a.tsv.xz"):
+    path = tmp_path / name
+    path.write_bytes(PACK[ending](b"one\ntwo\n"))
+    found = [text for _, text in open_files.read_lines(path)]
+    assert found == ["one", "two"]
+    assert open_files.count_lines(path) == 2
+
+
+def test_files_of_another_kind_are_called_by_their_name(tmp_path):
+  (tmp_path / "en.txt").write_text("one\n")
+  made = {}
+  for kind in ("zip", "tar", "gztar"):
+    made[kind] = shutil.make_archive(
+      str(tmp_path / f"a-{kind}"), kind, tmp_path
+    )
+  for path, what in (
+    (made["zip"], "is a zip archive"),
+    (made["tar"], "is a tar archive"),
+    (made["gztar"], "is a tar archive"),
+    (tmp_path / "a.txt", "is a Parquet table"),
+    (tmp_path / "b.jsonl", "is an SQLite database"),
+  ):
+    if not Path(path).exists():
+      start = {".txt": b"PAR1", ".jsonl": b"SQLite format 3\0"}
+      Path(path).write_bytes(start[Path(path).suffix] + bytes(600))
+    with pytest.raises(InputError, match=f"{path} {what}.*, not text"):
       list(open_files.read_lines(path))
 
 
@@ -252,6 +287,6 @@ def test_readers_consume_their_sizes(tmp_path):
     sources.Moses(f"{tmp_path}/m.en-fr"),
     sources.Tmx(f"{tmp_path}/a.tmx"),
   ):
-    before = open_files.bytes_consumed()
+    before = unpacking.bytes_consumed()
     assert sum(1 for _ in corpus.examples("train"))
-    assert open_files.bytes_consumed() - before == corpus.size("train"), corpus
+    assert unpacking.bytes_consumed() - before == corpus.size("train"), corpus

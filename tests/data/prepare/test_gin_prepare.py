@@ -101,7 +101,11 @@ def test_a_dry_run_needs_no_folder_to_write(tmp_path, capsys):
     "--dry_run",
     f"--gin.INPUT={tmp_path / 'en.txt'}",
     f"--gin.TOKENIZER={small_corpus.TOKENIZER}",
+    f"--gin.DEV_PAIRS={tmp_path}/dev.en-*.tsv",
+    f"--gin.TEST_PAIRS={tmp_path}/test.en-*.tsv",
   ]
   assert main(argv) == 0
   said = capsys.readouterr().out
   assert "8,002 token ids" in said and "text: " in said
+  assert re.search(r"^pairs: held_out_pairs-.*, validation$", said, re.M)
+  assert re.search(r"^pairs: held_out_pairs-.*, test$", said, re.M)
