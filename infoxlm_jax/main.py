@@ -23,7 +23,7 @@ from pathlib import Path
 
 from infoxlm_jax import gin_utils
 from infoxlm_jax.errors import InputError, StorageError
-from infoxlm_jax.runtime import host_memory, output, platforms
+from infoxlm_jax.runtime import host_memory, output, platforms, signals
 
 # Settings that a run needs and that a report of its costs does not.
 _OPTIONAL_FOR_COSTS = ("DATA", "INIT_FROM", "MODEL_DIR")
@@ -35,8 +35,8 @@ exit codes:
     does not suffice; --compile_for: too large for the machine
   2 bad input or configuration   3 storage failed during the run
   4 the run hung, or another process of the run was lost
-  75 SIGTERM or SIGHUP: saved; the same command continues
-  130 Ctrl-C: saved
+  75 SIGTERM or SIGHUP: all is saved; the same command continues
+  130 Ctrl-C: the same
 """
 
 
@@ -112,12 +112,15 @@ def main(argv: Sequence[str] | None = None) -> int:
   # orbax logs a traceback of what it then raises, and we say in one line.
   logging.getLogger("absl").setLevel(logging.CRITICAL)
   try:
-    code = _run(flags, rest)
+    with signals.stop_at_once():
+      code = _run(flags, rest)
   except (InputError, StorageError) as error:
     print(f"error: {gin_utils.plain(error)}", file=sys.stderr)
     code = 2 if isinstance(error, InputError) else 3
-  except KeyboardInterrupt:  # before the first update: nothing to save
-    code = 130
+  except signals.Terminated:  # before the first update: nothing to save
+    code = signals.EXIT_TERMINATED
+  except KeyboardInterrupt:  # the same
+    code = signals.EXIT_INTERRUPTED
   except Exception:
     if not flags.distributed:
       raise
@@ -152,7 +155,6 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
   # Slow imports come after the configuration has been checked, so that a
   # misspelt setting is reported at once.
   from infoxlm_jax.runtime import device_memory, distributed
-  from infoxlm_jax.runtime.signals import Stopped
   from infoxlm_jax.training.bad_updates import Diverged
 
   digest = hashlib.sha256(config.text.encode()).hexdigest()
@@ -172,7 +174,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str]) -> int:
     if accepted:  # again: gin now knows every parameter that was used
       config.write(folder)
     return 0
-  except Stopped as stopped:
+  except signals.Stopped as stopped:
     return stopped.code
   except Diverged as diverged:
     print(f"error: {gin_utils.plain(diverged)}", file=sys.stderr)

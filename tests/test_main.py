@@ -110,6 +110,32 @@ def test_exit_codes(job, capsys, error, code, says):
   assert len(calls) == 1
 
 
+@pytest.mark.parametrize(
+  ("number", "code"),
+  [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)],
+)
+def test_a_signal_before_the_first_update(monkeypatch, number, code):
+  """No `except Exception` of what is under way takes it for an error."""
+
+  def job(self, **unused):
+    try:
+      os.kill(os.getpid(), number)
+      time.sleep(20)
+    except Exception:
+      pytest.fail("it was taken for an error")
+
+  monkeypatch.setattr("infoxlm_jax.gin_utils.Configuration.job", job)
+  # Tests that run in the background may have begun with them ignored.
+  kinds = (signal.SIGTERM, signal.SIGHUP)
+  before = [signal.signal(kind, signal.SIG_DFL) for kind in kinds]
+  ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
+  assert main([QUICKSTART, "--gin.MODEL_DIR=a"]) == code
+  assert [signal.getsignal(kind) for kind in kinds] == [signal.SIG_DFL] * 2
+  for kind, handler in zip(kinds, before, strict=True):
+    signal.signal(kind, handler)
+  signal.signal(signal.SIGINT, ctrl_c)
+
+
 def test_out_of_memory_is_one_line_with_three_settings(job, capsys):
   with pytest.raises(jax.errors.JaxRuntimeError) as full:
     jax.numpy.zeros((1 << 45,)).block_until_ready()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _VERSES = ROOT / "tasks" / "data" / "verses.dev.tsv.gz"
 _TOKENIZER = ROOT / "tasks" / "data" / "verses.spm.model"
 _ROWS = 160
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
   # One masked LM: with two, a start takes a third longer to trace and load.
   "OBJECTIVES": "{'mlm': @mlm/masked_lm.MaskedLM(),"
   " 'xlco': @contrast.Contrast()}",

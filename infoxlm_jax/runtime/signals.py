@@ -1,5 +1,6 @@
 """Stops a run on Ctrl-C, on SIGTERM and SIGHUP, and when it hangs."""
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -7,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 EXIT_HANG = 4
@@ -20,6 +22,42 @@ class Stopped(Exception):
   def __init__(self, code: int):
     super().__init__(f"stopped on request, exit code {code}")
     self.code = code
+
+
+class Terminated(KeyboardInterrupt):
+  """Raised by SIGTERM or SIGHUP where there is nothing to save.
+
+  As that of Ctrl-C, no `except Exception` mistakes it for an error.
+  """
+
+
+@contextlib.contextmanager
+def stop_at_once(
+  exception: Callable[[], BaseException] = Terminated,
+) -> Iterator[None]:
+  """In the block, SIGTERM and SIGHUP raise an exception in the main thread.
+
+  SIGHUP stays ignored where it is, as under nohup.
+
+  Args:
+    exception: makes it.
+  """
+
+  def on_signal(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise exception()
+
+  before: dict[signal.Signals, object] = {}
+  if threading.current_thread() is threading.main_thread():
+    for number in (signal.SIGTERM, signal.SIGHUP):
+      ignored = signal.getsignal(number) == signal.SIG_IGN
+      if number != signal.SIGHUP or not ignored:
+        before[number] = signal.signal(number, on_signal)
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 class StopRequest:

@@ -333,10 +333,56 @@ def test_missing_and_additional_arrays_are_named(two_saved):
     restore(two_saved, like.replace(objective_state={}))
 
 
-def test_queue_of_another_batch_size_reslots(tmp_path):
-  """The newest K keys stay the same, in the order they came."""
+@pytest.mark.parametrize(
+  ("shape", "devices", "zero1", "parts"),
+  [
+    (partitioning.MeshShape(data=1), 1, False, (1, 1, 1)),
+    (partitioning.MeshShape(data=2, fsdp=2, tensor=2), 8, False, (4, 8, 1)),
+    (partitioning.MeshShape(data=4, fsdp=2), 8, True, (2, 8, 8)),
+  ],
+)
+def test_restores_onto_another_mesh_and_mode(
+  two_saved, shape, devices, zero1, parts
+):
+  """The numbers are numpy's; `parts` are of table, queue and moments."""
+  mesh = partitioning.make_mesh(shape, jax.devices()[:devices])
+  like = make_state(0)
+  like = jax.device_put(like, partitioning.shardings(like, mesh, zero1))
+  state, _ = restore(two_saved, like)
+  draw = np.random.default_rng(10)
+  contrast = state.objective_state["xlco"]
+  token, mu = state.params["embed"]["token"], state.opt_state[0]["mu"]
+  for array in (
+    token,
+    mu,
+    contrast.key_params["embed"]["token"],
+    contrast.queue.keys,
+  ):
+    wanted = draw.normal(size=array.shape).astype(np.float32)
+    np.testing.assert_array_equal(np.asarray(array), wanted)
+  assert int(contrast.queue.pushes) == int(state.step) == 10
+  assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(
+    lambda x: x.sharding, like
+  )
+  for array, number in zip(
+    (token, contrast.queue.keys, mu), parts, strict=True
+  ):
+    assert array.addressable_data(0).size * number == array.size
+
+
+@pytest.mark.parametrize(
+  ("new_size", "new_batch", "kept"),
+  [(30, 16, 30), (12, 8, 12), (50, 8, 32)],
+)
+def test_queue_of_another_batch_or_size_reslots(
+  tmp_path, caplog, new_size, new_batch, kept
+):
+  """The newest keys stay the same, in the order they came.
+
+  A longer queue begins with all 32 keys that the stored slots hold.
+  """
   size, batch = 30, 8
-  queue, seen = key_queue.init(size, batch, 16), deque(maxlen=size)
+  queue, seen = key_queue.init(size, batch, 16), deque(maxlen=kept)
   for push in range(5):
     keys = np.random.default_rng(push).normal(size=(batch, 16))
     queue = key_queue.push(queue, jnp.asarray(keys, jnp.float32))
@@ -347,21 +393,23 @@ def test_queue_of_another_batch_size_reslots(tmp_path):
   stored = jax.device_put(stored, partitioning.shardings(stored, MESH))
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(stored, FILES, wait=True)
-    like = abstract(make_state(0, batch=16))
-    with pytest.raises(InputError, match="queue/keys is float32.4, 8, 16"):
-      checkpoints.restore(like)
-    objectives = {"xlco": Contrast(queue_size=size)}
+    like = abstract(make_state(0, batch=new_batch))
+    if new_batch != batch:
+      with pytest.raises(InputError, match="queue/keys is float32.4, 8, 16"):
+        checkpoints.restore(like)
+    objectives = {"xlco": Contrast(queue_size=new_size)}
     restored, _ = checkpoints.restore(like, train_state.resizable(objectives))
   assert restored.objective_state["xlco"].queue.keys.shape == (4, 8, 16)
-  wanted = contrast.replace(queue=key_queue.init(size, 16, 16))
+  wanted = contrast.replace(queue=key_queue.init(new_size, new_batch, 16))
   wanted = jax.device_put(wanted, partitioning.shardings(wanted, MESH))
   resized = train_state.resized(
     restored, like.replace(objective_state={"xlco": wanted}), objectives
   )
   other = resized.objective_state["xlco"].queue
-  assert other.keys.shape == (2, 16, 16)
+  assert other.keys.shape == (-(-new_size // new_batch), new_batch, 16)
   assert other.keys.sharding == wanted.queue.keys.sharding
-  np.testing.assert_array_equal(key_queue.in_order(other, size), np.stack(seen))
+  np.testing.assert_array_equal(key_queue.in_order(other, kept), np.stack(seen))
+  assert "queue of xlco is another size" in caplog.text
 
 
 def test_latest_and_best_by_separate_rules(tmp_path):

@@ -129,6 +129,8 @@ def test_a_start_goes_on_without_a_damaged_line(tmp_path, caplog, line):
   path.write_text(damaged)
   with pytest.raises(InputError, match="line 2: not a line of metrics"):
     read_metrics(tmp_path)
+  whole = read_metrics(tmp_path, skip_damaged=True)  # as fine-tuning begins
+  assert [row["step"] for row in whole] == [1, 3]
   with MetricWriter(tmp_path, resume_step=3) as writer:
     assert 9 <= writer.elapsed() < 60
     writer.write(4, {"x": 1})

@@ -74,7 +74,8 @@ def stored(folder: Path, step: int):
   with ocp.StandardCheckpointer() as reader:
     arrays = reader.restore(place / "state")
   position = json.loads((place / "files" / "position.json").read_text())
-  position.pop("seconds")
+  for of_the_start in ("seconds", "metric_lines"):  # evaluations have lines
+    position.pop(of_the_start)
   return arrays, position
 
 

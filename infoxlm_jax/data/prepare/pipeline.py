@@ -17,11 +17,8 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from infoxlm_jax.data import prepared_files
@@ -48,7 +45,7 @@ from infoxlm_jax.data.prepare.subprocess_run import run_in_subprocess
 from infoxlm_jax.data.tokenizers.base import load_tokenizer, save_tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import resources
-from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
+from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped, stop_at_once
 
 _CLEANING = Cleaning()
 # Number of the format of the work folder's files.
@@ -116,7 +113,7 @@ def prepare(
       something else, or another process works there.
     StorageError: writing failed, or a worker was killed; finished work is
       kept.
-    Stopped: SIGTERM; finished work is kept, as after Ctrl-C.
+    Stopped: SIGTERM or SIGHUP; finished work is kept, as after Ctrl-C.
   """
   output = Path(output)
   corpora = [*corpora, *held_out_pairs(dev_pairs, test_pairs)]
@@ -147,7 +144,7 @@ def prepare(
       print(f"{corpus.name}: {line}", flush=True)
   partial = output.with_name(f"{output.name}.partial")
   with (
-    _stopped_by_sigterm(),
+    stop_at_once(_stopped),
     work_dir.locked(partial),
     work_dir.storage_errors(partial),
   ):
@@ -241,7 +238,7 @@ def prepare_in_subprocess(
     "workers": workers,
     "progress": progress,
   }
-  with _stopped_by_sigterm():
+  with stop_at_once(_stopped):
     return Path(run_in_subprocess(prepare, arguments, f"prepared {output}"))
 
 
@@ -274,19 +271,5 @@ def _build(plan: Plan, pool: Pool, progress: bool) -> dict[str, Manifest]:
   return manifests
 
 
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-  """Makes SIGTERM raise Stopped, as Ctrl-C raises KeyboardInterrupt."""
-
-  def stop(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise Stopped(EXIT_TERMINATED)
-
-  if threading.current_thread() is not threading.main_thread():
-    yield
-    return
-  before = signal.signal(signal.SIGTERM, stop)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, before)
+def _stopped() -> Stopped:
+  return Stopped(EXIT_TERMINATED)

@@ -7,6 +7,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from infoxlm_jax.errors import InputError, StorageError
 
 Task = tuple[Any, ...]
+_OF_TERMINALS = (signal.SIGINT, signal.SIGHUP)
+_SIGNAL_SECONDS = 0.2
 
 
 def count_cores() -> int:
@@ -72,6 +75,8 @@ class Pool:
         waiting, done = _some(waiting)
         yield from done
     except BrokenProcessPool as error:
+      # A scheduler's signal to all processes may have reached this one last.
+      time.sleep(_SIGNAL_SECONDS)
       raise StorageError(
         "a worker process was killed, perhaps for lack of memory. Start "
         "again: finished work is kept. Fewer workers (WORKERS) need less."
@@ -79,20 +84,22 @@ class Pool:
 
   def _started(self) -> concurrent.futures.ProcessPoolExecutor:
     if self._executor is None:
-      self._executor = concurrent.futures.ProcessPoolExecutor(
-        self._workers,
-        multiprocessing.get_context("spawn"),
-        initializer=_begin,
-      )
-      # Ctrl-C goes to all processes of a terminal; only this one handles it.
-      # Processes that are started while it is ignored ignore it, too.
+      # A terminal's signals go to all of its processes; only this one handles
+      # them. Processes that are started while they are ignored ignore them,
+      # too, also those that multiprocessing starts for itself.
       main = threading.current_thread() is threading.main_thread()
-      kept = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+      numbers = _OF_TERMINALS if main else ()
+      kept = [(n, signal.signal(n, signal.SIG_IGN)) for n in numbers]
       try:
+        self._executor = concurrent.futures.ProcessPoolExecutor(
+          self._workers,
+          multiprocessing.get_context("spawn"),
+          initializer=_begin,
+        )
         self._executor.submit(os.getpid)
       finally:
-        if main:
-          signal.signal(signal.SIGINT, kept)
+        for number, handler in kept:
+          signal.signal(number, handler)
     return self._executor
 
 
@@ -106,7 +113,8 @@ def _some(
 
 
 def _begin() -> None:
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  for number in _OF_TERMINALS:
+    signal.signal(number, signal.SIG_IGN)
   threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime.signals import EXIT_TERMINATED, Stopped
 
 # Exit status of the other process after Ctrl-C, a shell's own.
 _INTERRUPTED = 130
@@ -37,6 +38,8 @@ def run_in_subprocess(
 
   Raises:
     InputError: the process died without an exception.
+    Stopped: SIGTERM or SIGHUP ended it, as a scheduler sends them to all
+      processes of a job.
     Exception: those of the function, as it raised them.
   """
   environment = {
@@ -72,6 +75,8 @@ def run_in_subprocess(
       child.stdin.close()
     if status in (_INTERRUPTED, -signal.SIGINT):
       raise KeyboardInterrupt
+    if status in (-signal.SIGTERM, -signal.SIGHUP):  # a scheduler's, to all
+      raise Stopped(EXIT_TERMINATED)
     if status:
       raise InputError(
         f"the process that {what} ended with status {status} and left no "

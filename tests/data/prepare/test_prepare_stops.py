@@ -157,17 +157,20 @@ def _runs(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+  "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+)
 def test_asked_to_stop(expected, tmp_path, number):
   folder = tmp_path / "data"
   process = start(folder, delay=0.02, start_new_session=True)
   wait_for(tmp_path / "data.partial", "work/train/000/*.chunk")
-  os.killpg(process.pid, number) if number == signal.SIGINT else (
+  if number == signal.SIGTERM:
     process.send_signal(number)
-  )
+  else:  # a terminal signals all processes
+    os.killpg(process.pid, number)
   _, error = process.communicate(timeout=30)
-  wanted = {signal.SIGINT: "KeyboardInterrupt", signal.SIGTERM: "Stopped"}
-  assert error.strip().split("\n")[-1].split(".")[-1].startswith(wanted[number])
+  wanted = "KeyboardInterrupt" if number == signal.SIGINT else "Stopped"
+  assert error.strip().split("\n")[-1].split(".")[-1].startswith(wanted)
   # One process speaks, not three.
   assert error.count("Traceback") == 1
   assert not folder.exists()
