@@ -27,6 +27,7 @@ from infoxlm_jax.finetuning.plan import (
   identity_of,
   in_words,
   steps_of,
+  with_initial_weights,
 )
 from infoxlm_jax.finetuning.predict import Predict, make_predict
 from infoxlm_jax.finetuning.task import Task
@@ -76,7 +77,8 @@ def finetune(
     options: see FineTuning.
     task: reads the data: (tokenizer, model) -> Task.
     model: the encoder's shapes, with dropout.
-    weights: of the pretrained encoder.
+    weights: of the pretrained encoder; they must be given for its tokenizer
+      even where options.random_weights leaves them unread.
     tokenizer: file or folder of the tokenizer where `weights` hold none.
     parallelism: see options.Parallelism.
     on_start: called once when the input is accepted.
@@ -94,12 +96,12 @@ def finetune(
       f"{weights.init_from}: holds no tokenizer; set --gin.TOKENIZER=FILE"
     )
   model = with_ids_of(model, loaded, weights.init_from)
-  made = task(loaded, model)
+  made = with_initial_weights(task(loaded, model), options, weights)
   job = Job(
     options=options,
     task=made,
     model=model,
-    weights=weights,
+    weights=WeightOptions() if options.random_weights else weights,
     tokenizer=loaded,
     parallelism=parallelism,
     steps=steps_of(options, made),
@@ -132,7 +134,9 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
   print(f"\n{folder}: seed {seed}, rate {rate:g}")
   crosses = options.crossed and bool(task.crossed)
   finished = results_file.read_results(folder)
+  own = identity_of(job) | {"seed": seed, "rate": rate}
   if finished and finished.get("steps", 0) >= job.steps:
+    run_dir.claim(folder, own)  # or these are figures of other settings
     # A process that died after the last update has not measured these yet.
     if not crosses or "crossed" in finished[task.name]:
       print("finished before")
@@ -140,7 +144,7 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
   started = time.monotonic()
   program = _program(job, rate)
   given = read_weights(folder, program, job.weights, seed)
-  run_dir.claim(folder, identity_of(job) | {"seed": seed, "rate": rate})
+  run_dir.claim(folder, own)
   lock.hold(folder)
   if jax.process_index() == 0:
     run_dir.write_environment(folder)

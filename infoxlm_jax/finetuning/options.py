@@ -25,6 +25,8 @@ class FineTuning:
     log_every: updates between lines of metrics.jsonl.
     crossed: whether to measure every language pair with the chosen model:
       premise in one language, hypothesis in the other.
+    random_weights: start from random weights, the head's and the encoder's,
+      instead of the model's: the floor that says what pretraining adds.
   """
 
   model_dir: str
@@ -38,3 +40,4 @@ class FineTuning:
   evaluations: int = 10
   log_every: int = 10
   crossed: bool = True
+  random_weights: bool = False
