@@ -99,6 +99,7 @@ COMMON = (
   "config.EncoderConfig.ffn_size=32",
   "config.EncoderConfig.max_positions=96",
   "options.EvaluationOptions.batches=1",
+  "options.EvaluationOptions.examples=4",
   "options.RunOptions.log_every=1",
   "partitioning.MeshShape.data=1",
   "partitioning.MeshShape.devices=1",

@@ -118,10 +118,14 @@ class EvaluationOptions:
   Attributes:
     every: updates between evaluations.
     batches: batches of held-out text that the losses are measured on.
+    examples: held-out items of each language, or pair of languages, that
+      perplexity is measured on; of a smaller language all. 0: it is not
+      measured.
   """
 
   every: int = 1000
   batches: int = 8
+  examples: int = 64
 
 
 @dataclasses.dataclass(frozen=True)

@@ -138,11 +138,12 @@ def _train(run: Run, stop: StopRequest) -> None:
     if run.resumed:
       progress.say(f"going on after update {done}")
     else:
+      # Before anything is measured: every key looks right in an empty queue.
+      state = run.fill(state, progress.say)
+      _leave_if_asked(agreed, stop)
       progress.say("measuring what the weights can do before the first update")
       start = evaluate(0, SPLITS)
       run.evaluator.keep_start(start)
-      _leave_if_asked(agreed, stop)
-      state = run.fill(state, progress.say)
 
     train_step = recovery.with_replay(
       run.program.train_step(), run.options.replay_every

@@ -6,7 +6,7 @@ and compiles nothing.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -64,9 +64,13 @@ class Program:
       zero1=self.parallelism.zero1,
     )
 
-  def eval_step(self) -> Callable[..., Any]:
+  def eval_step(
+    self, names: Collection[str], languages: int
+  ) -> Callable[..., Any]:
     """Builds the jitted held-out losses, see eval_step.make_eval_step."""
-    return eval_step.make_eval_step(self.recipe, self.state, self.mesh)
+    return eval_step.make_eval_step(
+      self.recipe, self.state, self.mesh, names, languages
+    )
 
   def fill_step(self, name: str) -> Callable[..., TrainState]:
     """Builds the jitted step that fills the state of an objective."""

@@ -17,6 +17,7 @@ from infoxlm_jax.evaluation.report import final_report
 from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import lock, run_dir
 from infoxlm_jax.training import initial_weights, validation
+from infoxlm_jax.training.held_out import make_measure
 from infoxlm_jax.training.input_pipeline import Feed, prepared_folder
 from infoxlm_jax.training.kept_files import newest_copies
 from infoxlm_jax.training.options import (
@@ -89,11 +90,8 @@ def start(
       tokenizer,
       program.model,
       program.mesh,
-      eval_step=program.eval_step(),
-      batches=functools.partial(
-        feed.apart(EVALUATION).draw,
-        samples=feed.start(),
-        updates=evaluation.batches,
+      held_out=make_measure(
+        program, feed.apart(EVALUATION), data_folder / "dev", evaluation
       ),
       first_state=functools.partial(program.random_state, run.seed)
       if weights.init_from is None

@@ -15,6 +15,7 @@ from infoxlm_jax.evaluation import collapse, similarity
 from infoxlm_jax.evaluation.report import (
   curves,
   figures,
+  held_out_curves,
   results_file,
   retrieval_figures,
   tables,
@@ -151,6 +152,10 @@ def _write(
   names = collapse.contrasts((name for row in rows for name in row), "train/")
   for name in names if len(names) > 1 else (None,):
     pictures.append(curves.plot_contrast_health(rows, folder / "figures", name))
+  pictures.append(held_out_curves.plot_perplexity(rows, folder / "figures"))
+  pictures.append(
+    held_out_curves.plot_layers_over_steps(rows, folder / "figures")
+  )
   if "dev" in end:
     results["retrieval"] = _retrieval(start, end)
     pictures += _retrieval_figures(start, end, folder / "figures")
