@@ -6,7 +6,7 @@ They are plain JSON, so a checkpoint can be used without executing gin files.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ def describe_model(
   model: EncoderConfig,
   tokenizer: Tokenizer | None = None,
   contrast: Mapping[str, Any] | None = None,
+  languages: Sequence[str] | None = None,
 ) -> bytes:
   """model.json: the facts that are needed to use the weights.
 
@@ -82,6 +83,7 @@ def describe_model(
     tokenizer: None if the weights have none.
     contrast: name and options of the objective that trains sentence vectors
       (contrast.describe), if there is one.
+    languages: of the rows of the type embedding, where these are languages.
   """
   ids = model.ids
   described = {
@@ -98,6 +100,8 @@ def describe_model(
     "tokenizer_sha256": None if tokenizer is None else tokenizer.sha256,
     "contrast": None if contrast is None else dict(contrast),
   }
+  if languages is not None:
+    described["languages"] = list(languages)
   return json.dumps(described, indent=2).encode()
 
 

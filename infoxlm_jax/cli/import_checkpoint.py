@@ -39,6 +39,7 @@ def convert(args: argparse.Namespace) -> None:
     find_tokenizer,
     with_ids_of,
   )
+  from infoxlm_jax.checkpoint.importers.languages import languages_of
   from infoxlm_jax.checkpoint.importers.load import load_weights
   from infoxlm_jax.checkpoint.metadata import describe_model
   from infoxlm_jax.checkpoint.params import write_params
@@ -52,7 +53,9 @@ def convert(args: argparse.Namespace) -> None:
   if tokenizer is not None:
     config = with_ids_of(config, tokenizer, source)
     files = dict(tokenizer.files)
-  files[metadata.MODEL] = describe_model(config, tokenizer)
+  files[metadata.MODEL] = describe_model(
+    config, tokenizer, languages=languages_of(source)
+  )
   if args.tokenizer is None and (step := run_layout.find_step(source)):
     # model.json of a run also says how sentence vectors are read.
     stored = metadata.read_step_files(step)

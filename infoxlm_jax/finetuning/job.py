@@ -20,6 +20,7 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.report import results_file
 from infoxlm_jax.finetuning import choice, report
 from infoxlm_jax.finetuning.evaluator import TaskEvaluator, measure
+from infoxlm_jax.finetuning.languages import languages_for, with_languages
 from infoxlm_jax.finetuning.options import FineTuning
 from infoxlm_jax.finetuning.plan import (
   Job,
@@ -96,7 +97,10 @@ def finetune(
       f"{weights.init_from}: holds no tokenizer; set --gin.TOKENIZER=FILE"
     )
   model = with_ids_of(model, loaded, weights.init_from)
+  languages = languages_for(model, weights.init_from, options.language_ids)
   made = with_initial_weights(task(loaded, model), options, weights)
+  if languages:
+    made = with_languages(made, languages, model.ids.eos)
   job = Job(
     options=options,
     task=made,
@@ -106,6 +110,7 @@ def finetune(
     parallelism=parallelism,
     steps=steps_of(options, made),
     store=ExampleStore(made.source, made.train, model.ids),
+    languages=languages,
   )
   print(in_words(job))
   if dry_run:
@@ -198,6 +203,7 @@ def _program(job: Job, rate: float) -> Program:
     label_size=0
     if examples.labels is None
     else math.prod(examples.labels.shape[1:]),
+    language_ids=job.languages or None,
   )
   return make_program(
     job.model,

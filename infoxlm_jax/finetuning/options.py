@@ -27,6 +27,8 @@ class FineTuning:
       premise in one language, hypothesis in the other.
     random_weights: start from random weights, the head's and the encoder's,
       instead of the model's: the floor that says what pretraining adds.
+    language_ids: codes of the model's language embeddings, in the order of the
+      rows. None: as the model says. (): without embeddings.
   """
 
   model_dir: str
@@ -41,3 +43,4 @@ class FineTuning:
   log_every: int = 10
   crossed: bool = True
   random_weights: bool = False
+  language_ids: Sequence[str] | None = None

@@ -25,6 +25,7 @@ class Job:
     weights: to start from; without init_from where they are random.
     steps: updates of a run.
     store: the examples to train on, hashed once for all runs.
+    languages: of the model's language embeddings; () without.
   """
 
   options: FineTuning
@@ -35,6 +36,7 @@ class Job:
   parallelism: Parallelism
   steps: int
   store: ExampleStore
+  languages: tuple[str, ...] = ()
 
 
 def steps_of(options: FineTuning, task: Task) -> int:

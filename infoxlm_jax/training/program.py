@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from infoxlm_jax.checkpoint import metadata
 from infoxlm_jax.checkpoint.manager import Checkpoints
+from infoxlm_jax.data import alternating_stream
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import contrast
@@ -111,8 +112,17 @@ class Program:
 
   def describe(self, tokenizer: Tokenizer) -> bytes:
     """model.json of the checkpoints."""
+    parts = [
+      part
+      for name, stream in self.streams.items()
+      for part, _ in alternating_stream.parts(name, stream, 0).values()
+    ]
+    languages = (getattr(part, "language_ids", None) for part in parts)
     return metadata.describe_model(
-      self.model, tokenizer, contrast.describe(self.objectives)
+      self.model,
+      tokenizer,
+      contrast.describe(self.objectives),
+      next(filter(None, languages), None),
     )
 
 
