@@ -1,6 +1,7 @@
 """XNLI and PAWS-X in the layouts in which they are handed out.
 
                 train                      dev, test
+  TFDS          multi_nli/1.1.0/           xnli/1.1.0/, see tfds_pairs.py
   XNLI 1.0      multinli.train.en.tsv      xnli.dev.tsv, xnli.test.tsv, with a
                 (XNLI-MT-1.0), or          header and a column "language"
                 multinli_1.0_train.txt
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from infoxlm_jax.data.corpora.open_files import read_lines
-from infoxlm_jax.data.labelled import tsv
+from infoxlm_jax.data.labelled import tfds_pairs, tsv
 from infoxlm_jax.data.labelled.tsv import Texts
 from infoxlm_jax.errors import InputError
 
@@ -61,9 +62,13 @@ def read_xnli(
   Raises:
     InputError: a file is missing, broken, or lacks a language.
   """
-  files = _files(folder)
+  built = tfds_pairs.find(folder)
+  # A TFDS data_dir may have many files, of which none is of another layout.
+  files = [] if built else _files(folder)
   notes: dict[str, int] = {}
-  if _any(files, "xnli.dev.tsv"):
+  if built:
+    trained, dev, test = tfds_pairs.read(built)
+  elif _any(files, "xnli.dev.tsv"):
     dev = _one_file(_only(files, "xnli.dev.tsv", folder))
     test = _one_file(_only(files, "xnli.test.tsv", folder))
     trained = _multinli(files, folder, notes)
