@@ -209,6 +209,13 @@ def test_xtremes_layout(tmp_path):
   assert sets.test["sw"].labels == ["contradiction", "neutral"]
   assert sets.test["sw"].first == ["sw 1", "sw 3"]
   assert sets.test["sw"].second == ["sw 2", "sw 4"]
+  for text, message in (
+    ("a\tb\tneutral\nc\td\tyes\n", "line 2: the label 'yes' is none of"),
+    ("a\tb\n", "line 1: 2 tab-separated cells.*test sets without labels"),
+  ):
+    (tmp_path / "test-sw.tsv").write_text(text)
+    with pytest.raises(InputError, match=rf"test-sw\.tsv, {message}"):
+      pair_sets.read_xnli(str(tmp_path))
 
 
 def test_pawsx_as_released(tmp_path):
@@ -224,6 +231,17 @@ def test_pawsx_as_released(tmp_path):
   assert sets.train["en"].labels == ["0"]
   assert sets.test["de"].second == ["de b"]
   assert list(pair_sets.read_pawsx(str(tmp_path)).train) == ["en"]
+  with pytest.raises(InputError, match="no dev set in 'fr'; there are de, en"):
+    pair_sets.read_pawsx(str(tmp_path), languages=("fr",))
+  broken = tmp_path / "x-final" / "de" / "test_2k.tsv"
+  for text, message in (
+    (f"{header}1\ta\tb\t2\n", "line 2: the label '2' is none of 0, 1"),
+    (f"{header}1\ta\tb\n", "line 2: 3 tab-separated cells"),
+    (header, "no rows below its header"),
+  ):
+    broken.write_text(text)
+    with pytest.raises(InputError, match=rf"de/test_2k\.tsv.*{message}"):
+      pair_sets.read_pawsx(str(tmp_path))
 
 
 def test_two_languages_in_one_pair(tmp_path):
@@ -245,6 +263,10 @@ def test_two_languages_in_one_pair(tmp_path):
     (lambda f: _append(f, "en\tneutral\n"), "line 6: 2 tab-separated cells"),
     (lambda f: _append(f, xnli_row("en", "neutral", "", "b", 3)), "is empty"),
     (lambda f: _replace(f, "gold_label", "gold"), "no column 'gold_label'"),
+    (
+      lambda f: _append(f, xnli_row("de", "neutrl", "a", "b", 3)),
+      r"test\.tsv, line 6: the label 'neutrl' is none of entailment, neutral",
+    ),
   ],
 )
 def test_errors_name_file_and_line(tmp_path, change, message):
