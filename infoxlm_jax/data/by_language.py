@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from infoxlm_jax.data import token_arrays
 from infoxlm_jax.data.alternating_stream import AlternatingStream
 from infoxlm_jax.data.mixture import ONLY_SIDE, Drawn
 from infoxlm_jax.data.records import Store
@@ -66,6 +67,9 @@ class ByLanguage:
     if names is None:
       names = self.languages
       stream = dataclasses.replace(stream, language_ids=names)
+    by_frequency = getattr(stream, "frequencies", False)
+    if by_frequency:  # counted as the stream draws, see below
+      stream = dataclasses.replace(stream, frequencies=False)
     drawn: Drawn = stream.draw(store, seed, numbers)
     side = drawn.sides[ONLY_SIDE]
     arrays = dict(side.arrays)
@@ -78,6 +82,9 @@ class ByLanguage:
       ]
     if getattr(self.stream, "language_ids", names) is None:
       del arrays["types"]  # the model has no embeddings of languages
+    if by_frequency:
+      counts = token_arrays.token_counts(self.stream, store)
+      arrays["counts"] = [counts[item] for item in side.items]
     table = self._numbers(names)
     arrays["languages"] = [
       np.where(count, table[row], 0).astype(np.int32)
