@@ -28,11 +28,13 @@ class _Pass(NamedTuple):
   """Held-out items, the same number of each language.
 
   Attributes:
-    feed: draws their batches.
+    step: the program that measures their batches.
+    feed: draws them.
     batches: so many.
     names: what is measured in them: {objective: its name among the metrics}.
   """
 
+  step: Callable[..., Any]
   feed: Feed
   batches: int
   names: Mapping[str, str]
@@ -74,10 +76,15 @@ def make_measure(
     plain = {name: with_languages(s, languages) for name, s in streams.items()}
     losses.append((step, dataclasses.replace(feed, streams=plain)))
     if options.examples:
-      passes = _passes(
-        {name: objectives[name].stream for name in words},
-        streams, store, feed, languages, options.examples,
-      )  # fmt: skip
+      even = {
+        name: {
+          part: ByLanguage(one, languages, options.examples)
+          for part, (one, _) in alternating_stream.parts("", s, 0).items()
+        }
+        for name, s in streams.items()
+      }
+      reads = {name: objectives[name].stream for name in words}
+      passes = _passes(step, feed, store, even, reads)
   if others:
     streams = _streams_of(program, others)
     step = program.eval_step(others, 0)
@@ -93,7 +100,7 @@ def make_measure(
         if not name.endswith(_BY_LANGUAGE)
       }
     for one in passes:
-      sums = _sums(losses[0][0], state, one.feed, store, one.batches)
+      sums = _sums(one.step, state, one.feed, store, one.batches)
       for objective, name in one.names.items():
         nll, targets = sums[f"{objective}/{_BY_LANGUAGE}"]
         by_language = perplexities(nll, targets, languages)
@@ -144,35 +151,29 @@ def _sums(
 
 
 def _passes(
-  reads: Mapping[str, str],
-  streams: Mapping[str, Any],
-  store: Store,
+  step: Callable[..., Any],
   feed: Feed,
-  languages: tuple[str, ...],
-  examples: int,
+  store: Store,
+  streams: Mapping[str, Mapping[str, ByLanguage]],
+  reads: Mapping[str, str],
 ) -> list[_Pass]:
   """One pass; of streams whose parts take turns, one for each turn.
 
   Args:
+    step: the program that reads all the streams.
+    feed, store: see make_measure.
+    streams: {name of a stream: {name of a part: the part}}.
     reads: {objective: name of its stream}.
-    streams, store, feed, languages, examples: see make_measure.
   """
-  parts = {
-    name: {
-      part: ByLanguage(one, languages, examples)
-      for part, (one, _) in alternating_stream.parts("", stream, 0).items()
-    }
-    for name, stream in streams.items()
-  }
   passes = []
-  for turn in range(max(map(len, parts.values()))):
+  for turn in range(max(map(len, streams.values()))):
     # A stream without this turn is there again, for the program reads it.
     drawn = {
       name: list(own.values())[min(turn, len(own) - 1)]
-      for name, own in parts.items()
+      for name, own in streams.items()
     }
     here = {
-      name: list(own)[turn] for name, own in parts.items() if turn < len(own)
+      name: list(own)[turn] for name, own in streams.items() if turn < len(own)
     }
     batches = 0
     for name, part in here.items():
@@ -181,19 +182,19 @@ def _passes(
       needed = math.ceil(sum(counts.values()) / drawn[name].batch)
       batches = max(batches, needed)
       if jax.process_index() == 0:
-        print(_in_words(name + part, counts, examples, needed))
+        print(_in_words(name + part, drawn[name].examples or 0, counts, needed))
     names = {
       objective: objective + here[stream]
       for objective, stream in reads.items()
       if stream in here
     }
     own_feed = dataclasses.replace(feed, streams=drawn)
-    passes.append(_Pass(own_feed, batches, names))
+    passes.append(_Pass(step, own_feed, batches, names))
   return passes
 
 
 def _in_words(
-  name: str, counts: Mapping[str, int], examples: int, batches: int
+  name: str, examples: int, counts: Mapping[str, int], batches: int
 ) -> str:
   fewer = [f"{k} {n}" for k, n in counts.items() if n < examples]
   text = (

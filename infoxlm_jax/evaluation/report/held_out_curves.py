@@ -43,13 +43,15 @@ def plot_perplexity(rows: Sequence[Row], folder: Folder) -> Path | None:
       # More lines than colours cannot be told apart: pale, without names.
       many = len(own) - 1 > len(MUTED)
       for number, language in enumerate(x for x in own if x != "mean"):
+        label = language
+        if many:  # a name that begins with _ is left out of the legend
+          label = "_" if number else "a language"
         axes.plot(
           *series(rows, f"{objective}{_MARKED}{language}"),
           color=GREY if many else MUTED[number],
           alpha=0.4 if many else 1.0,
-          label="a language" if many and not number else
-          "_" if many else language,
-        )  # fmt: skip
+          label=label,
+        )
       axes.plot(
         *series(rows, f"{objective}{_MARKED}mean"),
         color="black",
