@@ -77,6 +77,9 @@ def plot_perplexity(rows: Sequence[Row], folder: Folder) -> Path | None:
 def plot_layers_over_steps(rows: Sequence[Row], folder: Folder) -> Path | None:
   """dev_retrieval.png: accuracy on dev by layer and step, for each pooling.
 
+  Of fewer than three evaluations it is not drawn: retrieval.png has the start
+  and the end.
+
   Args:
     rows: of `metrics.read_metrics`; names "dev/retrieval_by_layer/mean/7", ...
     folder: where the picture goes.
@@ -84,7 +87,7 @@ def plot_layers_over_steps(rows: Sequence[Row], folder: Folder) -> Path | None:
   tables = {
     pooling: (steps, values)
     for pooling, (steps, values) in _by_layer(rows).items()
-    if len(steps) > 1
+    if len(steps) > 2
   }
   if not tables:
     return None
