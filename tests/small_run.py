@@ -51,6 +51,7 @@ _FIELDS = {
   "prepare": ("data", "prepare"),
   "eval_every": ("evaluation", "every"),
   "eval_batches": ("evaluation", "batches"),
+  "eval_examples": ("evaluation", "examples"),
 }
 LENGTH = small_corpus.ROW_LENGTH
 STEPS = 20
@@ -119,7 +120,7 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
     "parallelism": Parallelism(groups=4, mesh=ONE_DEVICE),
     "data": DataOptions(str(small_corpus.prepared())),
     "weights": WeightOptions(),
-    "evaluation": EvaluationOptions(every=1000, batches=1),
+    "evaluation": EvaluationOptions(every=1000, batches=1, examples=6),
     "checkpoints": CheckpointOptions(save_every=1000),
   }
   return changed(arguments, **changes)

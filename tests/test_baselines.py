@@ -19,6 +19,7 @@ import small_corpus
 import small_run
 import small_tokenizers
 
+from infoxlm_jax.checkpoint.importers.languages import languages_of
 from infoxlm_jax.data.corpora.documents import Documents
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.pipeline import prepare
@@ -99,6 +100,7 @@ COMMON = (
   "config.EncoderConfig.ffn_size=32",
   "config.EncoderConfig.max_positions=96",
   "options.EvaluationOptions.batches=1",
+  "options.EvaluationOptions.examples=4",
   "options.RunOptions.log_every=1",
   "partitioning.MeshShape.data=1",
   "partitioning.MeshShape.devices=1",
@@ -269,7 +271,11 @@ def test_xlm_reports_the_epochs_of_both_streams(tmp_path):
     *of_tokenizer(small.data()),
   ]
   assert main(arguments) == 0
+  assert languages_of(tmp_path / "run") == ("de", "en", "fr", "ja")
   last = read_metrics(tmp_path / "run")[-1]
+  for part in ("mlm", "tlm"):
+    for language in ("de", "en", "fr", "ja", "mean"):
+      assert last[f"dev/xlm/{part}/perplexity/{language}"] > 1
   store = Store(small.data() / "train")
   seen = {"mlm": 0.0, "tlm": 0.0}
   for name, counts in (("mlm", store.text_counts), ("tlm", store.pair_counts)):

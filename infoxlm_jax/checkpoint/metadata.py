@@ -6,7 +6,7 @@ They are plain JSON, so a checkpoint can be used without executing gin files.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ def describe_model(
   tokenizer: Tokenizer | None = None,
   contrast: Mapping[str, Any] | None = None,
   imported_from: str | None = None,
+  languages: Sequence[str] | None = None,
 ) -> bytes:
   """model.json: the facts that are needed to use the weights.
 
@@ -87,6 +88,7 @@ def describe_model(
       (contrast.describe), if there is one.
     imported_from: the folder of another program that weights and tokenizer
       are from, with which an export compares ids.
+    languages: of the rows of the type embedding, where these are languages.
   """
   ids = model.ids
   described = {
@@ -105,6 +107,8 @@ def describe_model(
   }
   if imported_from is not None:
     described["imported_from"] = imported_from
+  if languages is not None:
+    described["languages"] = list(languages)
   return json.dumps(described, indent=2).encode()
 
 

@@ -44,6 +44,7 @@ def convert(args: argparse.Namespace) -> None:
     imported_folder,
     with_ids_of,
   )
+  from infoxlm_jax.checkpoint.importers.languages import languages_of
   from infoxlm_jax.checkpoint.importers.load import load_weights
   from infoxlm_jax.checkpoint.metadata import describe_model
   from infoxlm_jax.checkpoint.params import write_params
@@ -64,6 +65,7 @@ def convert(args: argparse.Namespace) -> None:
     config,
     tokenizer,
     imported_from=None if origin is None else str(origin.absolute()),
+    languages=languages_of(source),
   )
   if args.tokenizer is None and (step := run_layout.find_step(source)):
     # model.json of a run also says how sentence vectors are read.

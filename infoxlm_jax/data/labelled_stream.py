@@ -1,6 +1,7 @@
 """The stream of labelled examples, for fine-tuning."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -30,6 +31,8 @@ class LabelledStream:
       mixes them as they are.
     arrays: names of the examples' arrays besides tokens.
     label_size: numbers in the label of an example; 0: examples have none.
+    language_ids: codes in the order of the rows of the type embedding, where
+      "types" are languages; None where they are BERT's segments.
   """
 
   batch: int
@@ -39,11 +42,14 @@ class LabelledStream:
   alpha: float = 1.0
   arrays: tuple[str, ...] = ()
   label_size: int = 1
+  language_ids: Sequence[str] | None = None
   max_repeats: ClassVar[float | None] = None
 
   @property
   def type_rows(self) -> int:
     """Rows of the type embedding that tokens tell apart; 0: none."""
+    if self.language_ids is not None:
+      return len(self.language_ids)
     return 2 if "types" in self.arrays else 0
 
   def shapes(self, groups: int) -> Shapes:

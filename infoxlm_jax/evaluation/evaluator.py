@@ -1,19 +1,21 @@
 """Evaluates a run: held-out losses, retrieval, and the final report."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from infoxlm_jax.data.records import Store
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import check_choice
 from infoxlm_jax.evaluation import retrieval_eval
 from infoxlm_jax.evaluation.embed import make_embed
 from infoxlm_jax.evaluation.report import final_report, start_scores
+from infoxlm_jax.evaluation.retrieval import Retrieval
 from infoxlm_jax.evaluation.retrieval_eval import SPLITS, Scored
 from infoxlm_jax.model.config import EncoderConfig
 
@@ -26,10 +28,12 @@ class Evaluation(NamedTuple):
   Attributes:
     metrics: numbers for metrics.jsonl, by name.
     scores: retrieval by split, with the sentence vectors.
+    seconds: that it took, by what was measured.
   """
 
   metrics: dict[str, float]
   scores: dict[str, Scored]
+  seconds: Mapping[str, float] = MappingProxyType({})
 
   @property
   def best_metric(self) -> float | None:
@@ -63,7 +67,8 @@ class Evaluation(NamedTuple):
     if retrieval is not None:
       layer = int(self.metrics[_RETRIEVAL + "layer"])
       parts.append(f"retrieval {100 * retrieval:.1f} % (layer {layer})")
-    return "dev: " + ", ".join(parts)
+    spent = ", ".join(f"{k} {v:.1f} s" for k, v in self.seconds.items())
+    return "dev: " + ", ".join(parts) + (f" ({spent})" if spent else "")
 
 
 class Evaluates(Protocol):
@@ -97,12 +102,11 @@ class Evaluator:
 
   Args:
     folder: of the run; the report goes there.
-    data: folder of prepared data. Without its dev store there are no losses,
-      without its retrieval files no retrieval.
+    data: folder of prepared data. Without its retrieval files there is no
+      retrieval.
     tokenizer, model, mesh: of the run.
-    eval_step: from eval_step.make_eval_step.
-    batches: draws batches of a store for the held-out losses; it draws the
-      same ones whenever it is called.
+    held_out: measures the held-out losses and perplexities of a state, by
+      name.
     first_state: makes the state before the first update again. None if the
       run began with given weights, since these may be gone.
     row_length: of the rows that sentences are packed into.
@@ -117,8 +121,7 @@ class Evaluator:
     model: EncoderConfig,
     mesh: Mesh,
     *,
-    eval_step: Callable[..., Any],
-    batches: Callable[[Store], Iterator[tuple[Any, Any]]],
+    held_out: Callable[[Any], dict[str, float]],
     first_state: Callable[[], Any] | None,
     row_length: int,
     prefix: str = "",
@@ -131,12 +134,12 @@ class Evaluator:
     self._embed = make_embed(
       model, mesh, poolings=retrieval_eval.POOLINGS, row_length=row_length
     )
-    dev = data / "dev"
-    self._dev = Store(dev) if dev.is_dir() else None
-    self._eval_step, self._batches = eval_step, batches
+    self._held_out = held_out
 
   def __call__(self, state: Any, splits: Sequence[str]) -> Evaluation:
-    metrics = self._losses(state)
+    start = time.monotonic()
+    metrics = self._held_out(state)
+    middle = time.monotonic()
     scores = {
       split: retrieval_eval.score(self._embed, state.params, self._sets[split])
       for split in splits
@@ -149,7 +152,12 @@ class Evaluator:
       for direction in retrieval.directions:
         metrics[_RETRIEVAL + direction] = at[direction]["mean"]
       metrics[_RETRIEVAL + "layer"] = layer
-    return Evaluation(metrics, scores)
+      metrics |= _by_layer(retrieval)
+    seconds = {
+      "held-out text": middle - start,
+      "retrieval": time.monotonic() - middle,
+    }
+    return Evaluation(metrics, scores, seconds)
 
   def keep_start(self, start: Evaluation) -> None:
     """Writes retrieval before the first update to the run's folder.
@@ -194,16 +202,27 @@ class Evaluator:
       before = self(self._first_state(), SPLITS).scores
     else:
       before = start_scores.read_start(self._folder)
+    perplexity = _perplexity(end.metrics)
+    if perplexity:
+      facts = {**facts, "perplexity": perplexity}
     final_report.write(self._folder, facts, before, end.scores)
 
-  def _losses(self, state: Any) -> dict[str, float]:
-    if self._dev is None:
-      return {}
-    total: Mapping[str, Any] = {}
-    for number, (batch, _) in enumerate(self._batches(self._dev)):
-      sums = jax.device_get(self._eval_step(state, batch, number))
-      total = jax.tree.map(np.add, total, sums) if total else sums
-    return {
-      f"dev/{name}": float(value / max(weight, 1e-9))
-      for name, (value, weight) in total.items()
-    }
+
+def _by_layer(retrieval: Retrieval) -> dict[str, float]:
+  """dev/retrieval_by_layer/POOLING/LAYER: the mean of both directions."""
+  mean = retrieval.mean().mean(axis=-1)  # [layers + 1, poolings]
+  return {
+    f"dev/retrieval_by_layer/{pooling}/{layer}": float(mean[layer, place])
+    for place, pooling in enumerate(retrieval.poolings)
+    for layer in range(len(mean))
+  }
+
+
+def _perplexity(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+  """{objective: {language: perplexity}} for results.json."""
+  out: dict[str, dict[str, float]] = {}
+  for name, value in metrics.items():
+    objective, mark, language = name.partition("/perplexity/")
+    if mark:
+      out.setdefault(objective.removeprefix("dev/"), {})[language] = value
+  return out

@@ -20,6 +20,7 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.report import results_file
 from infoxlm_jax.finetuning import choice, report
 from infoxlm_jax.finetuning.evaluator import TaskEvaluator, measure
+from infoxlm_jax.finetuning.languages import languages_for, with_languages
 from infoxlm_jax.finetuning.options import FineTuning
 from infoxlm_jax.finetuning.plan import (
   Job,
@@ -27,6 +28,7 @@ from infoxlm_jax.finetuning.plan import (
   identity_of,
   in_words,
   steps_of,
+  with_initial_weights,
 )
 from infoxlm_jax.finetuning.predict import Predict, make_predict
 from infoxlm_jax.finetuning.task import Task
@@ -77,7 +79,8 @@ def finetune(
     options: see FineTuning.
     task: reads the data: (tokenizer, model) -> Task.
     model: the encoder's shapes, with dropout.
-    weights: of the pretrained encoder.
+    weights: of the pretrained encoder; they must be given for its tokenizer
+      even where options.random_weights leaves them unread.
     tokenizer: file or folder of the tokenizer where `weights` hold none.
     parallelism: see options.Parallelism.
     on_start: called once when the input is accepted.
@@ -95,16 +98,20 @@ def finetune(
       f"{weights.init_from}: holds no tokenizer; set --gin.TOKENIZER=FILE"
     )
   model = with_ids_of(model, loaded, weights.init_from)
-  made = task(loaded, model)
+  languages = languages_for(model, weights.init_from, options.language_ids)
+  made = with_initial_weights(task(loaded, model), options, weights)
+  if languages:
+    made = with_languages(made, languages, model.ids.eos)
   job = Job(
     options=options,
     task=made,
     model=model,
-    weights=weights,
+    weights=WeightOptions() if options.random_weights else weights,
     tokenizer=loaded,
     parallelism=parallelism,
     steps=steps_of(options, made),
     store=ExampleStore(made.source, made.train, model.ids),
+    languages=languages,
   )
   print(in_words(job))
   if dry_run:
@@ -133,7 +140,9 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
   print(f"\n{folder}: seed {seed}, rate {rate:g}")
   crosses = options.crossed and bool(task.crossed)
   finished = results_file.read_results(folder)
+  own = identity_of(job) | {"seed": seed, "rate": rate}
   if finished and finished.get("steps", 0) >= job.steps:
+    run_dir.claim(folder, own)  # or these are figures of other settings
     # A process that died after the last update has not measured these yet.
     if not crosses or "crossed" in finished[task.name]:
       print("finished before")
@@ -141,7 +150,6 @@ def _run(job: Job, seed: int, rate: float) -> dict[str, Any]:
   started = time.monotonic()
   program = _program(job, rate)
   given = read_weights(folder, program, job.weights, seed)
-  own = identity_of(job) | {"seed": seed, "rate": rate}
   run_dir.claim(folder, own, copies=newest_copies(folder))
   lock.hold(folder)
   if jax.process_index() == 0:
@@ -196,6 +204,7 @@ def _program(job: Job, rate: float) -> Program:
     label_size=0
     if examples.labels is None
     else math.prod(examples.labels.shape[1:]),
+    language_ids=job.languages or None,
   )
   return make_program(
     job.model,

@@ -25,6 +25,10 @@ class FineTuning:
     log_every: updates between lines of metrics.jsonl.
     crossed: whether to measure every language pair with the chosen model:
       premise in one language, hypothesis in the other.
+    random_weights: start from random weights, the head's and the encoder's,
+      instead of the model's: the floor that says what pretraining adds.
+    language_ids: codes of the model's language embeddings, in the order of the
+      rows. None: as the model says. (): without embeddings.
   """
 
   model_dir: str
@@ -38,3 +42,5 @@ class FineTuning:
   evaluations: int = 10
   log_every: int = 10
   crossed: bool = True
+  random_weights: bool = False
+  language_ids: Sequence[str] | None = None

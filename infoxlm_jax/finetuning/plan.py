@@ -8,7 +8,7 @@ from infoxlm_jax.data.labelled.examples import ExampleStore
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.finetuning.options import FineTuning
-from infoxlm_jax.finetuning.tables import facts_in_words
+from infoxlm_jax.finetuning.tables import RANDOM, facts_in_words
 from infoxlm_jax.finetuning.task import Task
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.identity import identity
@@ -21,9 +21,11 @@ class Job:
   """What all runs of a job share.
 
   Attributes:
-    options, task, model, weights, tokenizer, parallelism: see finetune.
+    options, task, model, tokenizer, parallelism: see finetune.
+    weights: to start from; without init_from where they are random.
     steps: updates of a run.
     store: the examples to train on, hashed once for all runs.
+    languages: of the model's language embeddings; () without.
   """
 
   options: FineTuning
@@ -34,6 +36,7 @@ class Job:
   parallelism: Parallelism
   steps: int
   store: ExampleStore
+  languages: tuple[str, ...] = ()
 
 
 def steps_of(options: FineTuning, task: Task) -> int:
@@ -62,6 +65,22 @@ def check(options: FineTuning) -> None:
     )
   if options.max_steps is not None:
     validation.check_counts(options, max_steps="MAX_STEPS")
+
+
+def with_initial_weights(
+  task: Task, options: FineTuning, weights: WeightOptions
+) -> Task:
+  """The task, with the initial weights among its facts.
+
+  So results.json, report.md and the terminal say where a model started.
+  """
+  facts: dict[str, Any] = {"initial_weights": weights.init_from}
+  if options.random_weights:
+    facts = {
+      "initial_weights": RANDOM,
+      "shape_and_tokenizer": weights.init_from,
+    }
+  return dataclasses.replace(task, facts=facts | dict(task.facts))
 
 
 def identity_of(job: Job) -> dict[str, Any]:

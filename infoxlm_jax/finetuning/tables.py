@@ -13,6 +13,7 @@ from infoxlm_jax.evaluation.report import results_file
 from infoxlm_jax.finetuning import choice, published
 from infoxlm_jax.finetuning.task import Task
 
+RANDOM = "random"  # results["initial_weights"] of a model without pretraining
 _XNLI_CLASSES = ("contradiction", "entailment", "neutral")
 _RULES = {
   choice.ONE_MODEL: "one model, the best by mean dev (#M=1)",
@@ -88,6 +89,7 @@ def report(task: Task, results: Results, pictures: Sequence[Path]) -> str:
     f"Per cent; mean and standard deviation over {len(seeds)} seeds. Models are"
     f" chosen on dev, never on test: {_RULES[choice.ONE_MODEL]}.",
     "",
+    *_floor_lines(results),
     main_table(task, results),
     "",
   ]
@@ -107,6 +109,17 @@ def report(task: Task, results: Results, pictures: Sequence[Path]) -> str:
   for picture in pictures:
     lines += [f"![{picture.stem}](figures/{picture.name})", ""]
   return "\n".join(lines).rstrip() + "\n"
+
+
+def _floor_lines(results: Results) -> list[str]:
+  """What a reader must not miss: a model that was never pretrained."""
+  if results.get("initial_weights") != RANDOM:
+    return []
+  return [
+    "**Without pretraining**: this model started from random weights. Its"
+    " figures are a floor for models of the same shape.",
+    "",
+  ]
 
 
 def _gap_lines(task: Task, values: Mapping[str, float]) -> list[str]:
@@ -158,6 +171,9 @@ def _published_lines(task: Task, results: Results) -> list[str]:
       cells = [f"{value:.1f}" for value in row.accuracy]
       rows.append([row.system, row.models, *cells, f"{row.mean:.1f}"])
   main = results[task.name]
+  name = "measured here"
+  if results.get("initial_weights") == RANDOM:
+    name += ", without pretraining"
   for models, part in (("1", main), ("N", main.get(choice.MODEL_EACH))):
     if part and "test" in part:
       own = part["test"][task.metric]
@@ -168,7 +184,7 @@ def _published_lines(task: Task, results: Results) -> list[str]:
         f"{100 * shown[k]:.1f}" if k in shown else "–"
         for k in (*columns, "mean")
       ]
-      rows.append(["**measured here**", models, *cells])
+      rows.append([f"**{name}**", models, *cells])
   return [
     f"## Beside published figures: {setting}",
     "",

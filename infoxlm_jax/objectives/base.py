@@ -88,6 +88,8 @@ class Context(NamedTuple):
     memory: of each objective with state, by name (see Objective.memory).
     targets: of each objective that has some, by name; `each` is this
       microbatch's slice.
+    languages: that slots tell apart, in held-out rows (data/by_language.py);
+      0: none.
   """
 
   axes: tuple[str, ...] = ()
@@ -95,6 +97,7 @@ class Context(NamedTuple):
   factors: Mapping[str, jax.Array] | None = None
   memory: Mapping[str, Any] = {}
   targets: Mapping[str, Targets] = {}
+  languages: int = 0
 
   def factor(self, name: str) -> jax.Array | float:
     """Factor of an objective's terms; 1 where none is given."""
@@ -112,12 +115,15 @@ class Objective:
       its rows are a single side.
     resizable: paths, within its state, of arrays whose leading dimensions
       depend on the batch size; `resize_state` adapts them after a restore.
+    predicts_words: whether its metrics have "nll_by_language" where rows have
+      "languages".
   """
 
   stream: str
   weight: float
   start_step: int
   resizable: ClassVar[tuple[str, ...]] = ()
+  predicts_words: ClassVar[bool] = False
 
   @property
   def encoded(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ translation pairs; there is no code of its own.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,7 @@ class MaskedLM(Objective):
   frequency_power: float = added_option(0.0)
   # May change on the way: it is not part of a run's identity.
   random_mask: bool = dataclasses.field(default=False, repr=False)
+  predicts_words: ClassVar[bool] = True
 
   def check(self, name: str, model: EncoderConfig) -> None:
     if self.frequency_power < 0:
@@ -74,8 +75,9 @@ class MaskedLM(Objective):
   ) -> tuple[Rows, dict[str, jax.Array]]:
     """Draws targets; rows that carry "targets" (-1: none) keep them.
 
-    Returns rows with "tokens" corrupted and "slots" (place, valid, target),
-    and counts: "terms" (targets) and "overflow" (drawn, but had no slot).
+    Returns rows with "tokens" corrupted and "slots" (place, valid, target; and
+    language where the rows have "languages"), and counts: "terms" (targets) and
+    "overflow" (drawn, but had no slot).
     """
     if self.frequency_power and "counts" not in rows:
       raise InputError(
@@ -109,11 +111,18 @@ class MaskedLM(Objective):
         model.ids,
         self.random_mask,
       )
-    target = jnp.take_along_axis(targets, slots.place, axis=-1)
-    rows = {k: v for k, v in rows.items() if k not in ("targets", "counts")}
+    at_slots = {"target": targets}
+    if "languages" in rows:
+      at_slots["language"] = rows["languages"]
+    own = {
+      name: jnp.take_along_axis(values, slots.place, axis=-1)
+      for name, values in at_slots.items()
+    }
+    used = ("targets", "counts", "languages")
+    rows = {k: v for k, v in rows.items() if k not in used}
     rows |= {
       "tokens": tokens,
-      "slots": {"place": slots.place, "valid": slots.valid, "target": target},
+      "slots": {"place": slots.place, "valid": slots.valid, **own},
     }
     terms = jnp.sum(slots.valid)
     return rows, {"terms": terms, "overflow": slots.overflow}
@@ -195,8 +204,37 @@ def score(
     metrics |= {
       f"{name}/loss": (nll, count),
       f"{name}/accuracy": (hits, count),
+      **nll_by_language(name, scores.nll[here], own, context.languages),
     }
   return LossSum(scores.sum, metrics)
+
+
+def nll_by_language(
+  name: str, nll_B: jax.Array, slots: Rows, languages: int
+) -> Sums:
+  """Sums of -log p(target) by language, and numbers of targets.
+
+  Args:
+    name: of the objective.
+    nll_B: of every slot, in nats.
+    slots: with "language" where there are any, see MaskedLM.corrupt.
+    languages: that the slots tell apart.
+
+  Returns:
+    {"name/nll_by_language": two arrays [languages + 1]}, whose first numbers
+    are of targets that are not counted; {} of slots without "language".
+  """
+  if "language" not in slots:
+    return {}
+  valid_B = slots["valid"].reshape(-1)
+  of_B = slots["language"].reshape(-1)
+  zeros = jnp.zeros(languages + 1)
+  return {
+    f"{name}/nll_by_language": (
+      zeros.at[of_B].add(jnp.where(valid_B, nll_B, 0.0)),
+      zeros.at[of_B].add(valid_B.astype(jnp.float32)),
+    )
+  }
 
 
 def _read(

@@ -14,7 +14,7 @@ D hidden size.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ from infoxlm_jax.objectives.base import (
   Unshard,
   map_microbatches,
 )
-from infoxlm_jax.objectives.masked_lm import MaskedLM
+from infoxlm_jax.objectives.masked_lm import MaskedLM, nll_by_language
 from infoxlm_jax.objectives.token_alignment import (
   align,
   partners,
@@ -72,6 +72,7 @@ class WordAlignment(Objective):
   logits_chunk: int = 4096
   weight: float = 1.0
   start_step: int = 0
+  predicts_words: ClassVar[bool] = True
 
   def check(self, name: str, model: EncoderConfig) -> None:
     if not 1 <= self.layer <= model.num_layers:
@@ -207,6 +208,7 @@ class WordAlignment(Objective):
         f"{name}/accuracy": (jnp.sum(hit).astype(jnp.float32), terms),
         f"{name}/tlm_loss": (word_nll, masked),
         f"{name}/aligned": (terms, masked),
+        **nll_by_language(name, words.nll, slots, context.languages),
       }
     return LossSum(total, metrics)
 

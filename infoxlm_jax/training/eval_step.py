@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -85,15 +85,28 @@ def make_fill_step(
 
 
 def make_eval_step(
-  recipe: Recipe, state: TrainState, mesh: Mesh
+  recipe: Recipe,
+  state: TrainState,
+  mesh: Mesh,
+  names: Collection[str] | None = None,
+  languages: int = 0,
 ) -> Callable[[TrainState, Tree, int], Sums]:
   """Builds the held-out losses: metrics as (sum, weight) pairs by name.
 
   An objective with state is measured against it as it stands. Masks depend on
   the number given, so that every evaluation can draw the same ones. There is
   no dropout, so that held-out losses tell what the model can do.
+
+  Args:
+    recipe, state, mesh: see make_fill_step.
+    names: of the objectives to measure, whose streams the batch has; None: all.
+    languages: see Context.
   """
-  objectives = recipe.objectives
+  objectives = {
+    name: objective
+    for name, objective in recipe.objectives.items()
+    if names is None or name in names
+  }
   model = dataclasses.replace(recipe.model, dropout=0.0, attention_dropout=0.0)
   specs = partitioning.specs_of(state)
 
@@ -109,11 +122,16 @@ def make_eval_step(
     context = Context(
       axes=BATCH_AXES,
       vocab_axis=collectives.vocab_axis(specs.params),
-      memory={k: objectives[k].memory(own) for k, own in states.items()},
+      memory={
+        name: objective.memory(states[name])
+        for name, objective in objectives.items()
+        if name in states
+      },
       targets={
         name: Targets(first(own.each), own.shared)
         for name, own in targets.items()
       },
+      languages=languages,
     )
     encode = collectives.encode_with(model, specs.params)
     params = collectives.whole_outer(params, specs.params)

@@ -122,11 +122,15 @@ class EvaluationOptions:
     every: updates between evaluations.
     batches: batches of held-out text that the losses are measured on.
     prefix: put before every sentence of retrieval, such as "query: " for e5.
+    examples: held-out items of each language, or pair of languages, that
+      perplexity is measured on; of a smaller language all. 0: it is not
+      measured.
   """
 
   every: int = 1000
   batches: int = 8
   prefix: str = ""
+  examples: int = 64
 
 
 @dataclasses.dataclass(frozen=True)

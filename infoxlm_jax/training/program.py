@@ -5,13 +5,14 @@ and compiles nothing.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jax.sharding import Mesh
 
 from infoxlm_jax.checkpoint import metadata
 from infoxlm_jax.checkpoint.manager import Checkpoints
+from infoxlm_jax.data import alternating_stream
 from infoxlm_jax.data.tokenizers.base import Tokenizer
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives import contrast
@@ -62,9 +63,13 @@ class Program:
       zero1=self.parallelism.zero1,
     )
 
-  def eval_step(self) -> Callable[..., Any]:
+  def eval_step(
+    self, names: Collection[str], languages: int
+  ) -> Callable[..., Any]:
     """Builds the jitted held-out losses, see eval_step.make_eval_step."""
-    return eval_step.make_eval_step(self.recipe, self.state, self.mesh)
+    return eval_step.make_eval_step(
+      self.recipe, self.state, self.mesh, names, languages
+    )
 
   def fill_step(self, name: str) -> Callable[..., TrainState]:
     """Builds the jitted step that fills the state of an objective."""
@@ -105,8 +110,17 @@ class Program:
 
   def describe(self, tokenizer: Tokenizer) -> bytes:
     """model.json of the checkpoints."""
+    parts = [
+      part
+      for name, stream in self.streams.items()
+      for part, _ in alternating_stream.parts(name, stream, 0).values()
+    ]
+    languages = (getattr(part, "language_ids", None) for part in parts)
     return metadata.describe_model(
-      self.model, tokenizer, contrast.describe(self.objectives)
+      self.model,
+      tokenizer,
+      contrast.describe(self.objectives),
+      next(filter(None, languages), None),
     )
 
 

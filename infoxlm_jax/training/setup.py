@@ -20,6 +20,7 @@ from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import lock, run_dir
 from infoxlm_jax.runtime.run_layout import find_step
 from infoxlm_jax.training import initial_weights, sentence_encoder, validation
+from infoxlm_jax.training.held_out import make_measure
 from infoxlm_jax.training.input_pipeline import (
   Feed,
   check_data,
@@ -107,11 +108,8 @@ def start(
       tokenizer,
       program.model,
       program.mesh,
-      eval_step=program.eval_step(),
-      batches=functools.partial(
-        feed.apart(EVALUATION).draw,
-        samples=feed.start(),
-        updates=evaluation.batches,
+      held_out=make_measure(
+        program, feed.apart(EVALUATION), data_folder / "dev", evaluation
       ),
       first_state=functools.partial(program.random_state, run.seed)
       if weights.init_from is None

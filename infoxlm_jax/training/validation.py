@@ -49,6 +49,11 @@ def check_options(
   check_counts(parallelism, groups="GROUPS", microbatches="MICROBATCHES")
   check_counts(evaluation, every="EVAL_EVERY", batches=None)
   check_counts(checkpoints, save_every="SAVE_EVERY", keep_latest="KEEP_LATEST")
+  if not isinstance(evaluation.examples, int) or evaluation.examples < 0:
+    raise InputError(
+      f"EvaluationOptions.examples = {evaluation.examples!r} is not a number of"
+      " items; set it with --gin.EVAL_EXAMPLES=NUMBER, 0 for no perplexity"
+    )
   checkpoints.retention()  # raises where the rules make no sense
   check_counts(run, spike_updates="SPIKE_UPDATES")
   if run.replay_every is not None:

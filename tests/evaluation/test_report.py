@@ -11,6 +11,7 @@ from infoxlm_jax.evaluation.collapse import collapsed, health_notes
 from infoxlm_jax.evaluation.report import (
   curves,
   figures,
+  held_out_curves,
   retrieval_figures,
   tables,
 )
@@ -333,12 +334,23 @@ def test_pictures_of_metrics(tmp_path):
   rows += _rows({"loss": 6.0, "mlm/loss": None}, [50, 100], prefix="dev/")
   _check_picture(curves.plot_losses(rows, tmp_path), tmp_path)
   _check_picture(curves.plot_contrast_health(rows, tmp_path), tmp_path)
+  dev = []
+  for step in range(0, 500, 100):
+    values = {f"mlm/perplexity/{k}": 50 - step / 20 for k in ("en", "mean")}
+    values |= {f"retrieval_by_layer/mean/{n}": n / 13 for n in range(13)}
+    dev += _rows(values, [step], prefix="dev/")
+  _check_picture(held_out_curves.plot_perplexity(dev, tmp_path), tmp_path)
+  _check_picture(
+    held_out_curves.plot_layers_over_steps(dev, tmp_path), tmp_path
+  )
 
 
 def test_nothing_to_draw_is_none(tmp_path):
   rows = [{"step": 1, "train/lr": 0.1}]
   assert curves.plot_losses(rows, tmp_path) is None
   assert curves.plot_contrast_health(rows, tmp_path) is None
+  assert held_out_curves.plot_perplexity(rows, tmp_path) is None
+  assert held_out_curves.plot_layers_over_steps(rows, tmp_path) is None
   vectors, rows = _model(1.0)
   rows["ja"] = rows["ja"] + 1000
   assert figures.plot_sentences((vectors, rows, 1, 0), tmp_path) is None

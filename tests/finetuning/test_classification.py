@@ -231,6 +231,60 @@ def test_a_run_that_is_killed_ends_bit_for_bit(data, finished, tmp_path):
     assert both[0][name] == both[1][name]
 
 
+def test_a_model_without_pretraining_is_a_floor(
+  data, finished, tmp_path, monkeypatch
+):
+  """MODEL gives it shape and tokenizer, no weights, and the report says so."""
+  first_params = []
+
+  def not_trained(run):
+    with run.checkpoints:
+      first_params.append(jax.device_get(run.state.params))
+    for name in ("results.json", "metrics.jsonl"):
+      shutil.copy(finished / "seed_0" / name, run.folder)
+
+  monkeypatch.setattr(job, "train", not_trained)
+  folders = tmp_path / "pretrained", tmp_path / "random"
+  for folder in folders:
+    random = folder.name == "random"
+    run(data, folder, random_weights=random, crossed=False)
+  pretrained, random = first_params
+  _, stored, _ = load_weights(small_model.folder(), heads=[])
+  jax.tree.map(
+    np.testing.assert_array_equal, pretrained["layers"], stored["layers"]
+  )
+  drawn = jax.tree_util.tree_leaves_with_path(random["layers"])
+  kernels = [
+    (own, of_model)
+    for (path, own), of_model in zip(
+      drawn, jax.tree.leaves(stored["layers"]), strict=True
+    )
+    if path[-1].key == "kernel"
+  ]
+  assert len(kernels) >= 4
+  for own, of_model in kernels:
+    assert own.std() == pytest.approx(0.02, rel=0.1)
+    assert abs(np.corrcoef(own.ravel(), of_model.ravel())[0, 1]) < 0.1
+  results, reports = zip(
+    *[
+      (
+        json.loads((folder / "results.json").read_text()),
+        (folder / "report.md").read_text(),
+      )
+      for folder in folders
+    ],
+    strict=True,
+  )
+  model = str(small_model.folder())
+  assert [own["initial_weights"] for own in results] == [model, "random"]
+  assert results[1]["shape_and_tokenizer"] == model
+  assert "Without pretraining" not in reports[0]
+  assert f"- initial weights: {model}" in reports[0]
+  assert "**Without pretraining**: this model started from random" in reports[1]
+  with pytest.raises(InputError, match="holds another run: init_from was"):
+    run(data, folders[0], random_weights=True, crossed=False)
+
+
 def test_a_finished_job_is_not_trained_again(data, finished):
   before = (finished / "seed_0" / "metrics.jsonl").read_bytes()
   assert "finished before" in run(data, finished)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from infoxlm_jax.checkpoint import checksums
 from infoxlm_jax.data import streams
 from infoxlm_jax.data.records import Store
 from infoxlm_jax.errors import InputError
-from infoxlm_jax.evaluation.evaluator import Evaluator
+from infoxlm_jax.evaluation.evaluator import Evaluation, Evaluator
 from infoxlm_jax.model.config import EncoderConfig
 from infoxlm_jax.objectives.identity import comparable, identity
 from infoxlm_jax.runtime import run_dir
@@ -107,19 +108,31 @@ def told(folder: Path, prefix: str = "train/") -> dict[int, dict]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> tuple[Path, str]:
-  """20 updates in one go, and what was printed. Nobody writes here."""
+def measured(tmp_path_factory) -> tuple[Path, str, Evaluation]:
+  """20 updates in one go, what was printed, and the last evaluation."""
   folder = tmp_path_factory.mktemp("whole") / "run"
-  draw = Evaluator.draw
+  draw, report, ends = Evaluator.draw, Evaluator.report, []
 
   def recorded(evaluator, number, now):
     draw(evaluator, number, now)
     pictures = (folder / "figures").iterdir()
     DRAWN[number] = {path.name: path.stat().st_mtime_ns for path in pictures}
 
+  def kept(evaluator, facts, start, end):
+    ends.append(end)
+    report(evaluator, facts, start, end)
+
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(Evaluator, "draw", recorded)
-    return folder, run(folder, eval_every=10)
+    patch.setattr(Evaluator, "report", kept)
+    said = run(folder, eval_every=10)
+  return folder, said, ends[0]
+
+
+@pytest.fixture(scope="module")
+def whole(measured) -> tuple[Path, str]:
+  """The run of `measured`. Nobody writes here."""
+  return measured[:2]
 
 
 # Pictures of the run above at its evaluations: {update: {name: time}}.
@@ -131,6 +144,7 @@ def test_pictures_are_drawn_while_the_run_goes(whole):
   assert set(DRAWN[10]) == {
     "contrast_health.png",
     "losses.png",
+    "perplexity.png",
     "retrieval.png",
     "sentences.png",
     "similarity.png",
@@ -244,6 +258,86 @@ def test_finished_run_says_so_and_computes_nothing(whole, monkeypatch):
   said = run(folder)
   assert "finished after 20 updates" in said and "Retrieval on test" in said
   assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_dev_measures_are_in_the_metrics(measured):
+  folder, said, end = measured
+  assert "perplexity of 6 held-out items of each of de, en, fr, ja: 6" in said
+  assert " (held-out text " in said
+  rows = told(folder, "dev/")
+  assert sorted(rows) == [0, 10, 20]
+  wanted = {"mean", *small_corpus.LANGUAGES}
+  for row in rows.values():
+    perplexity = {
+      name.rpartition("/")[2]: value
+      for name, value in row.items()
+      if name.startswith("dev/mlm/perplexity/")
+    }
+    assert set(perplexity) == wanted
+    # Every key would look right in an empty queue.
+    assert 0 <= row["dev/xlco/accuracy_queue"] < 1
+  results = json.loads((folder / "results.json").read_text())
+  assert results["perplexity"] == {"mlm": perplexity}
+  # Retrieval by layer, one sentence after the other.
+  scored = end.scores["dev"]
+  for (place, pooling), layer in itertools.product(
+    enumerate(("mean", "first")), range(3)
+  ):
+    rates = [
+      brute_force(scored, language, layer, place)
+      for language in ("de", "fr", "ja")
+    ]
+    name = f"dev/retrieval_by_layer/{pooling}/{layer}"
+    assert rows[20][name] == pytest.approx(np.mean(rates)), name
+
+
+def brute_force(scored, language: str, layer: int, place: int) -> float:
+  """Mean of both directions between English and a language."""
+  at = {
+    name: {
+      row: scored.vectors[name][layer, place, n]
+      for n, row in enumerate(scored.rows[name].tolist())
+    }
+    for name in ("en", language)
+  }
+  rates = []
+  common = sorted(set(at["en"]) & set(at[language]))
+  for source, target in (("en", language), (language, "en")):
+    hits = 0
+    for row in common:
+      cosines = {
+        other: np.dot(at[source][row], at[target][other])
+        / np.linalg.norm(at[source][row])
+        / np.linalg.norm(at[target][other])
+        for other in common
+      }
+      own = cosines.pop(row)
+      hits += own > max(cosines.values()) + 2e-6  # a tie is wrong
+    rates.append(hits / len(common))
+  return float(np.mean(rates))
+
+
+def test_the_best_checkpoint_is_chosen_by_a_named_measure(measured, tmp_path):
+  """The highest perplexity is not that of the newest, nor the default."""
+  run(
+    tmp_path / "run",
+    steps=8,
+    eval_every=2,
+    save_every=2,
+    keep_latest=1,
+    best_metric="dev/mlm/perplexity/fr",
+  )
+  rows = told(tmp_path / "run", "dev/mlm/perplexity/fr")
+  saved = {step: next(iter(rows[step].values())) for step in (2, 4, 6)}
+  best = max(saved, key=saved.__getitem__)
+  assert best != 6
+  kept = os.listdir(tmp_path / "run" / "checkpoints")
+  assert sorted(kept) == [str(best), "8"]
+  with pytest.raises(
+    InputError, match="did you mean 'dev/mlm/perplexity/"
+  ) as e:
+    measured[2].metric("dev/mlm/perplexity/xx")
+  assert "dev/retrieval_by_layer/mean/2" in str(e.value)
 
 
 def test_collapse_is_said(whole):

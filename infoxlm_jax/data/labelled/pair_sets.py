@@ -1,6 +1,7 @@
 """XNLI and PAWS-X in the layouts in which they are handed out.
 
                 train                      dev, test
+  TFDS          multi_nli/1.1.0/           xnli/1.1.0/, see tfds_pairs.py
   XNLI 1.0      multinli.train.en.tsv      xnli.dev.tsv, xnli.test.tsv, with a
                 (XNLI-MT-1.0), or          header and a column "language"
                 multinli_1.0_train.txt
@@ -13,18 +14,19 @@ Files are looked for in the folder and below it; they may be compressed.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from infoxlm_jax.data.corpora.open_files import read_lines
-from infoxlm_jax.data.labelled import tsv
+from infoxlm_jax.data.labelled import tfds_pairs, tsv
 from infoxlm_jax.data.labelled.tsv import Texts
 from infoxlm_jax.errors import InputError
 
 # The translated training sets of XNLI spell it so.
 _SPELLINGS = {"contradictory": "contradiction"}
 _NO_AGREEMENT = "-"  # MultiNLI's label where its five annotators do not agree
+_NLI_LABELS = ("entailment", "neutral", "contradiction")
 _PACKED = r"(\.gz|\.xz|\.zst)?"
 _LANGUAGE = r"(?P<language>[a-z]{2,3})"
 _XTREME = {
@@ -32,6 +34,21 @@ _XTREME = {
   for split in ("train", "dev", "test")
 }
 Wanted = Sequence[str] | None
+
+
+class Form(NamedTuple):
+  """The columns of a file with a header, and the labels that it may have."""
+
+  first: str
+  second: str
+  label: str
+  labels: tuple[str, ...] = _NLI_LABELS
+
+
+_XNLI = Form("sentence1", "sentence2", "gold_label")
+_MULTINLI = _XNLI._replace(labels=(*_NLI_LABELS, _NO_AGREEMENT))
+_MULTINLI_MT = Form("premise", "hypo", "label")
+_PAWSX = Form("sentence1", "sentence2", "label", ("0", "1"))
 
 
 class PairSet(NamedTuple):
@@ -61,14 +78,18 @@ def read_xnli(
   Raises:
     InputError: a file is missing, broken, or lacks a language.
   """
-  files = _files(folder)
+  built = tfds_pairs.find(folder)
+  # A TFDS data_dir may have many files, of which none is of another layout.
+  files = [] if built else _files(folder)
   notes: dict[str, int] = {}
-  if _any(files, "xnli.dev.tsv"):
+  if built:
+    trained, dev, test = tfds_pairs.read(built)
+  elif _any(files, "xnli.dev.tsv"):
     dev = _one_file(_only(files, "xnli.dev.tsv", folder))
     test = _one_file(_only(files, "xnli.test.tsv", folder))
     trained = _multinli(files, folder, notes)
   else:
-    trained, dev, test = _xtreme(files, folder, "XNLI")
+    trained, dev, test = _xtreme(files, folder, "XNLI", _NLI_LABELS)
   return PairSet(
     _chosen(trained, train, f"{folder}: no training set"),
     _chosen(dev, languages, f"{folder}: no dev set"),
@@ -92,20 +113,16 @@ def read_pawsx(
     for path in files:
       if pattern.fullmatch(path.name):
         own = splits[name]
-        _add(own, path.parent.name, path, lambda p: _headed(p, _PAWSX))
+        _add(own, path.parent.name, path, _PAWSX)
   if not splits["train"]:
-    splits = dict(zip(official, _xtreme(files, folder, "PAWS-X"), strict=True))
+    sets = _xtreme(files, folder, "PAWS-X", _PAWSX.labels)
+    splits = dict(zip(official, sets, strict=True))
   return PairSet(
     _chosen(splits["train"], train, f"{folder}: no training set"),
     _chosen(splits["dev"], languages, f"{folder}: no dev set"),
     _chosen(splits["test"], languages, f"{folder}: no test set"),
     {},
   )
-
-
-_XNLI = ("sentence1", "sentence2", "gold_label")
-_MULTINLI_MT = ("premise", "hypo", "label")
-_PAWSX = ("sentence1", "sentence2", "label")
 
 
 def _files(folder: str) -> list[Path]:
@@ -135,10 +152,10 @@ def _multinli(
   pattern = re.compile(rf"multinli\.train\.{_LANGUAGE}\.tsv{_PACKED}")
   for path in files:
     if match := pattern.fullmatch(path.name):
-      _add(out, match["language"], path, lambda p: _headed(p, _MULTINLI_MT))
+      _add(out, match["language"], path, _MULTINLI_MT)
   if "en" not in out:
     for path in _any(files, "multinli_1.0_train.txt"):
-      _add(out, "en", path, lambda p: _headed(p, _XNLI))
+      _add(out, "en", path, _MULTINLI)
       kept = [n for n, x in enumerate(out["en"].labels) if x != _NO_AGREEMENT]
       notes["without_agreed_label"] = len(out["en"].labels) - len(kept)
       out["en"] = _rows(out["en"], kept)
@@ -151,14 +168,14 @@ def _multinli(
 
 
 def _xtreme(
-  files: Sequence[Path], folder: str, task: str
+  files: Sequence[Path], folder: str, task: str, known: Sequence[str]
 ) -> tuple[dict[str, Texts], ...]:
   out = []
   for split, pattern in _XTREME.items():
     own: dict[str, Texts] = {}
     for path in files:
       if match := pattern.fullmatch(path.name):
-        _add(own, match["language"], path, _three_cells)
+        _add(own, match["language"], path, known)
     if not own:
       raise InputError(
         f"{folder}: no {split} set of {task}: no file is named as in its own"
@@ -168,27 +185,31 @@ def _xtreme(
   return tuple(out)
 
 
-def _three_cells(path: Path) -> Texts:
-  return _spelt(tsv.read(path, columns=(2, 0, 1)))
-
-
 def _add(
   out: dict[str, Texts],
   language: str,
   path: Path,
-  read: Callable[[Path], Texts],
+  form: Form | Sequence[str],
 ) -> None:
+  """Reads a file of a form, or of XTREME's three cells with these labels."""
   if language in out:
     raise InputError(
       f"{out[language].where} and {path} are both of {language!r}; keep one"
     )
-  out[language] = read(path)
+  if isinstance(form, Form):
+    out[language] = _headed(path, form)
+    return
+  read = tsv.read(path, columns=(2, 0, 1))
+  for number, label in enumerate(read.labels, 1):
+    _check_label(label, form, f"{path}, line {number}")
+  out[language] = _spelt(read)
 
 
 def _one_file(path: Path) -> dict[str, Texts]:
   """A file of all languages, by language."""
   out: dict[str, tuple[list[str], list[str], list[str]]] = {}
-  for language, label, first, second in _cells(path, ("language", *_of(_XNLI))):
+  for cells in _cells(path, _XNLI, ("language",)):
+    language, label, first, second = cells
     own = out.setdefault(language, ([], [], []))
     own[0].append(label)
     own[1].append(first)
@@ -199,22 +220,21 @@ def _one_file(path: Path) -> dict[str, Texts]:
   }
 
 
-def _headed(path: Path, names: tuple[str, str, str]) -> Texts:
+def _headed(path: Path, form: Form) -> Texts:
   """A file with a header."""
   labels, firsts, seconds = [], [], []
-  for label, first, second in _cells(path, _of(names)):
+  for label, first, second in _cells(path, form):
     labels.append(label)
     firsts.append(first)
     seconds.append(second)
   return _spelt(Texts(str(path), labels, firsts, seconds))
 
 
-def _of(names: tuple[str, str, str]) -> tuple[str, str, str]:
-  """Columns as label, first and second text."""
-  return names[2], names[0], names[1]
-
-
-def _cells(path: Path, columns: Sequence[str]) -> Iterable[list[str]]:
+def _cells(
+  path: Path, form: Form, before: tuple[str, ...] = ()
+) -> Iterable[list[str]]:
+  """Label, first and second text of each row, after the columns `before`."""
+  columns = (*before, form.label, form.first, form.second)
   places: list[int] = []
   width = rows = 0
   for number, line in read_lines(path):
@@ -239,9 +259,17 @@ def _cells(path: Path, columns: Sequence[str]) -> Iterable[list[str]]:
       name = columns[chosen.index("")]
       raise InputError(f"{path}, line {number}: {name} is empty")
     rows += 1
+    _check_label(chosen[len(before)], form.labels, f"{path}, line {number}")
     yield chosen
   if not rows:
     raise InputError(f"{path} has no rows below its header")
+
+
+def _check_label(label: str, known: Sequence[str], where: str) -> None:
+  if _SPELLINGS.get(label, label) not in known:
+    raise InputError(
+      f"{where}: the label {label!r} is none of {', '.join(known)}"
+    )
 
 
 def _spelt(own: Texts) -> Texts:

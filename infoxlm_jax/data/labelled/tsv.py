@@ -47,6 +47,12 @@ def read(path: Path, columns: Sequence[int] | None = None) -> Texts:
         f" {width if number > 1 else '2 or 3'} are expected: label, text and,"
         " in a task of pairs, a second text."
       )
+    if columns is not None and width <= max(columns):
+      raise InputError(
+        f"{path}, line {number}: {width} tab-separated cells, where"
+        f" {max(columns) + 1} are expected, label among them. XTREME's script"
+        " writes test sets without labels: give the files of the task's authors"
+      )
     chosen = cells if columns is None else [cells[n] for n in columns]
     if empty := [n for n, cell in enumerate(chosen) if not cell.strip()]:
       kind = ("label", "text", "second text")[empty[0]]

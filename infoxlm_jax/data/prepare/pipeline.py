@@ -13,11 +13,10 @@ and the third hold_out.py chooses what is not trained on. plan.py names the
 files that each phase leaves, in the folder that work_dir.py locks.
 """
 
-import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 

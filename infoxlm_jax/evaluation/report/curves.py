@@ -113,17 +113,25 @@ def plot_contrast_health(
   if not any(len(series(rows, each)[0]) for each in _names(rows, prefix)):
     return None
   path = Path(folder) / f"contrast_health{f'_{name}' if name else ''}.png"
-  title = "Contrast health: collapsed vectors cannot pass these"
+  title = "Contrast health: what shows a collapse"
   with canvas(path, title, 11.0, 3.8) as figure:
     left, middle, right = figure.subplots(1, 3)
-    left.set_title("Own key found in the batch")
-    _draw(left, rows, prefix + "accuracy", color=BLUE, label="accuracy")
+    left.set_title("Own key found")
+    _draw(left, rows, prefix + "accuracy", color=BLUE, label="in the batch")
+    _draw(
+      left,
+      rows,
+      prefix + "accuracy_queue",
+      color=ORANGE,
+      label="in the queue",
+      linestyle="--",
+    )
     _draw(
       left,
       rows,
       prefix + "chance",
       color=GREY,
-      label="chance",
+      label="chance in the batch",
       linestyle=":",
       marker="",
     )

@@ -26,7 +26,7 @@ from infoxlm_jax.evaluation.similarity import Similarity
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, GREY = "#CC79A7", "#6E6E6E"
-_MUTED = (
+MUTED = (
   "#CC6677",
   "#332288",
   "#DDCC77",
@@ -216,7 +216,7 @@ def _scatter(
         *zip(centre, spot, strict=True), color="#333333", lw=0.6, alpha=0.6
       )
   for number, language in enumerate(languages):
-    color = "black" if number == 0 else _MUTED[(number - 1) % len(_MUTED)]
+    color = "black" if number == 0 else MUTED[(number - 1) % len(MUTED)]
     axes.scatter(
       *spots[number].T,
       s=11,

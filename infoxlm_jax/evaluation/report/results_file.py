@@ -4,6 +4,7 @@ The results are one dict, from which the report is made:
 
     {"retrieval": {"dev": R, "test": R, "test_step_0": R,
                    "by_layer": L, "by_layer_step_0": L},
+     "perplexity": {"mlm": {"en": 9.1, "mean": 12.3}},
      "steps": 2000, "tokens": 10700000, "seconds": 421.5, "parameters": ...,
      "seed": 0, "data_hash": "...", ...}
 
@@ -44,8 +45,13 @@ _FACTS = (
 _CAPTIONS = {
   "losses": "The loss and its parts over training.",
   "contrast_health": "What shows a collapse of the contrast: accuracy among "
-  "the batch's own keys, spread of the vectors (0: all alike), and similarity "
-  "of the queries to queue keys by age.",
+  "the batch's own keys (collapsed vectors may pass the other one, against the "
+  "queue, which the released code has), spread of the vectors (0: all alike), "
+  "and similarity of the queries to queue keys by age.",
+  "perplexity": "Perplexity of the masked tokens of held-out text by language. "
+  "Languages compare only roughly: a tokenizer cuts some into more pieces.",
+  "dev_retrieval": "Retrieval on dev by layer at every evaluation, mean over "
+  "languages and directions.",
   "retrieval": "Retrieval accuracy by layer and language.",
   "layers": "Retrieval accuracy by layer, mean over the languages.",
   "similarity": "Cosines of translations and of other pairs. The number in "

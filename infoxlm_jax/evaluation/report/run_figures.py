@@ -4,7 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from infoxlm_jax.evaluation import collapse
-from infoxlm_jax.evaluation.report import curves, figures, retrieval_figures
+from infoxlm_jax.evaluation.report import (
+  curves,
+  figures,
+  held_out_curves,
+  retrieval_figures,
+)
 from infoxlm_jax.evaluation.report.start_scores import Scores, read_similarity
 from infoxlm_jax.evaluation.retrieval_eval import POOLINGS, Scored
 from infoxlm_jax.evaluation.similarity import Similarity, similarities
@@ -42,6 +47,8 @@ def draw(
   names = collapse.contrasts((key for row in rows for key in row), "train/")
   for contrast in names if len(names) > 1 else (None,):
     pictures.append(curves.plot_contrast_health(rows, out, contrast))
+  pictures.append(held_out_curves.plot_perplexity(rows, out))
+  pictures.append(held_out_curves.plot_layers_over_steps(rows, out))
   if "dev" in now:
     pictures += _of_retrieval(folder, start, now, name)
   return pictures
