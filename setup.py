@@ -12,6 +12,7 @@ _SHARED = ("gin", "tasks")
 # Files of infoxlm_jax/cli that become console scripts: infoxlm-export, ...
 _COMMANDS = (
   "checkpoint",
+  "doctor",
   "encode",
   "export",
   "import_checkpoint",
@@ -114,6 +115,7 @@ setup(
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.3",
+    "packaging>=24",
     "pyyaml>=6",
     "regex>=2024.4.16",
     "safetensors>=0.5",
