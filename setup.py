@@ -143,6 +143,8 @@ setup(
     # Compiling for TPUs without one (--compile_for). Every jax names the one
     # libtpu that it works with in its own extra: with 0.10.2, 0.0.42.*.
     "tpu-compile": ["jax[tpu]>=0.10"],
+    # The documents as a site: .ci/mkdocs.yml.
+    "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
     "test": _TEST,
     "dev": [*_TEST, "mypy>=1.15", "ruff>=0.12"],
     # Reading text with XLM's own tokenizer.

@@ -39,8 +39,9 @@ def load(
     dtype: of the computation; "bfloat16" is faster on accelerators.
     allow_pickle: whether torch's pickled files may be read.
     devices: use the first so many; None: all. Each holds the whole model.
-    layer, pooling, normalize: what `Encoder.encode` does where it is not told;
-      see there.
+    layer: default of `Encoder.encode`; None: the last.
+    pooling: default of `Encoder.encode`.
+    normalize: default of `Encoder.encode`.
     prompts: texts put before others, by name: {"query": "query: ", "document":
       "passage: "} for e5. `encode(prompt_name=...)` chooses one, and mteb the
       one of its task: by the task's name, its type, "query" or "document".
