@@ -79,8 +79,15 @@ def _readme() -> str:
   return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-# setuptools: a test builds the wheel, without an isolated environment.
-_TEST = ["hypothesis>=6.100", "pytest>=8", "setuptools>=70.1"]
+# setuptools: a test builds the wheel, without an isolated environment; the two
+# after it run the notebooks.
+_TEST = [
+  "hypothesis>=6.100",
+  "pytest>=8",
+  "setuptools>=70.1",
+  "ipykernel>=6.29",
+  "nbclient>=0.10",
+]
 
 setup(
   name="infoxlm-jax",

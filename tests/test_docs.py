@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib
 import inspect
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ PAGES = [
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
   )
+]
+NOTEBOOKS = [
+  path.relative_to(ROOT).as_posix()
+  for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 ]
 # Code: between backticks, in an indented line, or between fences.
 _CODE = re.compile(r"```[^`]*```|`[^`\n]+`|^    .*$", re.MULTILINE)
@@ -93,6 +98,18 @@ def calls(code: str) -> Iterator[tuple[str, str, list[str]]]:
       if isinstance(value, ast.Name):
         keywords = [word.arg for word in node.keywords if word.arg]
         yield value.id, node.func.attr, keywords
+
+
+def unknown_keywords(code: str) -> list[tuple[str, str]]:
+  """(method, keyword) of calls of ours whose method has no such keyword."""
+  ours = {"infoxlm_jax": infoxlm_jax, "encoder": Encoder}
+  return [
+    (method, keyword)
+    for thing, method, keywords in calls(code)
+    if thing in ours
+    for keyword in keywords
+    if keyword not in inspect.signature(getattr(ours[thing], method)).parameters
+  ]
 
 
 class Parsed(Exception):
@@ -213,13 +230,22 @@ def test_every_tool_has_arguments_that_exist(page, parse_only, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_python_code_calls_what_exists(page):
-  known = {"infoxlm_jax": infoxlm_jax, "encoder": Encoder}
-  for code_block in _PYTHON.findall(text(page)):
-    for thing, method, keywords in calls(code_block):
-      if thing in known:
-        function = getattr(known[thing], method)
-        missing = set(keywords) - {*inspect.signature(function).parameters}
-        assert not missing, (method, missing)
+  for block in _PYTHON.findall(text(page)):
+    assert not unknown_keywords(block)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_have_no_outputs_and_call_what_exists(name):
+  cells = json.loads(text(name))["cells"]
+  sources = {"code": "", "markdown": ""}
+  for cell in cells:
+    sources[cell["cell_type"]] += "".join(cell["source"]) + "\n"
+    assert not cell.get("outputs") and not cell.get("execution_count")
+  assert not unknown_keywords(sources["code"])
+  for target in _LINK.findall(sources["markdown"]):
+    assert ((ROOT / name).parent / target).exists(), target
+  paths = _PATH.findall(sources["code"]) + list(paths_in(sources["markdown"]))
+  assert paths and not [path for path in paths if not (ROOT / path).exists()]
 
 
 def test_the_gin_file_that_lists_several_corpora_parses(tmp_path):
@@ -235,7 +261,7 @@ def test_the_gin_file_that_lists_several_corpora_parses(tmp_path):
 
 
 def test_the_checks_see_what_they_should():
-  assert len(PAGES) > 10
+  assert len(PAGES) > 10 and len(NOTEBOOKS) == 2
   page = """Prose gin/not.gin, `gin/no.gin` and `data/tests/x.py`:
 
     python tools/no.py --gin.contrast.Contrast.no=1
@@ -267,6 +293,9 @@ def test_the_checks_see_what_they_should():
   ]
   assert list(calls("encoder.encode(x, layer=f(1))")) == [
     ("encoder", "encode", ["layer"])
+  ]
+  assert unknown_keywords("encoder.encode(x, layers=1)") == [
+    ("encode", "layers")
   ]
   assert _PYTHON.findall("```python\na\n```\n```\nb\n```\n") == ["a\n"]
 

@@ -18,13 +18,13 @@ if sys.argv[1:] == ["tensorflow"]:
   import tensorflow as tf
   tf.constant(1.0) + 1
 import jax, jax.numpy as jnp
-found = []
+listed = []
 for device in jax.local_devices():
   ones = jax.device_put(jnp.ones((64, 64)), device)
   assert float((ones @ ones).sum()) == 64**3, f"{device} computes wrongly"
   stats = device.memory_stats() or {}
-  found.append([device.platform, device.device_kind, stats.get("bytes_limit")])
-print(json.dumps(found))
+  listed.append([device.platform, device.device_kind, stats.get("bytes_limit")])
+print(json.dumps(listed))
 """
 
 
@@ -50,7 +50,7 @@ def devices(*arguments: str) -> list[Any] | str:
     return f"no answer in {_SECONDS} s; does another process hold the device?"
   lines = done.stdout.strip().splitlines()
   if done.returncode == 0 and lines:
-    found: list[Any] = json.loads(lines[-1])
-    return found
+    listed: list[Any] = json.loads(lines[-1])
+    return listed
   said = done.stderr.strip().splitlines()
   return said[-1][:300] if said else f"exit code {done.returncode}"

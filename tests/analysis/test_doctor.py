@@ -65,15 +65,15 @@ def test_packages(monkeypatch):
   needed = ["jax>=0.10", "numpy>=2", "optax>=0.2.8", 'torch==2; extra == "x"']
   monkeypatch.setattr(doctor.metadata, "requires", lambda name: needed)
   monkeypatch.setattr(doctor.metadata, "version", version)
-  found = doctor.packages()
-  assert found.wrong
-  assert found.text.startswith(
+  finding = doctor.packages()
+  assert finding.wrong
+  assert finding.text.startswith(
     "jax 0.9.1 is not jax>=0.10; optax is missing: pip install"
   )
   installed |= {"jax": "0.10.2", "optax": "0.2.8"}
-  found = doctor.packages()
-  assert not found.wrong
-  assert "jax 0.10.2" in found.text and "torch" not in found.text
+  finding = doctor.packages()
+  assert not finding.wrong
+  assert "jax 0.10.2" in finding.text and "torch" not in finding.text
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_packages(monkeypatch):
   ],
 )
 def test_devices(monkeypatch, devices, files, environment, wrong, says):
-  def found(pattern):
+  def matching(pattern):
     return [file for file in files if file[:8] == pattern[:8]]
 
-  monkeypatch.setattr(doctor.glob, "glob", found)
+  monkeypatch.setattr(doctor.glob, "glob", matching)
   finding = doctor.devices(devices, environment)
   assert finding.wrong == wrong
   assert re.search(says, finding.text), finding.text
