@@ -99,9 +99,8 @@ class Encoder:
       batch_size: the most texts computed at a time on each device.
       batch_tokens: tokens computed at a time on each device, 4,096 by default.
       show_progress: show a bar on the standard error output.
-      **others: names of sentence-transformers (show_progress_bar,
-        normalize_embeddings), of this project's commands (prefix, progress),
-        and what mteb says of its task.
+      **others: sentence-transformers' show_progress_bar, normalize_embeddings;
+        this project's prefix, progress; and what mteb says of its task.
 
     Raises:
       InputError: a text is no str; or layer, pooling or max_length is not one
@@ -287,12 +286,7 @@ class Encoder:
     )
 
   def similarity_pairwise(self, a_ND: Any, b_ND: Any) -> np.ndarray:
-    """Cosine of each vector with the one of the same number, float32 [N].
-
-    Args:
-      a_ND: vectors [N, D].
-      b_ND: as many.
-    """
+    """Cosine of each of [N, D] with the same one of [N, D], float32 [N]."""
     return np.einsum("nd,nd->n", unit(a_ND), unit(b_ND))
 
   @property
