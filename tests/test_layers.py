@@ -34,6 +34,7 @@ ONLY = {
   | {
     "cli.checkpoint",
     "cli.command",
+    "cli.doctor",
     "cli.encode",
     "cli.export",
     "cli.import_checkpoint",

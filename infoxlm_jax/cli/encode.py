@@ -7,11 +7,12 @@ r"""Turns texts into vectors with a run, a checkpoint or a Hugging Face model.
     --pooling mean_all --prefix 'query: ' --normalize \
     --input texts.txt --output vectors.jsonl
 
-Each line of the input is one text; lines end at \n only, and an empty line is
-an empty text. The output has one vector for each line, in the same order: .npy
-is a float32 array [lines, size], .jsonl has one JSON array in each line. The
-file appears when it is complete, and an existing one is not overwritten. "-"
-is standard input or output. Input of any size is read piece by piece.
+Each line of the input is one text; lines end at \n only, an empty line is an
+empty text, and "<mask>" in a text is text. The output has one vector for each
+line, in the same order: .npy is a float32 array [lines, size], .jsonl has one
+JSON array in each line. The file appears when it is complete, and an existing
+one is not overwritten. "-" is standard input or output. Input of any size is
+read piece by piece.
 """
 
 import argparse

@@ -6,6 +6,7 @@ size.
 
 import dataclasses
 import difflib
+import operator
 from typing import Any
 
 import jax
@@ -31,6 +32,8 @@ class Reading:
     max_length: longest text in tokens, `<s>` and `</s>` included; None: as
       many as the model has positions.
     batch_tokens: tokens that each device encodes at a time.
+    batch_size: the most texts that each device encodes at a time; None: as
+      many as batch_tokens holds.
   """
 
   layer: int | None = None
@@ -39,36 +42,58 @@ class Reading:
   normalize: bool = False
   max_length: int | None = None
   batch_tokens: int = 4096
+  batch_size: int | None = None
 
   def checked_for(self, model: EncoderConfig) -> tuple[int, int]:
     """The layer and the longest text in tokens, for this model.
 
     Raises:
-      InputError: the model has no such layer or too few positions, or the
-        pooling or batch_tokens is none.
+      InputError: the model has no such layer or too few positions, or an
+        option is of another type or none of its values.
     """
+    if not isinstance(self.prefix, str):
+      raise InputError(f"prefix = {self.prefix!r}: give text, '' for none")
+    if self.normalize not in (False, True):
+      raise InputError(f"normalize = {self.normalize!r}: give True or False")
     if self.pooling not in POOLINGS:
       close = difflib.get_close_matches(self.pooling, POOLINGS, 1)
       hint = f": did you mean {close[0]!r}?" if close else ""
       raise InputError(
         f"pooling {self.pooling!r} is none of {', '.join(POOLINGS)}{hint}"
       )
-    if self.batch_tokens < 1:
-      raise InputError(f"batch_tokens = {self.batch_tokens}: give at least 1")
-    layer = model.num_layers if self.layer is None else self.layer
+    for name in ("batch_tokens", "batch_size"):
+      value = getattr(self, name)
+      if value is not None and _whole(name, value) < 1:
+        raise InputError(f"{name} = {value}: give at least 1")
+    layer = model.num_layers
+    if self.layer is not None:
+      layer = _whole("layer", self.layer)
     if not 0 <= layer <= model.num_layers:
       raise InputError(
         f"layer {layer}: the model has {model.num_layers} layers; 0 is the"
         " embedding output"
       )
-    limit = model.max_positions
-    length = limit if self.max_length is None else self.max_length
+    length = limit = model.max_positions
+    if self.max_length is not None:
+      length = _whole("max_length", self.max_length)
     if not 2 <= length <= limit:
       raise InputError(
         f"max_length = {length}: the model has {limit} positions, and a text"
         " has at least <s> and </s>"
       )
     return layer, length
+
+
+def _whole(name: str, value: Any) -> int:
+  """A whole number of Python or numpy; InputError for 2.0, "2" and True."""
+  if not isinstance(value, bool):
+    try:
+      return operator.index(value)
+    except TypeError:
+      pass
+  raise InputError(
+    f"{name} = {value!r} ({type(value).__name__}): give a whole number"
+  )
 
 
 def framing(tokens: jax.Array, ids: Ids) -> jax.Array:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The arguments that each command must have.
 NEEDED = {
   "checkpoint": "list absent",
+  "doctor": "",
   "encode": "--model absent --input absent --output absent.npy",
   "export": "--checkpoint absent --format hf --output absent",
   "import_checkpoint": "--input absent --output absent",
@@ -93,13 +94,14 @@ def test_help_tells_examples_defaults_and_exit_codes(name, capsys, monkeypatch):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_missing_and_unknown_arguments_are_one_line(name, refused):
   main = importlib.import_module(f"infoxlm_jax.cli.{name}").main
-  error = refused(main)
-  assert re.search(
-    "arguments are required: (--|WHAT)|give one of --gin_file", error
-  )
-  assert f"infoxlm-{name.replace('_', '-')} --help" in error or (
-    "(see --help)" in error
-  )
+  if NEEDED[name]:
+    error = refused(main)
+    assert re.search(
+      "arguments are required: (--|WHAT)|give one of --gin_file", error
+    )
+    assert f"infoxlm-{name.replace('_', '-')} --help" in error or (
+      "(see --help)" in error
+    )
   error = refused(main, *NEEDED[name].split(), "--colour")
   assert re.search("(unrecognized|unknown) argument.* '?--colour", error)
 
@@ -113,7 +115,10 @@ def test_the_door_in_tools_is_the_same_command(name, tmp_path, monkeypatch):
   assert shown.startswith("usage: infoxlm-")
   assert shown == _run("-m", f"infoxlm_jax.cli.{name}", "--help").stdout
   done = subprocess.run(
-    [sys.executable, door], cwd=tmp_path, capture_output=True, text=True
+    [sys.executable, door, "--colour"],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
   )
   assert done.returncode == 2 and done.stderr.startswith("error: ")
   assert len(door.read_text().splitlines()) <= 5

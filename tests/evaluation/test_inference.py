@@ -134,6 +134,13 @@ def test_no_texts(model):
     ({"max_length": 257}, "the model has 256 positions"),
     ({"max_length": 1}, "max_length = 1"),
     ({"batch_tokens": 0}, "batch_tokens = 0"),
+    ({"batch_size": 0}, "batch_size = 0"),
+    ({"batch_size": 8.0}, r"batch_size = 8.0 \(float\): give a whole number"),
+    ({"layer": 2.0}, r"layer = 2.0 \(float\): give a whole number"),
+    ({"layer": True}, r"layer = True \(bool\)"),
+    ({"max_length": "64"}, r"max_length = '64' \(str\)"),
+    ({"normalize": "no"}, "normalize = 'no': give True or False"),
+    ({"prompt": 3}, "prefix = 3: give text"),
   ],
 )
 def test_bad_options_are_named(model, options, message):
@@ -141,9 +148,35 @@ def test_bad_options_are_named(model, options, message):
     model.encode(TEXTS, **options)
 
 
-def test_one_text_is_no_list(model):
-  with pytest.raises(InputError, match="a list of texts"):
-    model.encode("one text")
+def test_no_more_texts_at_a_time_than_asked_for(model, hidden):
+  done = []
+  texts = TEXTS * 4
+  reading = Reading(batch_size=3)
+  parts = list(model.encode_stream(texts, reading, done=done.append))
+  assert sum(done) == 20 and max(done) == 3
+  np.testing.assert_allclose(
+    np.concatenate(parts), np.tile(pooled(hidden, 3, "mean"), (4, 1)), atol=2e-6
+  )
+  np.testing.assert_array_equal(
+    model.encode(texts, batch_size=3), np.concatenate(parts)
+  )
+
+
+def test_similarities_are_cosines(model):
+  a, b = np.array([[3.0, 4.0], [0, 0]]), np.array([[1.0, 0], [0, 2], [-3, -4]])
+  expected = np.array([[0.6, 0.8, -1], [0, 0, 0]], np.float32)
+  np.testing.assert_allclose(model.similarity(a, b), expected, atol=1e-7)
+  np.testing.assert_allclose(model.similarity(a[0], b), expected[:1], atol=1e-7)
+  np.testing.assert_allclose(model.similarity(b, a[0]), expected[:1].T)
+  assert float(model.similarity(a[0], b[1])) == pytest.approx(0.8)
+  np.testing.assert_allclose(model.similarity_pairwise(a, b[:2]), [0.6, 0])
+
+
+def test_an_encoder_says_in_a_line_what_it_is(model):
+  assert repr(model) == (
+    f"Encoder('{small_model.folder()}': xlm-roberta, 3 layers of 32, 8,002 ids,"
+    " 256 positions, float32, 1 cpu)"
+  )
 
 
 def test_models_without_a_fitting_tokenizer_are_refused(expected):
