@@ -5,6 +5,8 @@ inherited by the processes that tests start.
 """
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import hypothesis
@@ -33,6 +35,17 @@ def _set_environment() -> None:
 
 
 _set_environment()
+
+
+def _set_signals() -> None:
+  # As nobody has changed them: under nohup, or in the background of a shell,
+  # some are ignored, and processes that tests start would inherit that.
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if threading.current_thread() is threading.main_thread():
+  _set_signals()
 
 # The same examples every time, no limit on the first (compiling) one.
 hypothesis.settings.register_profile(

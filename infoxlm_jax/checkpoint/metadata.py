@@ -75,6 +75,7 @@ def key_encoder_part(files: Mapping[str, bytes]) -> str | None:
 def describe_model(
   model: EncoderConfig,
   tokenizer: Tokenizer | None = None,
+  *,
   contrast: Mapping[str, Any] | None = None,
   imported_from: str | None = None,
   languages: Sequence[str] | None = None,

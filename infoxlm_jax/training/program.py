@@ -119,8 +119,8 @@ class Program:
     return metadata.describe_model(
       self.model,
       tokenizer,
-      contrast.describe(self.objectives),
-      next(filter(None, languages), None),
+      contrast=contrast.describe(self.objectives),
+      languages=next(filter(None, languages), None),
     )
 
 

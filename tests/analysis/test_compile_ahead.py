@@ -240,7 +240,7 @@ def test_paper_settings(monkeypatch, tmp_path, capsys):
     ("infoxlm_base_readme", ("STEPS = 200000", "PEAK_RATE = 0.0002", "0.9999")),
     ("infoxlm_large", ("STEPS = 200000", "PEAK_RATE = 0.0001", "0.999")),
   ):
-    assert main([_file("runs", run), "--dry_run"]) == 0
+    assert main([_file("runs", run), "--dry_run", "--print_config"]) == 0
     said = capsys.readouterr().out
     *macros, momentum = settings
     layer = 12 if run == "infoxlm_large" else 8

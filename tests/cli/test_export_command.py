@@ -43,7 +43,9 @@ def run(tmp_path_factory):
   state = state.replace(objective_state={"xlco": own})
   tokenizer = load_tokenizer(small_corpus.TOKENIZER)
   files = {
-    MODEL: describe_model(model, tokenizer, contrast.describe(objectives)),
+    MODEL: describe_model(
+      model, tokenizer, contrast=contrast.describe(objectives)
+    ),
     **tokenizer.files,
   }
   identity = {"init_from": "/somewhere/xlm-roberta-base/"}

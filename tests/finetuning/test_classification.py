@@ -30,6 +30,7 @@ from infoxlm_jax.finetuning.tasks import classification
 from infoxlm_jax.model import encoder, partitioning
 from infoxlm_jax.objectives.base import Context
 from infoxlm_jax.objectives.classification import Classification
+from infoxlm_jax.runtime import json_crc
 from infoxlm_jax.runtime.metrics import read_metrics
 from infoxlm_jax.runtime.signals import Stopped
 from infoxlm_jax.training.options import Parallelism, WeightOptions
@@ -296,9 +297,9 @@ def test_pairs_of_languages_are_measured_after_a_kill(data, finished, tmp_path):
   out = Path(shutil.copytree(finished, tmp_path / "out"))
   path = out / "seed_0" / "results.json"
   whole = json.loads(path.read_text())
-  killed = json.loads(path.read_text())
+  killed = json_crc.read_checked(path)
   del killed["classification"]["crossed"]
-  path.write_text(json.dumps(killed))
+  path.write_text(json.dumps(json_crc.with_crc(killed)))
   run(data, out)
   again = json.loads(path.read_text())
   assert again["classification"] == whole["classification"]
