@@ -528,6 +528,16 @@ def test_a_failed_save_is_tried_once_more(copied, monkeypatch, caplog, wait):
   assert (15 in steps) or not wait
 
 
+def test_two_failures_in_the_background_end_the_run(copied, monkeypatch):
+  """The second try is waited for, so a full disk does not pass for ever."""
+  monkeypatch.setattr(FilesHandler, "save", failing(2))
+  with pytest.raises(StorageError, match="checkpoint 20 .*No space left"):
+    with Checkpoints(copied) as checkpoints:
+      checkpoints.save(make_state(15), FILES)
+      checkpoints.save(make_state(20), FILES)
+  assert_same_bits(restore(copied, make_state(0))[0], make_state(10))
+
+
 def test_a_save_waits_for_the_one_before(copied, monkeypatch):
   """So a kill never costs the updates of two intervals."""
   handler, may_go = ocp.StandardCheckpointHandler, threading.Event()
