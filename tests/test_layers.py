@@ -27,7 +27,8 @@ FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 ONLY = {
   "flax.linen": {"model.layers"},
   "orbax": {"checkpoint.manager", "checkpoint.params"}
-  | {"checkpoint.examine", "checkpoint.retention", "checkpoint.small_files"},
+  | {"checkpoint.examine", "checkpoint.retention", "checkpoint.small_files"}
+  | {"checkpoint.orbax_manager"},
   "gin": {"gin_errors", "gin_files", "gin_types", "gin_utils"},
   # fairseq keeps its options in an argparse.Namespace.
   "argparse": {"main", "checkpoint.importers.torch_pickle"}

@@ -6,14 +6,12 @@ stored with them and compared after a restore.
 """
 
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath  # type: ignore[import-untyped]
 from jax.experimental import multihost_utils
 
 from infoxlm_jax.checkpoint import checksum_file, late_callbacks
@@ -25,13 +23,17 @@ from infoxlm_jax.checkpoint.layout import (
   in_stored_shapes,
 )
 from infoxlm_jax.checkpoint.metadata import verified
-from infoxlm_jax.checkpoint.retention import Retention
-from infoxlm_jax.checkpoint.small_files import (
-  FilesHandler,
-  RestoreFiles,
-  SaveFiles,
+from infoxlm_jax.checkpoint.orbax_manager import (
+  cause,
+  give_up,
+  open_manager,
+  remove_unfinished,
 )
+from infoxlm_jax.checkpoint.retention import Retention
+from infoxlm_jax.checkpoint.set_aside import set_aside
+from infoxlm_jax.checkpoint.small_files import RestoreFiles, SaveFiles
 from infoxlm_jax.errors import InputError, StorageError
+from infoxlm_jax.runtime import distributed
 
 
 class Checkpoints:
@@ -49,26 +51,19 @@ class Checkpoints:
     self.folder = Path(folder)
     late_callbacks.silence()
     self._retention = retention or Retention()
+    self._opened = 0
     try:
-      # orbax makes it in a thread and only logs an error there.
-      self.folder.mkdir(parents=True, exist_ok=True)
-      self._manager = ocp.CheckpointManager(
-        epath.Path(os.path.abspath(self.folder)),
-        options=ocp.CheckpointManagerOptions(
-          preservation_policy=self._retention.policy(),
-          # Without it metrics are not stored, and a restart forgets the best.
-          best_fn=lambda metrics: next(iter(metrics.values())),
-          cleanup_tmp_directories=True,
-        ),
-        item_handlers={
-          "state": ocp.StandardCheckpointHandler(),
-          "files": FilesHandler(),
-        },
-      )
+      self._manager = self._open()
     except OSError as error:
       raise InputError(
         f"{folder}: cannot be used for checkpoints: {error}"
       ) from None
+
+  def _open(self) -> ocp.CheckpointManager:
+    self.folder.mkdir(parents=True, exist_ok=True)
+    manager = open_manager(self.folder, self._retention, self._opened)
+    self._opened += 1
+    return manager
 
   def steps(self) -> list[int]:
     """Steps of the checkpoints in the folder, the oldest first."""
@@ -84,31 +79,36 @@ class Checkpoints:
   ) -> None:
     """Saves state at step state.step, in the background unless `wait`.
 
-    A save that fails, or one before it that failed in the background, is
-    tried once more, with this state; not where there are several processes,
-    of which one may fail alone.
+    A save that fails, or one before it that failed in the background, is tried
+    once more, with this state, and waited for; in all processes if one fails.
 
     Args:
       state: a TrainState of arrays.
       files: small files by name, stored with their hashes.
-      metric: see Retention. With None, NaN or infinity the checkpoint is never
-        one of the best.
+      metric: see Retention. With None, NaN or infinity it is never a best one.
       wait: return only when the checkpoint is on disk.
 
     Raises:
-      StorageError: the save failed, twice where it was tried again.
+      StorageError: the save failed twice; in all processes.
     """
     step = int(state.step)
     files = dict(files) | {CHECKSUMS: checksum_file.make(state, files)}
     for is_retry in (False, True):
       try:
-        if is_retry:
-          self._manager.reload()  # else orbax counts it as saved
-        self._save(step, state, files, metric, wait)
+        self._reopen() if is_retry else self._finish()
+        self._save(step, state, files, metric)
+        if wait or is_retry:
+          self._finish()
         return
       except Exception as error:  # orbax wraps storage failures in its own
+        several = jax.process_count() > 1
+        if several and isinstance(error, jax.errors.JaxRuntimeError):
+          raise  # a process is lost
         problem = f"{self.folder}: checkpoint {step} could not be written"
-        if is_retry or jax.process_count() > 1:
+        # In several processes all know of a StorageError. Any other error may
+        # be of this one alone, while the others wait for it in orbax.
+        is_known = not several or isinstance(error, StorageError)
+        if is_retry or not is_known:
           raise StorageError(f"{problem}: {error}") from error
         logging.warning("%s (%s); trying once more", problem, error)
 
@@ -118,21 +118,34 @@ class Checkpoints:
     state: Any,
     files: Mapping[str, bytes],
     metric: float | None,
-    wait: bool,
   ) -> None:
-    saved = self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), files=SaveFiles(files)
-      ),
-      metrics=self._retention.stored(metric),
-      force=True,
-    )
-    if wait:
-      self._manager.wait_until_finished()
-    self._manager.check_for_errors()
-    if not saved:
+    """Begins a save; see orbax_manager.open_manager."""
+    state_args = ocp.args.StandardSave(state)
+    args = ocp.args.Composite(state=state_args, files=SaveFiles(files))
+    metrics = self._retention.stored(metric)
+    if not self._manager.save(step, args=args, metrics=metrics, force=True):
       raise RuntimeError("orbax declined it")
+
+  def _finish(self) -> None:
+    """Waits for the save in the background; fails if one process' part did."""
+    with distributed.together("saving a checkpoint"):
+      try:
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
+      except Exception as error:
+        raise StorageError(str(cause(error))) from error
+
+  def _reopen(self) -> None:
+    """Opens a manager that knows nothing of the save that failed."""
+    with distributed.together("giving up a save"):
+      give_up(self._manager)
+    with distributed.together("opening the checkpoints once more"):
+      try:
+        if jax.process_index() == 0:
+          remove_unfinished(self.folder)
+        self._manager = self._open()
+      except Exception as error:
+        raise StorageError(str(error)) from error
 
   def restore(
     self,
@@ -182,17 +195,7 @@ class Checkpoints:
       return
     if jax.process_index() == 0:
       for step in steps:
-        number, target = 1, self.folder / f"damaged-{step}"
-        while target.exists():
-          number += 1
-          target = self.folder / f"damaged-{step}-{number}"
-        try:
-          (self.folder / str(step)).rename(target)
-        except OSError as error:
-          raise StorageError(
-            f"{self.folder / str(step)}: is damaged and cannot be renamed:"
-            f" {error}"
-          ) from error
+        set_aside(self.folder / str(step))
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("damaged checkpoints set aside")
     self._manager.reload()
@@ -251,24 +254,21 @@ class Checkpoints:
     return state, files
 
   def wait(self) -> None:
-    """Waits until all saves are on disk.
+    """Waits until all saves are on disk, in all processes.
 
     Raises:
-      StorageError: a save in the background failed.
+      StorageError: a save in the background failed; in all processes.
     """
     try:
-      self._manager.wait_until_finished()
-    except Exception as error:
-      raise StorageError(
-        f"{self.folder}: a checkpoint could not be written: {error}"
-      ) from error
+      self._finish()
+    except StorageError as error:
+      raise StorageError(f"{self._failed()}: {error}") from error
 
   def close(self) -> None:
     """Waits as `wait` does, then closes orbax' manager.
 
     Raises:
-      StorageError: see `wait`; or closing failed, where orbax may raise once
-        more what a save ended with.
+      StorageError: see `wait`; or closing failed.
     """
     try:
       self.wait()
@@ -276,17 +276,21 @@ class Checkpoints:
       try:
         self._manager.close()
       except Exception as error:
-        raise StorageError(
-          f"{self.folder}: a checkpoint could not be written: {error}"
-        ) from error
+        raise StorageError(f"{self._failed()}: {error}") from error
+
+  def _failed(self) -> str:
+    return f"{self.folder}: a checkpoint could not be written"
 
   def __enter__(self) -> "Checkpoints":
     return self
 
   def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-    try:
+    if error is None:
       self.close()
-    except StorageError as failure:
-      if error is None:
-        raise
-      logging.warning("%s", failure)  # must not hide the first error
+      return
+    # The other processes may not have failed, so nothing is exchanged.
+    for end in (self._manager.wait_until_finished, self._manager.close):
+      try:
+        end()
+      except Exception as failure:  # must not hide the first error
+        logging.warning("%s: %s", self._failed(), cause(failure))

@@ -497,18 +497,18 @@ def test_full_disk_is_a_storage_error(copied, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("method", ["reload", "close"])
+@pytest.mark.parametrize("method", ["__init__", "close"])
 def test_orbax_fails_beside_a_save(copied, monkeypatch, method):
   """Whatever it does when the disk is full, the error is of storage."""
 
-  def full(*_: object) -> None:
+  def full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
   with monkeypatch.context() as patch:
-    patch.setattr(ocp.CheckpointManager, method, full)
     with pytest.raises(StorageError, match="No space left"):
       with Checkpoints(copied) as checkpoints:
-        if method == "reload":
+        patch.setattr(ocp.CheckpointManager, method, full)
+        if method == "__init__":
           patch.setattr(FilesHandler, "save", failing(1))
           checkpoints.save(make_state(15), FILES, wait=True)
   assert_same_bits(restore(copied, make_state(0))[0], make_state(10))
@@ -526,6 +526,16 @@ def test_a_failed_save_is_tried_once_more(copied, monkeypatch, caplog, wait):
   assert sorted(p.name for p in copied.iterdir()) == sorted(map(str, steps))
   assert_same_bits(restore(copied, make_state(0))[0], make_state(20))
   assert (15 in steps) or not wait
+
+
+def test_two_failures_in_the_background_end_the_run(copied, monkeypatch):
+  """The second try is waited for, so a full disk does not pass for ever."""
+  monkeypatch.setattr(FilesHandler, "save", failing(2))
+  with pytest.raises(StorageError, match="checkpoint 20 .*No space left"):
+    with Checkpoints(copied) as checkpoints:
+      checkpoints.save(make_state(15), FILES)
+      checkpoints.save(make_state(20), FILES)
+  assert_same_bits(restore(copied, make_state(0))[0], make_state(10))
 
 
 def test_a_save_waits_for_the_one_before(copied, monkeypatch):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import small_corpus
 
+from infoxlm_jax.checkpoint import examine
 from infoxlm_jax.errors import InputError, StorageError
 from infoxlm_jax.runtime import distributed
 from infoxlm_jax.runtime.signals import Stopped
@@ -24,6 +25,7 @@ import json, os, sys, traceback
 from dataclasses import replace
 import jax
 from infoxlm_jax import errors
+from infoxlm_jax.checkpoint.small_files import FilesHandler
 from infoxlm_jax.model import partitioning
 from infoxlm_jax.runtime import distributed, signals
 from infoxlm_jax.training import pretrain
@@ -39,6 +41,14 @@ def counted(self, update, *rest):
     os.kill(os.getpid(), number)
   add(self, update, *rest)
 TrainingLog.add = counted
+fails, save = more.pop("fails", -1), FilesHandler.save
+def failing(handler, directory, args):
+  global fails
+  if fails == jax.process_index():
+    fails = -1
+    raise OSError(28, "No space left on device")
+  save(handler, directory, args)
+FilesHandler.save = failing
 
 def run():
   distributed.start(setting)
@@ -164,10 +174,17 @@ def test_a_signal_to_one_stops_all_at_one_update(run, tmp_path):
   assert [p.name for p in (tmp_path / "two/checkpoints").iterdir()] == ["5"]
   shutil.copytree(tmp_path / "two", tmp_path / "one")
   for count, name in ((2, "two"), (1, "one")):
-    codes, outputs = run(name, count, 1, steps=9)
+    # The save of update 7 fails in process 1; the one of update 9 goes well.
+    more = {"fails": 1, "save_every": 7} if count == 2 else {}
+    codes, outputs = run(name, count, 1, steps=9, **more)
     assert codes == [0] * count, outputs
     assert "going on after update 5" in outputs[0]
     same(losses(tmp_path / name), losses(tmp_path / "whole"), rtol=3e-6)
+    if count == 2:
+      assert "9 could not be written ([Errno 28] No space" in outputs[1]
+      assert "(process 1 of 2 failed" in outputs[0]
+  pair = (tmp_path / name for name in ("whole", "two"))
+  assert list(examine.differences(*pair)) == []
 
 
 @pytest.mark.slow
