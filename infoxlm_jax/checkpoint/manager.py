@@ -95,7 +95,10 @@ class Checkpoints:
     files = dict(files) | {CHECKSUMS: checksum_file.make(state, files)}
     for is_retry in (False, True):
       try:
-        self._reopen() if is_retry else self._finish()
+        if is_retry:
+          self._reopen()
+        else:
+          self._finish()
         self._save(step, state, files, metric)
         if wait or is_retry:
           self._finish()
