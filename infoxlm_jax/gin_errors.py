@@ -52,6 +52,8 @@ def run_parser(parse: Callable[[], Any], where: str, name: str = "") -> None:
     logging.disable(logging.ERROR)  # gin logs each folder that it searches
     parse()
   except tokenize.TokenError as error:
+    if "nested" in error.args[0]:  # from Python 3.12 on
+      raise _too_deep(where) from None
     raise InputError(
       f"{where}: {error.args[0]}: a bracket or a quote is not closed"
     ) from None
@@ -64,10 +66,7 @@ def run_parser(parse: Callable[[], Any], where: str, name: str = "") -> None:
       f"{place}: {one_line(error.msg)} {line}{_quotes_hint(error.msg)}"
     ) from None
   except (RecursionError, MemoryError):
-    raise InputError(
-      f"{where}: brackets are nested deeper than gin's parser can follow. Write"
-      " the value with fewer levels."
-    ) from None
+    raise _too_deep(where) from None
   except (
     ValueError,
     TypeError,
@@ -82,6 +81,13 @@ def run_parser(parse: Callable[[], Any], where: str, name: str = "") -> None:
     ) from None
   finally:
     logging.disable(level)
+
+
+def _too_deep(where: str) -> InputError:
+  return InputError(
+    f"{where}: brackets are nested deeper than gin's parser can follow. Write"
+    " the value with fewer levels."
+  )
 
 
 def _quotes_hint(text: str) -> str:
