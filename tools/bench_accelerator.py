@@ -79,7 +79,8 @@ def main() -> int:
   parser.add_argument("--output", type=Path, help="file for the JSON as well")
   options = parser.parse_args()
   start = time.monotonic()
-  platform, device = _device(options)
+  sys.path.append(str(_ROOT))  # a bare machine has no installed package
+  platform, device = _device()
   print(f"{device} ({platform}), {options.dtype}, queue {options.queue}")
   settings = _SETTINGS[platform][: options.settings]
   ours: list[Report] = []
@@ -123,18 +124,14 @@ def main() -> int:
   return 0
 
 
-def _device(options: argparse.Namespace) -> tuple[str, str]:
+def _device() -> tuple[str, str]:
   """Platform and name of the first device, as a process of its own sees it."""
-  code = (
-    "import jax; d = jax.local_devices()[0]; print(d.platform);"
-    " print(d.device_kind)"
-  )
-  done = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True
-  )
-  if done.returncode:
-    raise SystemExit(f"jax does not start here:\n{done.stderr[-2000:]}")
-  platform, device = done.stdout.strip().splitlines()[-2:]
+  from infoxlm_jax.analysis import device_probe
+
+  seen = device_probe.devices()
+  if isinstance(seen, str):
+    raise SystemExit(f"jax does not start here: {seen}")
+  platform, device, _ = seen[0]
   return platform, device
 
 
@@ -246,8 +243,8 @@ def _table(ours: Sequence[Report], peers: Sequence[Report]) -> str:
       own += [
         f"{one['tokens_per_second']:,.0f}",
         "" if mfu is None else f"{100 * mfu:.1f} %",
-        *(str(one.get(name) or "") for name in ("peak_device_mib",)),
-        *(str(one.get(name) or "") for name in ("planned_mib",)),
+        str(one.get("peak_device_mib") or ""),
+        str(one.get("planned_mib") or ""),
       ]
     lines.append("|" + "|".join(own) + "|")
   return "\n".join([*lines, ""])
