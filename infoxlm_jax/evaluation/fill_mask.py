@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.data.tokenizers.base import Tokenizer, framed
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.model import encoder
 from infoxlm_jax.model.config import EncoderConfig
@@ -147,8 +147,7 @@ def ids_of(
     inner = [around_masks(text, mask, tokenizer) for text in texts]
   else:
     inner = tokenizer.encode_batch(texts)
-  ends = tokenizer.bos_id, tokenizer.eos_id
-  ids = [np.array([ends[0], *one, ends[1]], np.int32) for one in inner]
+  ids = [framed(tokenizer, one) for one in inner]
   for number, one in enumerate(ids):
     if len(one) > config.max_positions:
       raise InputError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.data.tokenizers.base import Tokenizer, framed
 from infoxlm_jax.evaluation.embed import Embed, embed_languages
 from infoxlm_jax.evaluation.retrieval import Retrieval, read_multiway, sweep
 
@@ -71,13 +71,12 @@ def _tokenized(
 ) -> Multiway:
   _, by_language = read_multiway(path)
   sentences, rows, cut = {}, {}, 0
-  ends = ([tokenizer.bos_id], [tokenizer.eos_id])
   for language, (numbers, texts) in by_language.items():
     ids = [
-      np.concatenate([ends[0], pieces[: row_length - 2], ends[1]])
+      framed(tokenizer, pieces[: row_length - 2])
       for pieces in tokenizer.encode_batch([prefix + t for t in texts])
     ]
     cut += sum(len(one) == row_length for one in ids)
-    sentences[language] = [one.astype(np.int32) for one in ids]
+    sentences[language] = ids
     rows[language] = np.asarray(numbers)
   return Multiway(sentences, rows, cut)

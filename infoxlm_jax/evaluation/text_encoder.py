@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.data.tokenizers.base import Tokenizer, framed
 from infoxlm_jax.evaluation import encode_arguments, fill_mask, mteb_meta
 from infoxlm_jax.evaluation.retrieval import unit
 from infoxlm_jax.evaluation.sentence_vectors import make_sentence_vectors
@@ -207,12 +207,8 @@ class Encoder:
     self, texts: Sequence[str], prefix: str, limit: int
   ) -> tuple[list[np.ndarray], int]:
     """Ids of the texts, and how many had to be cut."""
-    ends = (self.tokenizer.bos_id, self.tokenizer.eos_id)
     pieces = self.tokenizer.encode_batch([prefix + text for text in texts])
-    ids = [
-      np.array([ends[0], *one[: limit - 2], ends[1]], np.int32)
-      for one in pieces
-    ]
+    ids = [framed(self.tokenizer, one[: limit - 2]) for one in pieces]
     return ids, sum(len(one) > limit - 2 for one in pieces)
 
   def pieces(self, text: str, *, prefix: str = "") -> list[str]:

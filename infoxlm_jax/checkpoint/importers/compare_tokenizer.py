@@ -5,11 +5,10 @@ there than here, and wrong ids raise no error by themselves.
 """
 
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.data.tokenizers.base import Tokenizer, framed
 from infoxlm_jax.data.tokenizers.file_names import CONFIG, MODEL_CONFIG
 from infoxlm_jax.errors import InputError
 
@@ -58,32 +57,26 @@ def compare_with_folder(tokenizer: Tokenizer, folder: Path | None) -> str:
   # Where transformers misses a file, it makes a tokenizer of special tokens.
   if len(vocabulary) < min(_FEWEST, tokenizer.vocab_size):
     return f"ids: not compared, transformers finds no vocabulary in {folder}"
+  own = tokenizer.pieces(range(tokenizer.vocab_size))
   for piece in sorted(vocabulary, key=vocabulary.__getitem__):
     i = vocabulary[piece]
-    ours = tokenizer.pieces([i])[0] if i < tokenizer.vocab_size else "no piece"
+    ours = own[i] if i < len(own) else "no piece"
     if ours != piece:
       raise InputError(
         f"{folder}: id {i} is {piece!r} for transformers' {name}, and {ours!r}"
         " here: the model would read other words than it was trained on."
         f"{_REPORT}"
       )
-  for sentence, ids in zip(SENTENCES, framed(tokenizer), strict=True):
+  for sentence, pieces in zip(
+    SENTENCES, tokenizer.encode_batch(SENTENCES), strict=True
+  ):
+    ids = framed(tokenizer, pieces).tolist()
     if (their_ids := theirs(sentence)["input_ids"]) != ids:
       raise InputError(
         f"{folder}: transformers' {name} makes {their_ids} of {sentence!r},"
         f" ours {ids}.{_REPORT}"
       )
   return f"ids: equal to those of transformers' {name} in {folder}"
-
-
-def framed(
-  tokenizer: Tokenizer, texts: Sequence[str] = SENTENCES
-) -> list[list[int]]:
-  """Ids of each text between <s> and </s>."""
-  return [
-    [tokenizer.bos_id, *ids.tolist(), tokenizer.eos_id]
-    for ids in tokenizer.encode_batch(texts)
-  ]
 
 
 def _says_its_class(folder: Path) -> bool:

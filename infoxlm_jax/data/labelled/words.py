@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from infoxlm_jax.data.labelled.examples import Ragged
-from infoxlm_jax.data.tokenizers.base import Tokenizer
+from infoxlm_jax.data.tokenizers.base import Tokenizer, framed
 from infoxlm_jax.errors import InputError
 
 _TOGETHER = 1 << 16  # words tokenized in one call
@@ -88,7 +88,6 @@ def windows(
     )
   tokens, first, owner = [], [], []
   split = unknown = cut = 0
-  bos, eos = [tokenizer.bos_id], [tokenizer.eos_id]
   for number, words in enumerate(pieces_of(tokenizer, sentences)):
     unknown += sum(tokenizer.unk_id in one for one in words)
     cut += sum(len(one) > room for one in words)
@@ -98,7 +97,7 @@ def windows(
       marks = [np.zeros(len(one), np.int32) for one in part]
       for place, mark in enumerate(marks):
         mark[0] = start + place + 1
-      tokens.append(np.concatenate([bos, *part, eos]).astype(np.int32))
+      tokens.append(framed(tokenizer, np.concatenate(part)))
       first.append(np.concatenate([[0], *marks, [0]]).astype(np.int32))
       owner.append(number)
   return Windows(

@@ -15,7 +15,7 @@ added (hugging_face_folder.py), in one of fairseq a dict.txt (fairseq_dict.py).
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -99,6 +99,17 @@ class Tokenizer(Protocol):
 
   def pieces(self, ids: Iterable[int]) -> list[str]:
     """The piece of each id, special ones by their names."""
+
+
+def framed(tokenizer: Tokenizer, ids: Any) -> np.ndarray:
+  """`<s> ids </s>`, int32 [length + 2].
+
+  Args:
+    tokenizer: that has made the ids.
+    ids: [length].
+  """
+  parts = ([tokenizer.bos_id], ids, [tokenizer.eos_id])
+  return np.concatenate(parts, dtype=np.int32, casting="unsafe")
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:

@@ -21,6 +21,7 @@ from infoxlm_jax.data.tokenizers.file_names import (
   SENTENCEPIECE,
   check_vocabulary,
   checked_ids,
+  lines_of,
   sha256_of,
 )
 from infoxlm_jax.data.tokenizers.sentencepiece_json import (
@@ -50,12 +51,7 @@ def names_of(content: bytes, where: str) -> list[str]:
   Raises:
     InputError: a line that is no piece with its count, or a piece twice.
   """
-  try:
-    lines = content.decode("utf-8").split("\n")
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f"{where}: byte {error.start + 1} is not UTF-8: no dict.txt."
-    ) from None
+  lines = lines_of(content, where, "no dict.txt")
   names = list(_FIRST)
   ids = {name: i for i, name in enumerate(names)}
   for number, line in enumerate(lines, 1):

@@ -41,6 +41,26 @@ def sha256_of(files: Mapping[str, bytes]) -> str:
   return digest.hexdigest()
 
 
+def lines_of(content: bytes, where: str, otherwise: str = "") -> list[str]:
+  r"""The lines of a vocabulary's file, divided at \n.
+
+  Args:
+    content: of the file.
+    where: the file, for messages.
+    otherwise: what a file of other bytes is not, for messages.
+
+  Raises:
+    InputError: it is not UTF-8.
+  """
+  try:
+    return content.decode("utf-8").split("\n")
+  except UnicodeDecodeError as error:
+    is_not = f": {otherwise}" if otherwise else ""
+    raise InputError(
+      f"{where}: byte {error.start + 1} is not UTF-8{is_not}."
+    ) from None
+
+
 def checked_ids(ids: Iterable[int], vocab_size: int, path: str) -> list[int]:
   """The ids as a list; InputError if one is not in the vocabulary."""
   out = [int(i) for i in ids]

@@ -8,6 +8,7 @@ from infoxlm_jax.data.tokenizers.file_names import (
   CONFIG,
   VOCAB_TXT,
   check_vocabulary,
+  lines_of,
 )
 from infoxlm_jax.data.tokenizers.huggingface import (
   has_capitals,
@@ -58,13 +59,7 @@ def read_vocab_txt(
 
 
 def _vocab_txt(content: bytes, path: str) -> dict[str, int]:
-  try:
-    text = content.decode("utf-8")
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f"{path}: byte {error.start + 1} is not UTF-8: not a vocab.txt."
-    ) from error
-  lines = text.split("\n")
+  lines = lines_of(content, path, "not a vocab.txt")
   if lines and not lines[-1]:
     lines.pop()
   vocabulary: dict[str, int] = {}

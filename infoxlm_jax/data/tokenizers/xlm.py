@@ -24,6 +24,7 @@ from infoxlm_jax.data.tokenizers.file_names import (
   check_vocabulary,
   checked_ids,
   library_errors,
+  lines_of,
   sha256_of,
 )
 from infoxlm_jax.data.tokenizers.huggingface import (
@@ -200,14 +201,8 @@ def read_merges(content: bytes, path: str) -> list[tuple[str, str]]:
     InputError: a line without a pair.
   """
   where = f"{path}, {MERGES}"
-  try:
-    lines = content.decode("utf-8").split("\n")
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f"{where}: byte {error.start + 1} is not UTF-8."
-    ) from error
   merges = []
-  for number, line in enumerate(lines, 1):
+  for number, line in enumerate(lines_of(content, where), 1):
     parts = line.split()
     if not parts or (number == 1 and line.startswith("#version")):
       continue

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from infoxlm_jax.data.labelled.words import pieces_of
+from infoxlm_jax.data.tokenizers.base import framed
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.evaluation.alignment import methods
 from infoxlm_jax.evaluation.alignment.files import GoldSet, Link
@@ -90,9 +91,8 @@ def _links(
   encoder: Encoder, pairs: Sequence[tuple[Words, Words]]
 ) -> Iterator[tuple[str, list[list[set[Link]]]]]:
   """Of each method: links by layer and pair."""
-  ends = [encoder.tokenizer.bos_id], [encoder.tokenizer.eos_id]
   ids = [
-    np.concatenate([ends[0], *side, ends[1]]).astype(np.int32)
+    framed(encoder.tokenizer, np.concatenate(side))
     for pair in pairs
     for side in pair
   ]
