@@ -10,7 +10,7 @@ from typing import Any
 from infoxlm_jax.errors import InputError
 from infoxlm_jax.runtime import read_files
 
-_MODULES = "modules.json"
+MODULES = "modules.json"
 # What follows an encoder and is a choice of how its vectors are read.
 _READING = ("Pooling", "Normalize")
 
@@ -28,16 +28,21 @@ def transformer_folder(folder: Path) -> Path:
   if not encoders:
     kinds = ", ".join(kind for kind, _ in modules)
     raise InputError(
-      f"{folder / _MODULES}: names no Transformer ({kinds}): no encoder that is"
+      f"{folder / MODULES}: names no Transformer ({kinds}): no encoder that is"
       " known here."
     )
   place = folder / encoders[0]
   if not place.is_dir():
     raise InputError(
-      f"{folder / _MODULES}: names the folder {encoders[0]}, which is not"
+      f"{folder / MODULES}: names the folder {encoders[0]}, which is not"
       " there: copy or download it again."
     )
   return place
+
+
+def is_sentence_encoder(folder: Path) -> bool:
+  """Whether it is a folder of sentence-transformers."""
+  return (folder / MODULES).is_file()
 
 
 def modules_left_out(folder: Path) -> dict[str, str]:
@@ -55,9 +60,9 @@ def modules_left_out(folder: Path) -> dict[str, str]:
 
 def _modules(folder: Path) -> list[tuple[str, str]]:
   """(kind, path) of each module; [] where there is no modules.json."""
-  file = folder / _MODULES
-  if not file.is_file():
+  if not is_sentence_encoder(folder):
     return []
+  file = folder / MODULES
   listed = read_files.parse_json(read_files.read_regular(file), str(file))
   return [_module(one, file) for one in _as_list(listed, file)]
 

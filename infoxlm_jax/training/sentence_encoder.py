@@ -7,10 +7,10 @@ from infoxlm_jax.errors import InputError
 from infoxlm_jax.objectives.contrast import Contrast
 from infoxlm_jax.objectives.masked_lm import MaskedLM
 from infoxlm_jax.runtime import read_files
+from infoxlm_jax.runtime.model_folder import MODULES, is_sentence_encoder
 from infoxlm_jax.training.program import Program
 
-# Files of a model of sentence-transformers.
-_MODULES = "modules.json"
+# A file of sentence-transformers.
 _SETTINGS = "config_sentence_transformers.json"
 
 
@@ -37,8 +37,8 @@ def warnings(
   if not contrasts:
     return []
   last, notes = program.model.num_layers, []
-  if (Path(init_from) / _MODULES).is_file():
-    reason = f"is a sentence encoder ({_MODULES}):"
+  if is_sentence_encoder(Path(init_from)):
+    reason = f"is a sentence encoder ({MODULES}):"
   elif _lacks_head(report, program):
     reason = "has no MLM head, as sentence encoders have none; if it is one,"
   else:

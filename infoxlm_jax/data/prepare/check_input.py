@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from infoxlm_jax.data.corpora.base import Corpus
-from infoxlm_jax.data.corpora.open_files import find_files
+from infoxlm_jax.data.corpora.held_out_pairs import held_out_pairs
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.runtime import resources
 
@@ -25,9 +25,6 @@ def check_input(
     InputError: a file is missing, or a pattern matches none.
   """
   load_tokenizer(resources.find(tokenizer))
-  for corpus in corpora:
+  for corpus in (*corpora, *held_out_pairs(dev_pairs, test_pairs)):
     for split in corpus.splits():
       corpus.fingerprint(split)
-  for patterns in (dev_pairs, test_pairs):
-    if patterns is not None:
-      find_files(patterns)

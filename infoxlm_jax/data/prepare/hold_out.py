@@ -67,8 +67,8 @@ class Candidates(NamedTuple):
   sentences: list[np.ndarray]
 
   def first(self, count: int) -> "Candidates":
-    """The first `count`: those that share, then by key."""
-    order = np.lexsort((self.places, self.keys, ~self.shares))[:count]
+    """The first `count`, see _first."""
+    order = _first(self.shares, self.keys, self.places, count)
     arrays = (self.shares[order], self.keys[order], self.places[order])
     return Candidates(*arrays, [self.sentences[n] for n in order.tolist()])
 
@@ -242,11 +242,17 @@ def _pair_candidates(
   places = np.uint64(source.place << 32) | numbers.astype(np.uint64)
   keys = pair_keys(pairs.hashes, layout)
   able = np.flatnonzero(free)
-  order = np.lexsort((places[able], keys[able], ~shares[able]))[:count]
-  first = able[order]
+  first = able[_first(shares[able], keys[able], places[able], count)]
   return Candidates(
     shares[first], keys[first], places[first], list(pairs.sentences[first])
   )
+
+
+def _first(
+  shares: np.ndarray, keys: np.ndarray, places: np.ndarray, count: int
+) -> np.ndarray:
+  """The first `count` of some candidates: those that share, then by key."""
+  return np.lexsort((places, keys, ~shares))[:count]
 
 
 def _any(sides: np.ndarray) -> np.ndarray:

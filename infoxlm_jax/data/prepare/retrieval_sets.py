@@ -31,11 +31,9 @@ def write_multiway(
   Returns:
     Names of the files written.
   """
-  corpora = [corpus for corpus in corpora if corpus.kind == "multiway"]
   written = []
   for name, split in files.items():
-    having = [corpus for corpus in corpora if split in corpus.splits()]
-    if having:
+    if having := _having(corpora, split):
       _write(folder / f"{name}.jsonl", _multiway(having, split))
       written.append(name)
   return written
@@ -46,12 +44,7 @@ def multiway_rows(
 ) -> Iterator[dict[str, Any]]:
   """The rows that write_multiway writes, one file after the other."""
   for split in files.values():
-    having = [
-      corpus
-      for corpus in corpora
-      if corpus.kind == "multiway" and split in corpus.splits()
-    ]
-    yield from _multiway(having, split)
+    yield from _multiway(_having(corpora, split), split)
 
 
 def write_pairs(folder: Path, name: str, tokenizer: Tokenizer) -> None:
@@ -72,6 +65,15 @@ def write_pairs(folder: Path, name: str, tokenizer: Tokenizer) -> None:
   if any(PIVOT in pair and len(set(pair)) == 2 for pair in store.pair_counts):
     rows = _pairs(store, tokenizer)
     _write(folder / "retrieval" / f"{name}.jsonl", rows)
+
+
+def _having(corpora: Sequence[Corpus], split: str) -> list[Corpus]:
+  """The multiway corpora that have a split."""
+  return [
+    corpus
+    for corpus in corpora
+    if corpus.kind == "multiway" and split in corpus.splits()
+  ]
 
 
 def _multiway(

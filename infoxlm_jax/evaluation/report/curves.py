@@ -19,6 +19,7 @@ from infoxlm_jax.evaluation.report.figures import (
   PURPLE,
   Folder,
   canvas,
+  legend_below,
 )
 from infoxlm_jax.runtime.metrics import Row, series
 
@@ -154,15 +155,7 @@ def plot_contrast_health(
     right.set_ylabel("mean cosine")
     for axes in (left, middle, right):
       axes.set_xlabel("step")
-      # Below the picture, where no line can run through it.
-      axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.17),
-        ncols=3,
-        fontsize=9,
-        columnspacing=1.0,
-        handlelength=1.8,
-      )
+      legend_below(axes, 3, 0.17)
     left.set_ylim(-0.03, 1.03)
     top = max(1.08 * middle.dataLim.y1, 0.1)
     middle.set_ylim(-0.02 * top, top)

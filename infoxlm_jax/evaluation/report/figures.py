@@ -55,6 +55,24 @@ _STYLE: dict[Any, Any] = {
 Folder = str | os.PathLike[str]
 
 
+def legend_below(axes: Any, columns: int, gap: float) -> None:
+  """A legend under a picture, where no line can run through it.
+
+  Args:
+    axes: of the picture.
+    columns: of the legend.
+    gap: between the two, as a share of the picture's height.
+  """
+  axes.legend(
+    loc="upper center",
+    bbox_to_anchor=(0.5, -gap),
+    ncols=columns,
+    fontsize=9,
+    columnspacing=1.0,
+    handlelength=1.8,
+  )
+
+
 @contextlib.contextmanager
 def canvas(
   path: Path, title: str, width: float, height: float

@@ -14,6 +14,7 @@ from infoxlm_jax.evaluation.report.figures import (
   MUTED,
   Folder,
   canvas,
+  legend_below,
 )
 from infoxlm_jax.runtime.metrics import Row, series
 
@@ -62,14 +63,7 @@ def plot_perplexity(rows: Sequence[Row], folder: Folder) -> Path | None:
       axes.set_yscale("log")
       axes.set_title(objective.removeprefix("dev/"))
       axes.set_xlabel("step")
-      axes.legend(  # below the picture, where no line runs through it
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.14),
-        ncols=4,
-        fontsize=9,
-        columnspacing=1.0,
-        handlelength=1.8,
-      )
+      legend_below(axes, 4, 0.14)
     figure.axes[0].set_ylabel("perplexity")
   return path
 
