@@ -3,6 +3,7 @@
 import pytest
 from small_corpus import OPTIONS, ListCorpus
 
+from infoxlm_jax.data.corpora.base import pair_example
 from infoxlm_jax.data.dropped import check_enough
 from infoxlm_jax.data.prepare.filters import Cleaning
 from infoxlm_jax.data.prepare.pipeline import prepare
@@ -19,12 +20,7 @@ def _pairs(german: int, korean: int) -> ListCorpus:
   others = [f"Satz {n} im Haus" for n in range(german)]
   others += [f"{KOREAN[n % 20]}{KOREAN[n // 20]} {n}" for n in range(korean)]
   rows = tuple(
-    {
-      "text_a": f"sentence {n} of a house",
-      "language_a": "en",
-      "text_b": other,
-      "language_b": "de",
-    }
+    pair_example(("en", "de"), f"sentence {n} of a house", other)
     for n, other in enumerate(others)
   )
   return ListCorpus("pairs", rows, "en-de.tsv")

@@ -1,8 +1,6 @@
 """Files of translations: TSV, and Tatoeba in each of its layouts."""
 
-import subprocess
-import sys
-
+import in_a_process
 import numpy as np
 import pytest
 
@@ -86,17 +84,11 @@ for inner in ("/built", "/built/tatoeba"):
 @pytest.mark.slow  # TensorFlow
 def test_what_tfds_built_from_lasers_files(tmp_path, root):
   write(tmp_path, LASER)
-  ran = subprocess.run(
-    [sys.executable, "-c", BUILD, str(tmp_path)],
-    capture_output=True,
-    text=True,
-    cwd=root,
-  )
-  assert ran.returncode == 0, ran.stderr
+  said = in_a_process.said(BUILD, str(tmp_path), folder=root)
   pairs = sorted(zip(SWAHILI, ENGLISH, strict=True))
   expected = ascii(("TFDS", "sw", pairs))
   # TFDS's own messages come first.
-  assert ran.stdout.strip().split("\n")[-2:] == [expected, expected]
+  assert said.strip().split("\n")[-2:] == [expected, expected]
 
 
 def test_languages_and_published_figures():

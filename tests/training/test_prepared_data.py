@@ -9,6 +9,7 @@ import small_run
 from small_corpus import OPTIONS, ListCorpus
 
 from infoxlm_jax.data import manifest, prepared_files
+from infoxlm_jax.data.corpora.base import pair_example
 from infoxlm_jax.data.prepare.pipeline import prepare
 from infoxlm_jax.data.tokenizers.base import load_tokenizer
 from infoxlm_jax.data.tokenizers.xlmr import read_proto
@@ -136,12 +137,7 @@ def test_data_of_which_too_little_is_left(tmp_path):
   texts = [f"a house, {n}" for n in range(40)]
   texts += [f"\u0434\u043e\u043c, {n}" for n in range(3)]
   rows = tuple(
-    {
-      "text_a": f"one house, {n}",
-      "language_a": "en",
-      "text_b": text,
-      "language_b": "ru",
-    }
+    pair_example(("en", "ru"), f"one house, {n}", text)
     for n, text in enumerate(texts)
   )
   corpora = [

@@ -1,10 +1,9 @@
 """XNLI and PAWS-X from small files in exactly the layouts of their releases."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import in_a_process
 import pytest
 
 from infoxlm_jax.data.labelled import pair_sets, tfds_pairs
@@ -130,14 +129,8 @@ def test_what_tfds_builds_is_what_the_files_hold(tmp_path, root):
         rows.append(xnli_row(language, label, *texts, n))
     (own / f"xnli.{split}.tsv").write_text("\n".join(rows) + "\n")
   (tmp_path / "multinli_1.0_train.txt").write_text(multinli())
-  ran = subprocess.run(
-    [sys.executable, "-c", BUILD, str(tmp_path)],
-    capture_output=True,
-    text=True,
-    cwd=root,
-  )
-  assert ran.returncode == 0, ran.stderr
-  told = json.loads(ran.stdout.strip().split("\n")[-1])
+  said = in_a_process.said(BUILD, str(tmp_path), folder=root)
+  told = json.loads(said.strip().split("\n")[-1])
   sets = pair_sets.read_xnli(str(tmp_path), languages=("en", "de"))
   assert told == {
     split: {
